@@ -1,0 +1,254 @@
+"""The number formats INT, POT and FLOAT: their codes, their names and the grid of the study."""
+
+import difflib
+import math
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptqdb.errors import UsageError
+
+Family = Literal["INT", "POT", "FLOAT"]
+
+# Every code within these limits is a float64: an INT_64 but for the last bits of its largest
+# codes, the others exactly.
+_MAX_BITS: dict[Family, int] = {"INT": 64, "POT": 11, "FLOAT": 32}
+_MAX_EBITS = 10
+# 32768 magnitudes; a wider format's are not worth listing.
+_MAX_LISTED_BITS = 16
+
+_VALID_NAMES = (
+    f"INT_b (b from 2 to {_MAX_BITS['INT']}), POT_b (b from 2 to {_MAX_BITS['POT']}) and "
+    f"FLOAT_b_Ee (b up to {_MAX_BITS['FLOAT']}, e from 1 to {_MAX_EBITS} and at most b-1)"
+)
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """A symmetric set of codes: zero, and magnitudes with either sign.
+
+    The codes are in units of the scale. `number_format` builds one from its name.
+
+    Attributes
+    ----------
+    name
+        ``INT_b``, ``POT_b`` or ``FLOAT_b_Ee``.
+    family
+        ``INT``: the integers up to ±(2^(b-1) - 1). ``POT``: 0 and ±2^i for i from
+        -2^(b-1) + 2 to 0. ``FLOAT``: sign, e exponent bits with bias 2^(e-1) - 1 and
+        m = b - 1 - e mantissa bits, with subnormals and without infinities or NaN, as the
+        elements of the OCP Microscaling Formats (MX) Specification v1.0: FLOAT_4_E2 is its
+        E2M1, FLOAT_6_E2 its E2M3, FLOAT_6_E3 its E3M2.
+    bits
+        Of one code, the sign included.
+    ebits, mbits
+        Exponent and mantissa bits of a FLOAT; None otherwise.
+    """
+
+    name: str
+    family: Family
+    bits: int
+    ebits: int | None = None
+    mbits: int | None = None
+
+    @property
+    def max_code(self) -> float:
+        """The largest code; of INT_55 and wider, the largest float64 that is not above it.
+
+        >>> number_format("INT_8").max_code, number_format("FLOAT_4_E2").max_code
+        (127.0, 6.0)
+        >>> number_format("INT_64").max_code == 2**63 - 1024
+        True
+        """
+        if self.family == "POT":
+            return 1.0
+        if self.ebits is not None and self.mbits is not None:
+            # The all-ones exponent field is an ordinary one, since every code is finite.
+            max_exponent = self.min_exponent + (1 << self.ebits) - 2
+            return math.ldexp(2.0 - 2.0**-self.mbits, max_exponent)
+        exact = (1 << self.bits - 1) - 1
+        nearest = float(exact)
+        return nearest if int(nearest) <= exact else math.nextafter(nearest, 0.0)
+
+    @property
+    def min_exponent(self) -> int:
+        """Log2 of the smallest code that is not subnormal (INT and POT have no subnormals)."""
+        if self.family == "INT":
+            return 0
+        if self.ebits is None:
+            return 2 - (1 << self.bits - 1)
+        bias = (1 << self.ebits - 1) - 1
+        return 1 - bias
+
+    @property
+    def code_count(self) -> int:
+        """How many different values the codes have: zero counts once.
+
+        >>> number_format("FLOAT_4_E2").code_count
+        15
+        """
+        return (1 << self.bits) - 1
+
+    @property
+    def significant_bits(self) -> int:
+        """The most significant bits that the magnitude of a code needs.
+
+        Codes of up to 8 are exact in bfloat16, of up to 11 in TF32, of up to 24 in float32.
+        """
+        if self.family == "INT":
+            return self.bits - 1
+        return 1 if self.mbits is None else self.mbits + 1
+
+    @property
+    def is_in_study_grid(self) -> bool:
+        """Whether the format is one of the study's 43 (INT_64 and FLOAT_16_E7 are not)."""
+        return self in STUDY_GRID
+
+    def magnitudes(self) -> NDArray[np.float64]:
+        """List the codes from zero up.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Shape (2^(bits-1),), ascending, in units of the scale; the position is the
+            magnitude index that decides ties.
+
+        Raises
+        ------
+        UsageError
+            The format has more than 16 bits.
+
+        Examples
+        --------
+        >>> number_format("FLOAT_4_E2").magnitudes().tolist()
+        [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+        """
+        if self.bits > _MAX_LISTED_BITS:
+            raise UsageError(
+                f"expected a format of at most {_MAX_LISTED_BITS} bits, found {self.name}, whose "
+                "codes are too many to list; use max_code and code_count instead"
+            )
+        index = np.arange(1 << self.bits - 1)
+        if self.family == "INT":
+            return index.astype(np.float64)
+        # A POT's index is an exponent field without a mantissa, so the FLOAT formula serves both.
+        mbits = self.mbits or 0
+        field, mantissa = index >> mbits, index & ((1 << mbits) - 1)
+        significand = np.where(field > 0, mantissa + (1 << mbits), mantissa)
+        exponent = np.maximum(field, 1) - 1 + self.min_exponent - mbits
+        codes: NDArray[np.float64] = np.ldexp(significand.astype(np.float64), exponent)
+        return codes
+
+
+def number_format(name: str) -> NumberFormat:
+    """Return the format of that name, whether or not it is in the study's grid.
+
+    Raises
+    ------
+    UsageError
+        No format has that name; the message lists the closest ones and the rule.
+
+    Examples
+    --------
+    >>> number_format("FLOAT_8_E4")
+    NumberFormat(name='FLOAT_8_E4', family='FLOAT', bits=8, ebits=4, mbits=3)
+    """
+    parsed = _parsed(name)
+    if parsed is not None:
+        return parsed
+    raise UsageError(
+        f"no number format is named {name!r}; the closest are {_closest(name)}; "
+        f"valid are {_VALID_NAMES}"
+    )
+
+
+def _parsed(name: str) -> NumberFormat | None:
+    number = "([1-9][0-9]{0,3})"
+    if match := re.fullmatch(f"FLOAT_{number}_E{number}", name):
+        bits, ebits = int(match[1]), int(match[2])
+        is_valid = bits <= _MAX_BITS["FLOAT"] and ebits <= min(bits - 1, _MAX_EBITS)
+        return NumberFormat(name, "FLOAT", bits, ebits, bits - 1 - ebits) if is_valid else None
+    if match := re.fullmatch(f"(INT|POT)_{number}", name):
+        family: Family = "INT" if match[1] == "INT" else "POT"
+        bits = int(match[2])
+        return NumberFormat(name, family, bits) if 2 <= bits <= _MAX_BITS[family] else None
+    return None
+
+
+def _study_grid() -> tuple[NumberFormat, ...]:
+    names = [f"INT_{bits}" for bits in range(2, 17)]
+    names += [f"POT_{bits}" for bits in range(2, 9)]
+    names += [f"FLOAT_{bits}_E{ebits}" for bits in range(3, 9) for ebits in range(1, bits - 1)]
+    return tuple(number_format(name) for name in names)
+
+
+STUDY_GRID: tuple[NumberFormat, ...] = _study_grid()
+
+_BIAS_FORMATS = {
+    "INT": number_format("INT_64"),
+    "POT": number_format("POT_8"),
+    "FLOAT": number_format("FLOAT_16_E7"),
+}
+
+
+def bias_format(family: str) -> NumberFormat:
+    """Return the format of a bias beside a weight in a format of that family.
+
+    Raises
+    ------
+    UsageError
+        There is no such family.
+
+    Examples
+    --------
+    >>> bias_format("INT").name, bias_format("POT").name, bias_format("FLOAT").name
+    ('INT_64', 'POT_8', 'FLOAT_16_E7')
+    """
+    if family not in _BIAS_FORMATS:
+        raise UsageError(f"no family is named {family!r}; choose from {', '.join(_BIAS_FORMATS)}")
+    return _BIAS_FORMATS[family]
+
+
+def matching(patterns: str) -> tuple[NumberFormat, ...]:
+    """List the study's formats whose names match any of the patterns, in grid order.
+
+    Parameters
+    ----------
+    patterns
+        Comma separated; ``*``, ``?`` and ``[...]`` as in file names; case matters.
+
+    Raises
+    ------
+    UsageError
+        A pattern matches no format; the message names it.
+
+    Examples
+    --------
+    >>> [number_format.name for number_format in matching("POT_4, INT_[2-4]")]
+    ['INT_2', 'INT_3', 'INT_4', 'POT_4']
+    """
+    chosen: set[str] = set()
+    for pattern in (part.strip() for part in patterns.split(",")):
+        matches = {known.name for known in STUDY_GRID if fnmatchcase(known.name, pattern)}
+        if not matches:
+            raise UsageError(
+                f"expected patterns that each match a format of the study's grid, found "
+                f"{pattern!r}, which matches none; the closest are {_closest(pattern)}; "
+                "a pattern such as INT_* or FLOAT_8_E? matches several"
+            )
+        chosen |= matches
+    return tuple(known for known in STUDY_GRID if known.name in chosen)
+
+
+def _closest(name: str, count: int = 5) -> str:
+    """Join the names of the grid that resemble this one most, the closest first."""
+
+    def similarity(known: NumberFormat) -> float:
+        return difflib.SequenceMatcher(None, name.upper(), known.name).ratio()
+
+    nearest = sorted(STUDY_GRID, key=similarity, reverse=True)[:count]
+    return ", ".join(known.name for known in nearest)

@@ -1,0 +1,1 @@
+"""How a tensor becomes codes and scales, and a network its quantized twin."""
