@@ -1,0 +1,63 @@
+"""The reference networks by name: how each is built, and which are kin."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from ptqdb.errors import UsageError
+from ptqdb.networks.alexnet import AlexNet
+from ptqdb.networks.inception import InceptionBN
+from ptqdb.networks.vgg import VGG
+
+
+@dataclass(frozen=True)
+class ReferenceNetwork:
+    """A network that ptqdb knows how to build.
+
+    Attributes
+    ----------
+    architecture
+        Shared by near twins (AlexNet with and without batch norm): networks of one
+        architecture are left out together in validation.
+    """
+
+    name: str
+    architecture: str
+    factory: Callable[..., nn.Module]
+
+    def build(self, width: float = 1.0, class_count: int = 10) -> nn.Module:
+        """The network with fresh weights, in training mode."""
+        return self.factory(width=width, class_count=class_count)
+
+
+REFERENCE_NETWORKS = {
+    network.name: network
+    for network in (
+        ReferenceNetwork("AlexNet", "AlexNet", AlexNet),
+        ReferenceNetwork("AlexNet_BN", "AlexNet", partial(AlexNet, batch_norm=True)),
+        ReferenceNetwork("VGG_16", "VGG_16", partial(VGG, 16)),
+        ReferenceNetwork("VGG_19", "VGG_19", partial(VGG, 19)),
+        ReferenceNetwork("Inception_BN", "Inception_BN", InceptionBN),
+    )
+}
+
+
+def reference_network(name: str) -> ReferenceNetwork:
+    """The reference network of that name.
+
+    Raises
+    ------
+    UsageError
+        No reference network has that name; the message lists them, the closest first.
+    """
+    if name in REFERENCE_NETWORKS:
+        return REFERENCE_NETWORKS[name]
+    valid = sorted(
+        REFERENCE_NETWORKS,
+        key=lambda known: difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio(),
+        reverse=True,
+    )
+    raise UsageError(f"no reference network is named {name!r}; choose from {', '.join(valid)}")
