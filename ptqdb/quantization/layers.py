@@ -1,0 +1,196 @@
+"""The quantized twin of a convolution or linear layer, computing in codes."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from ptqdb.number_formats import NumberFormat, bias_format
+from ptqdb.quantization.rounding import round_to_codes_
+from ptqdb.quantization.schemes import Scheme, scale_of
+
+QUANTIZED_KINDS = (_ConvNd, nn.Linear)
+SCOPES = ("all", "weight", "bias", "input")
+
+
+@dataclass(frozen=True)
+class CodedTensor:
+    """A tensor in units of its scale.
+
+    Attributes
+    ----------
+    codes
+        Of the tensor's shape; float32 for weights, float64 for biases.
+    scale
+        float32 (weights) or float64 (biases), shape () or broadcastable to ``codes``.
+    """
+
+    codes: Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True)
+class CodedLayer:
+    """The codes of one layer in one format.
+
+    Attributes
+    ----------
+    input_scale
+        float32, shape ().
+    bias
+        None where the layer has none.
+    """
+
+    number_format: NumberFormat
+    input_scale: Tensor
+    weight: CodedTensor
+    bias: CodedTensor | None
+
+
+def code_weight(weight: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedTensor:
+    """Codes of a float32 weight: ``round(weight / scale)``, a true float32 division."""
+    scale = scale_of(scheme.weight_max_abs(weight), number_format)
+    return CodedTensor(round_to_codes_(weight / scale, number_format), scale)
+
+
+def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> CodedTensor:
+    """Codes of a bias in the format that its family keeps for biases, in float64, saturating.
+
+    Parameters
+    ----------
+    bias
+        float32, (out_channels,).
+    scale
+        float64, the scale of the input times that of the weight.
+    number_format
+        The format of weights and inputs; its family decides the bias's.
+    """
+    codes = round_to_codes_(bias.double() / scale, bias_format(number_format.family))
+    return CodedTensor(codes, scale)
+
+
+class QuantizedLayer(nn.Module):
+    """Stands in for a float layer and computes with floats or codes, as it is told.
+
+    Parameters
+    ----------
+    layer
+        The float layer; its parameters are read and never written.
+    name
+        Its qualified name in the network.
+    """
+
+    def __init__(self, layer: nn.Module, name: str):
+        super().__init__()
+        self.layer = layer
+        self.name = name
+        self.observe: Callable[[str, Tensor], None] | None = None
+        self._twin: nn.Module = layer
+        self._input_scale: Tensor | None = None
+        self._output_scale: Tensor | None = None
+        self._number_format: NumberFormat | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The float weight."""
+        weight = self.layer.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The float bias, if there is one."""
+        bias = self.layer.bias
+        return bias.detach() if isinstance(bias, Tensor) else None
+
+    @property
+    def kind(self) -> str:
+        """The class of the float layer, such as ``Conv2d``."""
+        return type(self.layer).__name__
+
+    def code(self, max_abs: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedLayer:
+        """Codes of weight and bias in a format.
+
+        Parameters
+        ----------
+        max_abs
+            float32, shape (): the range of the layer's input over the calibration images.
+        """
+        input_scale = scale_of(max_abs, number_format)
+        weight = code_weight(self.weight, number_format, scheme)
+        bias = None
+        if self.bias is not None:
+            bias_scale = input_scale.double() * weight.scale.double().reshape(-1)
+            bias = code_bias(self.bias, bias_scale.squeeze(), number_format)
+        return CodedLayer(number_format, input_scale, weight, bias)
+
+    def use_float(self) -> None:
+        """Compute with the float weights and inputs."""
+        self._twin = self.layer
+        self._input_scale = self._output_scale = self._number_format = None
+
+    def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
+        """Compute with codes of what the scope names: ``all``, ``weight``, ``bias`` or ``input``.
+
+        The sum runs over codes and is scaled once; a float bias is brought to that scale.
+        """
+        codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
+        one = torch.ones_like(coded.input_scale)
+        weight_scale = coded.weight.scale if codes_weight else one
+        output_scale = (coded.input_scale if codes_input else one) * weight_scale
+        self._input_scale = coded.input_scale if codes_input else None
+        self._number_format = coded.number_format
+        self._output_scale = None if scope == "bias" else output_scale
+        bias = self.bias
+        if coded.bias is not None and bias is not None:
+            if scope == "all":
+                bias = coded.bias.codes.float()
+            elif scope == "bias":
+                bias = (coded.bias.codes * coded.bias.scale).float()
+            else:
+                bias = (bias.double() / output_scale.double().reshape(-1)).float()
+        weight = coded.weight.codes if codes_weight else self.weight
+        self._twin = _with_parameters(self.layer, weight, bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The float layer's shapes, whatever it computes with."""
+        if self.observe is not None:
+            self.observe(self.name, inputs)
+        if self._input_scale is not None and self._number_format is not None:
+            inputs = round_to_codes_(inputs / self._input_scale, self._number_format)
+        outputs: Tensor = self._twin(inputs)
+        if self._output_scale is not None:
+            outputs = outputs.mul_(self._along_channels(self._output_scale))
+        return outputs
+
+    def _along_channels(self, scale: Tensor) -> Tensor:
+        """A scale per output channel, shaped to the outputs; a single one stays as it is."""
+        if scale.ndim == 0 or isinstance(self.layer, nn.Linear):
+            return scale.reshape(-1) if scale.ndim else scale
+        return scale.reshape(-1, *[1] * (self.weight.ndim - 2))
+
+
+def _with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A shallow copy of the layer that computes with other parameters."""
+    twin = copy.copy(layer)
+    twin._parameters = {
+        "weight": nn.Parameter(weight, requires_grad=False),
+        "bias": None if bias is None else nn.Parameter(bias, requires_grad=False),
+    }
+    return twin
+
+
+def use_quantized_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
+    """Put a ``QuantizedLayer`` in the place of every convolution and linear layer, in place.
+
+    A layer that stands in several places gets one twin, under the first of its names.
+    """
+    twins: dict[int, QuantizedLayer] = {}
+    for name, layer in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(layer, QUANTIZED_KINDS):
+            twin = twins.setdefault(id(layer), QuantizedLayer(layer, name))
+            module.set_submodule(name, twin)
+    return {twin.name: twin for twin in twins.values()}
