@@ -1,0 +1,49 @@
+-- From the divergences of tensors to the one figure of a network.
+
+-- Divergence of a layer from those of its weight and bias: 0.5 : 0.5 (half), 1 : 1
+-- (nodiv), by element count (weightratio), the weight alone (weightonly). Without a
+-- bias (bias_count NULL) the weight counts 1 under each.
+create or replace macro combined_divergence(
+    combine, weight, bias, weight_count, bias_count
+) as
+    case
+        when not list_contains(combine_words(), combine) then
+            unknown_word('combine', combine, combine_words())
+        when bias_count is null then weight
+        when combine = 'half' then 0.5 * weight + 0.5 * bias
+        when combine = 'nodiv' then weight + bias
+        when combine = 'weightratio' then
+            (weight * weight_count + bias * bias_count) / (weight_count + bias_count)
+        when combine = 'weightonly' then weight
+    end;
+
+-- What a layer has of the thing shared; its share is this over the network's sum.
+create or replace macro layer_amount(share, params, macs) as
+    case share
+        when 'param' then params
+        when 'flops' then macs
+        when 'layer' then 1
+        else unknown_word('share', share, share_words())
+    end::double;
+
+-- Factor of a network's divergence: log10(MMAC), NULL up to 1 MMAC (log); MMAC^(1/3)
+-- (cuberoot); MMAC^(1/2) (sqrt); the number of quantized layers (depth); its square
+-- root (rootdepth).
+create or replace macro network_factor(mac_weight, macs, depth) as
+    case mac_weight
+        when 'none' then 1
+        when 'log' then case when macs > 1e6 then log10(macs / 1e6) end
+        when 'cuberoot' then cbrt(macs / 1e6)
+        when 'sqrt' then sqrt(macs / 1e6)
+        when 'depth' then depth
+        when 'rootdepth' then sqrt(depth)
+        else unknown_word('mac_weight', mac_weight, mac_weight_words())
+    end::double;
+
+-- Aggregate over the layers of a network, in their order: the sum of share times
+-- divergence (sum).
+create or replace macro aggregated_divergence(aggregate, share, divergence, place) as
+    case aggregate
+        when 'sum' then sum(share * divergence order by place)
+        else unknown_word('aggregate', aggregate, aggregate_words())
+    end;

@@ -1,0 +1,16 @@
+-- What the codes are multiplied by before they are compared with the float tensor.
+-- fakefreeze: the scale, as in the quantized network.
+-- l2: sqrt(sum x^2 / sum code^2), so that both tensors have one L2 norm. Where all
+-- codes are 0 no factor can do that, and the scale takes its place.
+
+-- Factor of the codes: their scale (fakefreeze), or what equals the L2 norms (l2).
+create or replace macro rescale_factor(rescale, scale, sum_x2, sum_codes2) as
+    case rescale
+        when 'fakefreeze' then scale
+        when 'l2' then
+            case
+                when sum_codes2 > 0 then sqrt(sum_x2 / sum_codes2)
+                else scale
+            end
+        else unknown_word('rescale', rescale, rescale_words())
+    end;

@@ -1,0 +1,242 @@
+-- The loss of accuracy against the divergence: the formula behind every named view.
+-- Grain: one (network, number format) under one scheme. Key: network, number_format.
+--     divergence = factor(network) * aggregate over its layers of
+--         share(layer) * combine(divergence(weight), divergence(bias))
+-- Parameters: rescale, combine, share, mac_weight, correction, measure, aggregate and
+-- scope take the words of words.sql; bins is a divisor of 4095; scheme is the name of
+-- a row of the table scheme, NULL the first of them.
+-- A row appears only where every weight and bias of the network has its measure and
+-- both the float network and the format have been evaluated on the same images: never
+-- a partial sum. divergence is NULL under the mac_weight log up to 1 MMAC.
+
+-- No row where all words of variant are valid; else an error that names the valid ones.
+-- The error is the value of the one column: whatever is asked of it, it has to be
+-- evaluated, over empty tables and behind any filter too.
+create or replace macro variant_check(
+    rescale,
+    combine,
+    share,
+    mac_weight,
+    correction,
+    measure,
+    bins,
+    aggregate,
+    scope,
+    scheme
+) as table
+select error(problem.message)::varchar as network
+from (
+    select
+        coalesce(
+            word_message('rescale', rescale, rescale_words()),
+            word_message('combine', combine, combine_words()),
+            word_message('share', share, share_words()),
+            word_message('mac_weight', mac_weight, mac_weight_words()),
+            word_message('correction', correction, correction_words()),
+            word_message('measure', measure, measure_words()),
+            bins_message(bins),
+            word_message('aggregate', aggregate, aggregate_words()),
+            word_message('scope', scope, scope_words()),
+            case
+                when scheme is not null then
+                    word_message(
+                        'scheme',
+                        scheme,
+                        (
+                            select list(s.name order by s.scheme_id)
+                            from scheme as s
+                        )
+                    )
+            end
+        ) as message
+) as problem
+where problem.message is not null;
+
+-- The id of the scheme with the name, of the first scheme for NULL.
+-- Grain: one row.
+create or replace macro chosen_scheme(scheme) as table
+select min(s.scheme_id) as scheme_id
+from scheme as s
+where scheme is null or s.name = scheme;
+
+-- Evaluations of one scope and scheme beside that of the float network on the same
+-- images.
+-- Grain: one evaluated (network, format) under the scheme. Key: network_id,
+-- number_format_id.
+create or replace macro paired_evaluation(the_scope, the_scheme) as table
+select
+    quantized.network_id,
+    quantized.number_format_id,
+    quantized.scheme_id,
+    quantized.image_count,
+    quantized.correct_top1,
+    quantized.correct_both,
+    float_network.correct_top1 as float_correct_top1
+from evaluation as quantized
+inner join evaluation as float_network
+    on
+        quantized.network_id = float_network.network_id
+        and float_network.scope = 'none'
+        and quantized.image_count = float_network.image_count
+inner join chosen_scheme(the_scheme) as chosen
+    on quantized.scheme_id = chosen.scheme_id
+where quantized.scope = the_scope;
+
+-- Divergence of each layer in each format: of its weight and bias, combined.
+-- Grain: one layer of an evaluated cell. Key: layer_id, number_format_id, scheme_id.
+-- divergence is NULL where a measure is missing.
+create or replace macro layer_divergence(
+    rescale, combine, correction, measure, bins
+) as table
+with corrected as (
+    select
+        measured.tensor_id,
+        measured.number_format_id,
+        measured.scheme_id,
+        measured.divergence * correction_of.factor as divergence
+    from tensor_measure(rescale, measure, bins) as measured
+    inner join tensor_correction(correction) as correction_of
+        on
+            measured.tensor_id = correction_of.tensor_id
+            and measured.number_format_id = correction_of.number_format_id
+            and measured.scheme_id = correction_of.scheme_id
+),
+
+parts as (
+    select
+        layer.layer_id,
+        weight.tensor_id as weight_id,
+        weight.element_count as weight_count,
+        bias.tensor_id as bias_id,
+        bias.element_count as bias_count
+    from layer
+    inner join tensor as weight
+        on layer.layer_id = weight.layer_id and weight.role = 'weight'
+    left join tensor as bias
+        on layer.layer_id = bias.layer_id and bias.role = 'bias'
+)
+
+select
+    parts.layer_id,
+    of_weight.number_format_id,
+    of_weight.scheme_id,
+    case
+        when parts.bias_id is null or of_bias.divergence is not null then
+            combined_divergence(
+                combine,
+                of_weight.divergence,
+                of_bias.divergence,
+                parts.weight_count,
+                parts.bias_count
+            )
+    end as divergence
+from parts
+inner join corrected as of_weight on parts.weight_id = of_weight.tensor_id
+left join corrected as of_bias
+    on
+        parts.bias_id = of_bias.tensor_id
+        and of_weight.number_format_id = of_bias.number_format_id
+        and of_weight.scheme_id = of_bias.scheme_id;
+
+-- Share of each layer in its network.
+-- Grain: one layer. Key: layer_id. The shares of a network add up to 1.
+create or replace macro layer_share(share) as table
+select
+    layer.layer_id,
+    layer.network_id,
+    layer.position,
+    layer_amount(share, layer.params, layer.macs) / nullif(
+        sum(layer_amount(share, layer.params, layer.macs)) over (
+            partition by layer.network_id
+            order by layer.position
+            rows between unbounded preceding and unbounded following
+        ), 0
+    ) as share_of_network
+from layer;
+
+-- Divergence and loss of accuracy of every network in every number format, for any
+-- combination of the study's choices; each named view is one call.
+create or replace macro variant(
+    rescale := 'fakefreeze',
+    combine := 'half',
+    share := 'flops',
+    mac_weight := 'none',
+    correction := 'none',
+    measure := 'js',
+    bins := 63,
+    aggregate := 'sum',
+    scope := 'all',
+    scheme := null
+) as table
+with cell as (
+    select * from paired_evaluation(scope, scheme)
+),
+
+aggregated as (
+    select
+        cell.network_id,
+        cell.number_format_id,
+        aggregated_divergence(
+            aggregate,
+            shared.share_of_network,
+            of_layer.divergence,
+            shared.position
+        ) as divergence
+    from cell
+    inner join layer_share(share) as shared
+        on cell.network_id = shared.network_id
+    left join layer_divergence(rescale, combine, correction, measure, bins) as of_layer
+        on
+            shared.layer_id = of_layer.layer_id
+            and cell.number_format_id = of_layer.number_format_id
+            and cell.scheme_id = of_layer.scheme_id
+    group by cell.network_id, cell.number_format_id
+    having count(*) = count(of_layer.divergence)
+),
+
+checked as (
+    select words.network
+    from variant_check(
+        rescale,
+        combine,
+        share,
+        mac_weight,
+        correction,
+        measure,
+        bins,
+        aggregate,
+        scope,
+        scheme
+    ) as words
+)
+
+select
+    network.name as network,
+    network.architecture,
+    number_format.name as number_format,
+    number_format.family,
+    number_format.bits,
+    number_format.ebits,
+    aggregated.divergence * network_factor(
+        mac_weight, network.macs, network.quantized_layer_count
+    ) as divergence,
+    cell.correct_top1 / cell.image_count as accuracy,
+    cell.float_correct_top1 / cell.image_count as float_accuracy,
+    accuracy_loss(cell.correct_top1, cell.float_correct_top1) as accuracy_loss,
+    accuracy_loss_se(cell.correct_top1, cell.float_correct_top1, cell.correct_both)
+        as accuracy_loss_se,
+    cell.image_count as images,
+    is_saturated(cell.correct_top1, cell.image_count, dataset.class_count) as saturated
+from cell
+inner join aggregated
+    on
+        cell.network_id = aggregated.network_id
+        and cell.number_format_id = aggregated.number_format_id
+inner join network on cell.network_id = network.network_id
+inner join dataset on network.dataset_id = dataset.dataset_id
+inner join number_format
+    on cell.number_format_id = number_format.number_format_id
+union all by name
+select checked.network
+from checked
+order by network, family, bits, ebits, number_format;

@@ -1,0 +1,65 @@
+-- The cells that ought to be there and are not.
+-- Grain: one cell. Key: network, number_format, scheme, scope. A cell ought to be there
+-- where a run announced it, or where a network of this file, a format of the study's
+-- grid and a scheme of this file meet, with everything quantized.
+
+create or replace view missing_cell as
+with announced as (
+    select unnest(collection_run.cells) as cell
+    from collection_run
+),
+
+expected as (
+    select
+        announced.cell.network,
+        announced.cell.number_format,
+        announced.cell.scheme,
+        announced.cell.scope
+    from announced
+    union
+    select
+        network.name as network,
+        number_format.name as number_format,
+        scheme.name as scheme,
+        'all' as scope
+    from network
+    cross join scheme
+    cross join number_format
+    where number_format.in_study_grid
+),
+
+evaluated as (
+    select
+        network.name as network,
+        number_format.name as number_format,
+        scheme.name as scheme,
+        evaluation.scope
+    from evaluation
+    inner join network on evaluation.network_id = network.network_id
+    inner join number_format
+        on evaluation.number_format_id = number_format.number_format_id
+    inner join scheme on evaluation.scheme_id = scheme.scheme_id
+)
+
+select
+    expected.network,
+    expected.number_format,
+    expected.scheme,
+    expected.scope
+from expected
+anti join evaluated
+    on
+        expected.network = evaluated.network
+        and expected.number_format = evaluated.number_format
+        and expected.scheme = evaluated.scheme
+        and expected.scope = evaluated.scope
+order by all;
+
+comment on view missing_cell is
+'Grain: one cell that ought to be there and is not: announced by a run, or one of the
+study''s 43 formats, and without an evaluation.';
+comment on column missing_cell.network is 'Name of the network';
+comment on column missing_cell.number_format is 'Name of the number format';
+comment on column missing_cell.scheme is 'Name of the scheme';
+comment on column missing_cell.scope is
+'What is quantized in it: all, weight, bias or input';

@@ -1,0 +1,84 @@
+-- What the file holds of each network, and how much is missing.
+-- Grain: one network. Key: network. A cell is an evaluation in one number format under
+-- one scheme; the counts are by what was quantized in it.
+
+create or replace view network_overview as
+with cells as (
+    select
+        evaluation.network_id,
+        count(*) filter (where evaluation.scope = 'all') as all_cells,
+        count(*) filter (where evaluation.scope = 'weight') as weight_cells,
+        count(*) filter (where evaluation.scope = 'bias') as bias_cells,
+        count(*) filter (where evaluation.scope = 'input') as input_cells
+    from evaluation
+    group by evaluation.network_id
+),
+
+missing as (
+    select
+        missing_cell.network,
+        count(*) as missing_cells
+    from missing_cell
+    group by missing_cell.network
+),
+
+float_network as (
+    select
+        evaluation.network_id,
+        evaluation.image_count,
+        evaluation.correct_top1
+    from evaluation
+    where evaluation.scope = 'none'
+)
+
+select
+    network.name as network,
+    network.architecture,
+    dataset.name as dataset,
+    dataset.split,
+    dataset.class_count as classes,
+    network.quantized_layer_count as layers,
+    network.params,
+    network.macs,
+    float_network.image_count as images,
+    float_network.correct_top1 / float_network.image_count as float_accuracy,
+    coalesce(cells.all_cells, 0) as all_cells,
+    coalesce(cells.weight_cells, 0) as weight_cells,
+    coalesce(cells.bias_cells, 0) as bias_cells,
+    coalesce(cells.input_cells, 0) as input_cells,
+    coalesce(missing.missing_cells, 0) as missing_cells
+from network
+inner join dataset on network.dataset_id = dataset.dataset_id
+left join float_network on network.network_id = float_network.network_id
+left join cells on network.network_id = cells.network_id
+left join missing on network.name = missing.network
+order by network.network_id;
+
+comment on view network_overview is
+'Grain: one network. What the file holds of it: its size, its accuracy in floating
+point, how many number formats it was evaluated in and how many are missing.';
+comment on column network_overview.network is 'Name of the network';
+comment on column network_overview.architecture is
+'Kin: networks with and without batch norm are one architecture';
+comment on column network_overview.dataset is 'Name of the evaluation dataset';
+comment on column network_overview.split is 'Which part of the dataset';
+comment on column network_overview.classes is 'Number of classes to tell apart';
+comment on column network_overview.layers is 'Number of quantized layers: the depth';
+comment on column network_overview.params is
+'Elements of the weights and biases of the quantized layers';
+comment on column network_overview.macs is
+'Multiply-accumulates of the quantized layers for one image';
+comment on column network_overview.images is
+'Images that the floating-point network was evaluated on; NULL before';
+comment on column network_overview.float_accuracy is
+'Top-1 accuracy in floating point, a fraction; NULL before its evaluation';
+comment on column network_overview.all_cells is
+'Evaluations with everything quantized';
+comment on column network_overview.weight_cells is
+'Evaluations with only the weights quantized';
+comment on column network_overview.bias_cells is
+'Evaluations with only the biases quantized';
+comment on column network_overview.input_cells is
+'Evaluations with only the inputs of the layers quantized';
+comment on column network_overview.missing_cells is
+'Cells of the study or of a run that are missing: see missing_cell';

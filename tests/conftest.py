@@ -1,0 +1,28 @@
+"""Databases for the tests: one without facts, and one with a small synthetic study."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+import synthetic
+
+from ptqdb.database import connect, materialize
+
+
+@pytest.fixture
+def database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory, migrated, with macros and views and without facts."""
+    connection = connect(Path(":memory:"), read_only=False)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def study() -> Iterator[duckdb.DuckDBPyConnection]:
+    """The synthetic study in memory, materialized; tests only read it."""
+    connection = connect(Path(":memory:"), read_only=False)
+    synthetic.fill(connection)
+    materialize(connection)
+    yield connection
+    connection.close()
