@@ -1,0 +1,1 @@
+"""Quantizes networks in every format and writes what was measured, uninterpreted, to a database."""

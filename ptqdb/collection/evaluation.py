@@ -1,0 +1,79 @@
+"""Runs a network over labelled images and counts what it gets right."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ptqdb.collection.facts import EvaluationFacts
+from ptqdb.datasets import ImageSet, normalized
+
+BATCH_SIZE = 250
+
+
+class Batches:
+    """Normalized batches of an image set, made anew at each pass from uint8 pixels.
+
+    Parameters
+    ----------
+    mean, std
+        Per channel, in units of the full range 0..1.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+    ):
+        self._pixels = images.images.to(device)
+        self._mean = torch.tensor(mean, device=device)
+        self._std = torch.tensor(std, device=device)
+        self.labels = images.labels.to(device)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for pixels in torch.split(self._pixels, BATCH_SIZE):
+            yield normalized(pixels, self._mean, self._std)
+
+    def example(self) -> Tensor:
+        """The first image alone, (1, channels, height, width)."""
+        return normalized(self._pixels[:1], self._mean, self._std)
+
+
+def logits_of(module: nn.Module, batches: Batches) -> Tensor:
+    """float32 logits, (images, classes), of every image."""
+    outputs = []
+    with torch.inference_mode():
+        for batch in batches:
+            outputs.append(module(batch).float())
+    return torch.cat(outputs)
+
+
+def evaluation_facts(
+    logits: Tensor, float_logits: Tensor, labels: Tensor, precision: str
+) -> EvaluationFacts:
+    """Counts and summed losses of a network beside those of its float original.
+
+    Parameters
+    ----------
+    logits, float_logits
+        (images, classes).
+    labels
+        int64, (images,).
+    """
+    predicted, float_predicted = logits.argmax(1), float_logits.argmax(1)
+    right = predicted == labels
+    top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    log_q = torch.log_softmax(logits.double(), 1)
+    log_p = torch.log_softmax(float_logits.double(), 1)
+    return EvaluationFacts(
+        precision=precision,
+        image_count=len(labels),
+        correct_top1=int(right.sum()),
+        correct_top5=int((top5 == labels[:, None]).sum()),
+        correct_both=int((right & (float_predicted == labels)).sum()),
+        same_prediction=int((predicted == float_predicted).sum()),
+        cross_entropy_sum=float(-log_q.gather(1, labels[:, None]).sum()),
+        kl_sum=float((log_p.exp() * (log_p - log_q)).sum()),
+    )

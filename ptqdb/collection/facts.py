@@ -1,0 +1,144 @@
+"""The facts as they are measured, before they become rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+TensorKey = tuple[str, str]
+"""Layer name and role."""
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """A float tensor's sums and histogram.
+
+    Attributes
+    ----------
+    sum_x, sum_abs, sum_x2, sum_x3, sum_x4
+        float64 sums over all elements.
+    bins, counts
+        int64, the non-empty bins in ascending order and their counts;
+        ``bin = round(x * 2047 / max abs)``, ties toward zero.
+    """
+
+    element_count: int
+    min_value: float
+    max_value: float
+    sum_x: float
+    sum_abs: float
+    sum_x2: float
+    sum_x3: float
+    sum_x4: float
+    bins: Array
+    counts: Array
+
+    @property
+    def max_abs(self) -> float:
+        """The largest absolute value."""
+        return max(abs(self.min_value), abs(self.max_value))
+
+
+@dataclass(frozen=True)
+class ChannelFacts:
+    """Of a weight, one entry per output channel: float64, (out_channels,)."""
+
+    min_value: Array
+    max_value: Array
+    sum_x2: Array
+
+
+@dataclass(frozen=True)
+class QuantizedTensorFacts:
+    """A tensor in one format.
+
+    Attributes
+    ----------
+    scale
+        float; one code is worth that much.
+    clipped_count
+        Elements farther out than the largest code.
+    sum_codes, sum_codes2, sum_code_x
+        Sums of codes, of their squares, of code times float value.
+    squared_error_sum
+        Sum of ``(code * scale - x)²``.
+    codes, code_counts
+        The codes that occur, ascending, and how often; empty for inputs.
+    softmax_js_fakefreeze, softmax_js_l2, softmax_group_count
+        Paired softmax divergence, in bits, summed over the groups; None for inputs.
+    """
+
+    scale: float
+    clipped_count: int
+    sum_codes: float
+    sum_codes2: float
+    sum_code_x: float
+    squared_error_sum: float
+    codes: Array
+    code_counts: Array
+    softmax_js_fakefreeze: float | None = None
+    softmax_js_l2: float | None = None
+    softmax_group_count: int | None = None
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """A quantized layer: its place in the order of execution, and its work for one image."""
+
+    position: int
+    name: str
+    kind: str
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """Counts over the images, and sums of losses in nats.
+
+    Attributes
+    ----------
+    correct_both, same_prediction
+        Images that this and the float network both classify rightly; alike.
+    cross_entropy_sum
+        Of this network's outputs with the labels.
+    kl_sum
+        Kullback-Leibler divergence of this network's outputs from the float network's.
+    """
+
+    precision: str
+    image_count: int
+    correct_top1: int
+    correct_top5: int
+    correct_both: int
+    same_prediction: int
+    cross_entropy_sum: float
+    kl_sum: float
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """All that is measured of a float network, ready to be written in one transaction.
+
+    Attributes
+    ----------
+    tensors
+        In the order of the layers; within a layer weight, bias, input.
+    """
+
+    name: str
+    architecture: str
+    checkpoint_sha256: str
+    params: int
+    macs: int
+    unfolded_batch_norm_count: int
+    layers: tuple[LayerFacts, ...]
+    tensors: Mapping[TensorKey, TensorFacts]
+    channels: Mapping[TensorKey, ChannelFacts]
+    evaluation: EvaluationFacts
+
+
+NO_CODES = np.empty(0)

@@ -1,0 +1,177 @@
+"""Measures one network: its float facts once, and what each format does to its tensors."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from ptqdb.checkpoints import TrainedNetwork
+from ptqdb.collection.evaluation import Batches, evaluation_facts, logits_of
+from ptqdb.collection.facts import (
+    ChannelFacts,
+    EvaluationFacts,
+    LayerFacts,
+    NetworkFacts,
+    QuantizedTensorFacts,
+    TensorFacts,
+    TensorKey,
+)
+from ptqdb.collection.macs import count_macs
+from ptqdb.collection.measurement import (
+    CodedMeasurement,
+    TensorMeasurement,
+    channel_facts,
+    coded_tensor_facts,
+    pieces,
+    tensor_facts,
+)
+from ptqdb.datasets import ImageSet
+from ptqdb.number_formats import NumberFormat, bias_format
+from ptqdb.quantization.layers import CodedLayer, QuantizedLayer
+from ptqdb.quantization.network import input_ranges, prepare
+from ptqdb.quantization.precision import matrix_precision, precision_of
+from ptqdb.quantization.schemes import Scheme, scale_of
+
+
+class NetworkMeasurement:
+    """A network on its images, calibrated for a set of formats with two float passes.
+
+    Parameters
+    ----------
+    images, calibration
+        Labelled images to evaluate on; images whose activations set the scales of the inputs.
+    number_formats
+        The formats that will be asked for.
+    precision
+        ``auto`` or ``float32``; see ``ptqdb.quantization.precision``.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedNetwork,
+        images: ImageSet,
+        calibration: ImageSet,
+        number_formats: Sequence[NumberFormat],
+        scheme: Scheme,
+        *,
+        device: torch.device,
+        precision: str = "auto",
+    ):
+        description = trained.description
+        self._trained, self._scheme = trained, scheme
+        self._device, self._precision = device, precision
+        self._batches = Batches(images, description.mean, description.std, device)
+        self._calibration = Batches(calibration, description.mean, description.std, device)
+        module = trained.module.to(device).to(memory_format=torch.channels_last)
+        self.network = prepare(module, self._batches.example())
+        self._macs = count_macs(self.network.module, self._batches.example())
+        self._ranges = input_ranges(self.network, self._calibration)
+        self._measure_inputs(number_formats)
+        with matrix_precision("float32"):
+            self._float_logits = logits_of(self.network.module, self._batches)
+
+    def _measure_inputs(self, number_formats: Sequence[NumberFormat]) -> None:
+        """The second float pass: the inputs' own facts and their codes' sums in every format."""
+        self._inputs = {
+            name: TensorMeasurement(float(max_abs), self._device)
+            for name, max_abs in self._ranges.items()
+        }
+        self._coded_inputs = {
+            name: {
+                number_format: CodedMeasurement(
+                    float(scale_of(max_abs, number_format)), number_format, self._device
+                )
+                for number_format in number_formats
+            }
+            for name, max_abs in self._ranges.items()
+        }
+
+        def measure(name: str, inputs: Tensor) -> None:
+            self._inputs[name].add(inputs)
+            for piece in pieces(inputs):
+                exact = piece.double()
+                for measurement in self._coded_inputs[name].values():
+                    measurement.add(piece, exact)
+
+        self.network.observe(measure, self._calibration)
+
+    def float_facts(self) -> NetworkFacts:
+        """The float network: layers, tensors, and its own evaluation."""
+        layers: list[LayerFacts] = []
+        tensors: dict[TensorKey, TensorFacts] = {}
+        channels: dict[TensorKey, ChannelFacts] = {}
+        for position, (name, layer) in enumerate(self.network.layers.items()):
+            params = layer.weight.numel() + (0 if layer.bias is None else layer.bias.numel())
+            macs = self._macs[f"{name}.layer"]
+            layers.append(LayerFacts(position, name, layer.kind, params, macs))
+            tensors |= self._float_tensors(name, layer)
+            channels[name, "weight"] = _channels(layer)
+        module = self._trained.module
+        return NetworkFacts(
+            name=self._trained.description.name,
+            architecture=self._trained.architecture,
+            checkpoint_sha256=self._trained.checkpoint_sha256,
+            params=sum(parameter.numel() for parameter in module.parameters()),
+            macs=sum(layer.macs for layer in layers),
+            unfolded_batch_norm_count=len(self.network.folding.unfolded),
+            layers=tuple(layers),
+            tensors=tensors,
+            channels=channels,
+            evaluation=self._evaluation(self._float_logits, "float32"),
+        )
+
+    def _float_tensors(self, name: str, layer: QuantizedLayer) -> dict[TensorKey, TensorFacts]:
+        facts = {(name, "weight"): tensor_facts(layer.weight)}
+        if layer.bias is not None:
+            facts[name, "bias"] = tensor_facts(layer.bias)
+        return facts | {(name, "input"): self._inputs[name].facts()}
+
+    def code(self, number_format: NumberFormat) -> dict[str, CodedLayer]:
+        """The codes of every layer in a format."""
+        return {
+            name: layer.code(self._ranges[name], number_format, self._scheme)
+            for name, layer in self.network.layers.items()
+        }
+
+    def quantized_facts(
+        self, coded: Mapping[str, CodedLayer], number_format: NumberFormat
+    ) -> dict[TensorKey, QuantizedTensorFacts]:
+        """What a format does to every tensor of the network."""
+        facts = {}
+        for name, layer in self.network.layers.items():
+            facts[name, "weight"] = coded_tensor_facts(
+                layer.weight, coded[name].weight, number_format, is_weight=True
+            )
+            coded_bias = coded[name].bias
+            if layer.bias is not None and coded_bias is not None:
+                facts[name, "bias"] = coded_tensor_facts(
+                    layer.bias, coded_bias, bias_format(number_format.family), is_weight=False
+                )
+            facts[name, "input"] = self._coded_inputs[name][number_format].facts()
+        return facts
+
+    def evaluate(
+        self, coded: Mapping[str, CodedLayer], number_format: NumberFormat, scope: str
+    ) -> EvaluationFacts:
+        """Run the network in a format over the images.
+
+        Only with everything in codes are the products exact in a low precision.
+        """
+        asked = self._precision if scope == "all" else "float32"
+        precision = precision_of(number_format, self._device, asked)
+        self.network.use_codes(coded, scope)
+        try:
+            with matrix_precision(precision):
+                logits = logits_of(self.network.module, self._batches)
+        finally:
+            self.network.use_float()
+        return self._evaluation(logits, precision)
+
+    def _evaluation(self, logits: Tensor, precision: str) -> EvaluationFacts:
+        return evaluation_facts(logits, self._float_logits, self._batches.labels, precision)
+
+
+def _channels(layer: QuantizedLayer) -> ChannelFacts:
+    """Transposed convolutions keep their output channels in dimension 1."""
+    return channel_facts(layer.weight, int(isinstance(layer.layer, _ConvTransposeNd)))

@@ -1,0 +1,171 @@
+"""Which cells a collection is to fill: what was asked for, less what is already there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from ptqdb.checkpoints import NetworkDescription, checkpoint_sha256, read_description
+from ptqdb.datasets import ImageSet
+from ptqdb.errors import MismatchError
+from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
+
+
+@dataclass(frozen=True)
+class CollectionRequest:
+    """What a user asks for.
+
+    Attributes
+    ----------
+    checkpoints
+        Files written by ``ptqdb train``.
+    images, calibration
+        To evaluate on; to take the ranges of the inputs from.
+    scopes
+        What is quantized: ``all``, and any of ``weight``, ``bias``, ``input`` alone.
+    precision
+        ``auto`` or ``float32``.
+    replace
+        Whether facts that are there already are collected anew.
+    """
+
+    checkpoints: tuple[Path, ...]
+    images: ImageSet
+    calibration: ImageSet
+    number_formats: tuple[NumberFormat, ...]
+    scopes: tuple[str, ...] = ("all",)
+    scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX
+    device: str = "cpu"
+    precision: str = "auto"
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation of one network: the unit that is written whole or not at all."""
+
+    network: str
+    number_format: str
+    scheme: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """The cells of one network that are to be filled, in order.
+
+    Attributes
+    ----------
+    is_new
+        Whether the network's float facts are to be written too.
+    """
+
+    checkpoint: Path
+    description: NetworkDescription
+    is_new: bool
+    cells: tuple[Cell, ...]
+    present_count: int
+
+
+def plan_network(
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, checkpoint: Path
+) -> NetworkPlan:
+    """What is missing of one network.
+
+    Raises
+    ------
+    DataError
+        The checkpoint cannot be read.
+    MismatchError
+        The database holds the network with another checkpoint, other images or another
+        precision; the message names the argument.
+    """
+    description = read_description(checkpoint)
+    wanted = [
+        Cell(description.name, number_format.name, request.scheme.name, scope)
+        for number_format in request.number_formats
+        for scope in request.scopes
+    ]
+    stored = None if request.replace else _stored_identity(connection, description.name)
+    if stored is None:
+        return NetworkPlan(checkpoint, description, True, tuple(wanted), 0)
+    _refuse_differences(request, checkpoint, description.name, stored)
+    present = _present_cells(connection, request, description.name)
+    missing = tuple(cell for cell in wanted if cell not in present)
+    return NetworkPlan(checkpoint, description, False, missing, len(wanted) - len(missing))
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Images as they are stored."""
+
+    split: str
+    image_count: int
+    content_sha256: str
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What makes a stored network's facts belong together."""
+
+    checkpoint_sha256: str
+    images: _Images
+    calibration: _Images
+
+
+def _stored_identity(connection: duckdb.DuckDBPyConnection, name: str) -> _Identity | None:
+    row = connection.execute(
+        "select n.checkpoint_sha256, i.split, i.image_count, i.content_sha256, "
+        "c.split, c.image_count, c.content_sha256 from network as n "
+        "join dataset as i on i.dataset_id = n.dataset_id "
+        "join dataset as c on c.dataset_id = n.calibration_dataset_id where n.name = ?",
+        [name],
+    ).fetchone()
+    return None if row is None else _Identity(row[0], _Images(*row[1:4]), _Images(*row[4:7]))
+
+
+def _refuse_differences(
+    request: CollectionRequest, checkpoint: Path, name: str, stored: _Identity
+) -> None:
+    remedy = "give the same, another --db, or --replace to collect anew"
+    if checkpoint_sha256(checkpoint) != stored.checkpoint_sha256:
+        raise MismatchError(f"the database holds {name} from another checkpoint; {remedy}")
+    for argument, found, expected in (
+        ("--images", request.images, stored.images),
+        ("--calibration", request.calibration, stored.calibration),
+    ):
+        if found.content_sha256 == expected.content_sha256:
+            continue
+        same_count = len(found) == expected.image_count
+        raise MismatchError(
+            f"{argument}: the database holds {name} on {expected.image_count} images, found "
+            f"{'as many others' if same_count else len(found)} asked for; {remedy}"
+        )
+
+
+def _present_cells(
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
+) -> set[Cell]:
+    rows = connection.execute(
+        "select f.name, s.name, e.scope, e.precision from evaluation as e "
+        "join network as n using (network_id) join number_format as f using (number_format_id) "
+        "join scheme as s using (scheme_id) where n.name = ?",
+        [name],
+    ).fetchall()
+    asked = {(known.name, scope) for known in request.number_formats for scope in request.scopes}
+    for number_format, _, scope, precision in rows:
+        other = request.precision == "float32" and precision != "float32"
+        if other and (number_format, scope) in asked:
+            raise MismatchError(
+                f"--precision: the database holds {name} in {number_format} computed in "
+                f"{precision}, found float32 asked for; give --precision auto, another --db, or "
+                "--replace to collect anew"
+            )
+    return {Cell(name, number_format, scheme, scope) for number_format, scheme, scope, _ in rows}
+
+
+def missing_cell_count(plans: Sequence[NetworkPlan]) -> int:
+    """Cells to fill over all networks."""
+    return sum(len(plan.cells) for plan in plans)

@@ -1,0 +1,244 @@
+"""Turns measured facts into the rows of the base tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from ptqdb.collection.facts import (
+    EvaluationFacts,
+    NetworkFacts,
+    QuantizedTensorFacts,
+    TensorFacts,
+    TensorKey,
+)
+from ptqdb.database import insert, next_id
+from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format
+from ptqdb.quantization.schemes import Scheme
+
+FORMATS_WITH_CODES_BITS = 8
+KNOWN_FORMATS = tuple(
+    dict.fromkeys([*STUDY_GRID, *(bias_format(family) for family in ("INT", "POT", "FLOAT"))])
+)
+
+
+def ensure_formats(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write the number formats and the codes of the small ones, where they are not there yet."""
+    present = {row[0] for row in connection.execute("select name from number_format").fetchall()}
+    missing = [(i, known) for i, known in enumerate(KNOWN_FORMATS) if known.name not in present]
+    if not missing:
+        return
+    insert(connection, "number_format", pl.DataFrame([_format_row(i, f) for i, f in missing]))
+    codes = [
+        _format_codes(i, known) for i, known in missing if known.bits <= FORMATS_WITH_CODES_BITS
+    ]
+    insert(connection, "number_format_code", pl.concat(codes))
+
+
+def _format_row(number_format_id: int, number_format: NumberFormat) -> dict[str, Any]:
+    return {
+        "number_format_id": number_format_id,
+        "name": number_format.name,
+        "family": number_format.family,
+        "bits": number_format.bits,
+        "ebits": number_format.ebits,
+        "mbits": number_format.mbits,
+        "max_code": number_format.max_code,
+        "code_count": float(number_format.code_count),
+        "in_study_grid": number_format in STUDY_GRID,
+    }
+
+
+def _format_codes(number_format_id: int, number_format: NumberFormat) -> pl.DataFrame:
+    magnitudes = number_format.magnitudes()
+    index = np.arange(1 - len(magnitudes), len(magnitudes))
+    return pl.DataFrame(
+        {"code_index": index, "code": np.sign(index) * magnitudes[np.abs(index)]}
+    ).with_columns(number_format_id=pl.lit(number_format_id))
+
+
+def ensure_scheme(connection: duckdb.DuckDBPyConnection, scheme: Scheme) -> int:
+    """The id of a scheme, written if it is not there yet."""
+    found = connection.execute("select scheme_id from scheme where name = ?", [scheme.name])
+    row = found.fetchone()
+    if row:
+        return int(row[0])
+    scheme_id = next_id(connection, "scheme")
+    values = asdict(scheme) | {"quantized": ",".join(scheme.quantized), "scheme_id": scheme_id}
+    insert(connection, "scheme", pl.DataFrame([values]))
+    return scheme_id
+
+
+def ensure_dataset(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    name: str,
+    split: str,
+    class_count: int,
+    image_count: int,
+    content_sha256: str,
+) -> int:
+    """The id of these images, written if they are not there yet."""
+    found = connection.execute(
+        "select dataset_id from dataset where content_sha256 = ?", [content_sha256]
+    )
+    row = found.fetchone()
+    if row:
+        return int(row[0])
+    dataset_id = next_id(connection, "dataset")
+    values = {
+        "dataset_id": dataset_id,
+        "name": name,
+        "split": split,
+        "class_count": class_count,
+        "image_count": image_count,
+        "content_sha256": content_sha256,
+    }
+    insert(connection, "dataset", pl.DataFrame([values]))
+    return dataset_id
+
+
+def write_network(
+    connection: duckdb.DuckDBPyConnection,
+    facts: NetworkFacts,
+    dataset_id: int,
+    calibration_dataset_id: int,
+) -> None:
+    """Write a float network's facts."""
+    network_id = next_id(connection, "network")
+    values = {
+        "network_id": network_id,
+        "name": facts.name,
+        "architecture": facts.architecture,
+        "checkpoint_sha256": facts.checkpoint_sha256,
+        "dataset_id": dataset_id,
+        "calibration_dataset_id": calibration_dataset_id,
+        "quantized_layer_count": len(facts.layers),
+        "params": facts.params,
+        "macs": facts.macs,
+        "unfolded_batch_norm_count": facts.unfolded_batch_norm_count,
+    }
+    insert(connection, "network", pl.DataFrame([values]))
+    first_layer_id = next_id(connection, "layer")
+    layer_ids = {layer.name: first_layer_id + i for i, layer in enumerate(facts.layers)}
+    layers = [
+        asdict(layer) | {"layer_id": layer_ids[layer.name], "network_id": network_id}
+        for layer in facts.layers
+    ]
+    insert(connection, "layer", pl.DataFrame(layers))
+    first_tensor_id = next_id(connection, "tensor")
+    tensor_ids = {key: first_tensor_id + i for i, key in enumerate(facts.tensors)}
+    insert(connection, "tensor", _tensor_rows(facts.tensors, tensor_ids, layer_ids))
+    channels = [
+        pl.DataFrame(asdict(channel))
+        .with_row_index("channel")
+        .with_columns(tensor_id=pl.lit(tensor_ids[key]))
+        for key, channel in facts.channels.items()
+    ]
+    insert(connection, "tensor_channel", pl.concat(channels))
+    histograms = [
+        pl.DataFrame({"bin": tensor.bins, "count": tensor.counts}).with_columns(
+            tensor_id=pl.lit(tensor_ids[key])
+        )
+        for key, tensor in facts.tensors.items()
+    ]
+    insert(connection, "tensor_histogram", pl.concat(histograms))
+    write_evaluation(connection, network_id, None, None, "none", facts.evaluation)
+
+
+def _tensor_rows(
+    tensors: Mapping[TensorKey, TensorFacts],
+    tensor_ids: Mapping[TensorKey, int],
+    layer_ids: Mapping[str, int],
+) -> pl.DataFrame:
+    fields = ["element_count", "min_value", "max_value"]
+    fields += ["sum_x", "sum_abs", "sum_x2", "sum_x3", "sum_x4"]
+    rows = []
+    for (layer, role), facts in tensors.items():
+        ids = {"tensor_id": tensor_ids[layer, role], "layer_id": layer_ids[layer], "role": role}
+        rows.append(ids | {field: getattr(facts, field) for field in fields})
+    return pl.DataFrame(rows)
+
+
+def write_quantized_tensors(
+    connection: duckdb.DuckDBPyConnection,
+    tensor_ids: Mapping[TensorKey, int],
+    number_format_id: int,
+    scheme_id: int,
+    tensors: Mapping[TensorKey, QuantizedTensorFacts],
+) -> None:
+    """Write a format's facts of all tensors of a network."""
+    summaries, histograms = [], []
+    for key, facts in tensors.items():
+        values = asdict(facts)
+        codes, counts = values.pop("codes"), values.pop("code_counts")
+        summaries.append({"tensor_id": tensor_ids[key], **values})
+        if len(codes):
+            histogram = pl.DataFrame({"code": codes, "count": counts})
+            histograms.append(histogram.with_columns(tensor_id=pl.lit(tensor_ids[key])))
+    ids = {"number_format_id": pl.lit(number_format_id), "scheme_id": pl.lit(scheme_id)}
+    quantized = pl.DataFrame(summaries, infer_schema_length=None).with_columns(**ids)
+    insert(connection, "quantized_tensor", quantized)
+    insert(connection, "code_histogram", pl.concat(histograms).with_columns(**ids))
+
+
+def write_evaluation(
+    connection: duckdb.DuckDBPyConnection,
+    network_id: int,
+    number_format_id: int | None,
+    scheme_id: int | None,
+    scope: str,
+    facts: EvaluationFacts,
+) -> None:
+    """Write one evaluation."""
+    ids = {
+        "network_id": network_id,
+        "number_format_id": number_format_id,
+        "scheme_id": scheme_id,
+        "scope": scope,
+    }
+    insert(connection, "evaluation", pl.DataFrame([ids | asdict(facts)]))
+
+
+def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[TensorKey, int]:
+    """The ids of a network's tensors by layer name and role, in the order they were written."""
+    found = connection.execute(
+        "select l.name, t.role, t.tensor_id from tensor as t join layer as l using (layer_id) "
+        "where l.network_id = ? order by t.tensor_id",
+        [network_id],
+    )
+    return {(layer, role): tensor_id for layer, role, tensor_id in found.fetchall()}
+
+
+def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
+    """Delete the networks of these names with all their facts."""
+    of_tensor = (
+        "delete from {table} where tensor_id in (select t.tensor_id from tensor as t "
+        "join layer as l using (layer_id) join network as n using (network_id) "
+        "where list_contains($names, n.name))"
+    )
+    of_layer = (
+        "delete from tensor where layer_id in (select l.layer_id from layer as l "
+        "join network as n using (network_id) where list_contains($names, n.name))"
+    )
+    of_network = (
+        "delete from {table} where network_id in "
+        "(select network_id from network where list_contains($names, name))"
+    )
+    statements = [
+        of_tensor.format(table=table)
+        for table in (
+            "tensor_divergence",
+            "code_histogram",
+            "quantized_tensor",
+            "tensor_histogram",
+            "tensor_channel",
+        )
+    ]
+    statements += [of_network.format(table="evaluation"), of_layer]
+    statements += [of_network.format(table="layer"), of_network.format(table="network")]
+    for statement in statements:
+        connection.execute(statement, {"names": list(names)})

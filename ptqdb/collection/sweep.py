@@ -1,0 +1,308 @@
+"""Fills a database cell by cell; what was filled before a stop is never filled again."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+import torch
+
+from ptqdb.checkpoints import load_checkpoint
+from ptqdb.collection.network_measurement import NetworkMeasurement
+from ptqdb.collection.plan import Cell, CollectionRequest, NetworkPlan, plan_network
+from ptqdb.collection.rows import (
+    delete_networks,
+    ensure_dataset,
+    ensure_formats,
+    ensure_scheme,
+    tensor_ids_of,
+    write_evaluation,
+    write_network,
+    write_quantized_tensors,
+)
+from ptqdb.database import connect, materialize, next_id, transaction
+from ptqdb.datasets import ImageSet
+from ptqdb.errors import DataError, PtqdbError
+from ptqdb.number_formats import number_format as named_format
+from ptqdb.version import VERSION
+
+SEED = 0
+"""Nothing in a collection is random; the column says so to whoever looks for it."""
+
+
+class Reporter(Protocol):
+    """Is told how a collection goes on."""
+
+    def planned(self, cell_count: int, present_count: int) -> None:
+        """So many cells are to be filled; so many were there already."""
+
+    def preparing(self, network: str) -> None:
+        """A network is loaded and calibrated."""
+
+    def filled(self, cell: Cell) -> None:
+        """A cell is committed."""
+
+    def remarked(self, text: str) -> None:
+        """Something that a user should know."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A network that could not be collected, and why."""
+
+    network: str
+    reason: str
+
+
+@dataclass
+class CollectionOutcome:
+    """What a collection did."""
+
+    filled_count: int = 0
+    present_count: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> CollectionOutcome:
+    """Fill every missing cell of the request.
+
+    Each cell is one transaction. A network that fails is recorded, and the others go on.
+
+    Raises
+    ------
+    MismatchError
+        The database holds one of the networks with other arguments; nothing was written.
+    DatabaseError
+        The file cannot be opened for writing.
+    KeyboardInterrupt
+        After the run's outcome has been recorded.
+    """
+    connection = connect(database, read_only=False)
+    outcome = CollectionOutcome()
+    try:
+        plans = _plans(connection, request, outcome)
+        cells = [cell for plan in plans for cell in plan.cells]
+        outcome.present_count = sum(plan.present_count for plan in plans)
+        reporter.planned(len(cells), outcome.present_count)
+        for failure in outcome.failures:
+            reporter.remarked(f"{failure.network} failed: {failure.reason}")
+        with _recorded_run(connection, request, cells, outcome):
+            if request.replace:
+                _delete(connection, [plan.description.name for plan in plans])
+            for plan in plans:
+                if plan.cells or plan.is_new:
+                    _collect_or_record(connection, request, plan, outcome, reporter)
+            materialize(connection)
+    finally:
+        connection.close()
+    return outcome
+
+
+def _plans(
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, outcome: CollectionOutcome
+) -> list[NetworkPlan]:
+    """A plan for each network whose checkpoint can be read; the others are recorded."""
+    plans = []
+    for checkpoint in request.checkpoints:
+        try:
+            plans.append(plan_network(connection, request, checkpoint))
+        except DataError as error:
+            outcome.failures.append(Failure(checkpoint.stem, str(error)))
+    return plans
+
+
+@contextmanager
+def _recorded_run(
+    connection: duckdb.DuckDBPyConnection,
+    request: CollectionRequest,
+    cells: Sequence[Cell],
+    outcome: CollectionOutcome,
+) -> Iterator[None]:
+    """Write the run's row before its first cell, and how it ended after its last."""
+    with transaction(connection):
+        # whoever holds the file is the only writer: a run that still says so was killed
+        connection.execute(
+            "update collection_run set outcome = 'interrupted' where outcome = 'running'"
+        )
+        ensure_formats(connection)
+        run_id = next_id(connection, "collection_run")
+        connection.execute(
+            "insert into collection_run by name select ? as run_id, ? as version, "
+            "? as arguments, ? as device, ? as seed, ?::timestamp as started_at, "
+            "?::struct(network varchar, number_format varchar, scheme varchar, scope varchar)[] "
+            "as cells, 'running' as outcome, [] as failures",
+            [
+                run_id,
+                VERSION,
+                _arguments(request),
+                request.device,
+                SEED,
+                _now(),
+                [asdict(cell) for cell in cells],
+            ],
+        )
+    connection.execute("checkpoint")
+    ended = "failed"
+    try:
+        yield
+        ended = "failed" if outcome.failures else "done"
+    except KeyboardInterrupt:
+        ended = "interrupted"
+        raise
+    finally:
+        with transaction(connection):
+            connection.execute(
+                "update collection_run set outcome = ?, ended_at = ?, "
+                "failures = ?::struct(network varchar, reason varchar)[] where run_id = ?",
+                [ended, _now(), [asdict(failure) for failure in outcome.failures], run_id],
+            )
+        connection.execute("checkpoint")
+
+
+def _arguments(request: CollectionRequest) -> str:
+    return json.dumps(
+        {
+            "checkpoints": [path.name for path in request.checkpoints],
+            "images": len(request.images),
+            "calibration": len(request.calibration),
+            "number_formats": [known.name for known in request.number_formats],
+            "scopes": request.scopes,
+            "scheme": request.scheme.name,
+            "precision": request.precision,
+            "replace": request.replace,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
+    with transaction(connection):
+        delete_networks(connection, names)
+
+
+def _collect_or_record(
+    connection: duckdb.DuckDBPyConnection,
+    request: CollectionRequest,
+    plan: NetworkPlan,
+    outcome: CollectionOutcome,
+    reporter: Reporter,
+) -> None:
+    """Collect one network; whatever goes wrong in it is recorded and told."""
+    name = plan.description.name
+    try:
+        _collect_network(connection, request, plan, outcome, reporter)
+    except duckdb.Error:
+        raise
+    except Exception as error:  # a network's own code may raise anything
+        reason = str(error) or type(error).__name__
+        if not isinstance(error, PtqdbError):
+            reason = f"{type(error).__name__}: {reason}"
+        outcome.failures.append(Failure(name, reason))
+        reporter.remarked(f"{name} failed: {reason}")
+    materialize(connection)
+    connection.execute("checkpoint")
+
+
+def _collect_network(
+    connection: duckdb.DuckDBPyConnection,
+    request: CollectionRequest,
+    plan: NetworkPlan,
+    outcome: CollectionOutcome,
+    reporter: Reporter,
+) -> None:
+    """Measure and write a network's float facts if they are missing, then its cells."""
+    reporter.preparing(plan.description.name)
+    names = dict.fromkeys(cell.number_format for cell in plan.cells)
+    measurement = NetworkMeasurement(
+        load_checkpoint(plan.checkpoint),
+        request.images,
+        request.calibration,
+        [named_format(name) for name in names],
+        request.scheme,
+        device=torch.device(request.device),
+        precision=request.precision,
+    )
+    if measurement.network.folding.statement:
+        reporter.remarked(f"{plan.description.name}: {measurement.network.folding.statement}")
+    if plan.is_new:
+        facts = measurement.float_facts()
+        with transaction(connection):
+            dataset_id = _ensure(connection, request.images)
+            calibration_id = _ensure(connection, request.calibration)
+            write_network(connection, facts, dataset_id, calibration_id)
+    for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
+        _collect_format(connection, request, measurement, list(cells), outcome, reporter)
+
+
+def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:
+    return ensure_dataset(
+        connection,
+        name=images.name,
+        split=images.split,
+        class_count=len(images.class_names),
+        image_count=len(images),
+        content_sha256=images.content_sha256,
+    )
+
+
+def _collect_format(
+    connection: duckdb.DuckDBPyConnection,
+    request: CollectionRequest,
+    measurement: NetworkMeasurement,
+    cells: Sequence[Cell],
+    outcome: CollectionOutcome,
+    reporter: Reporter,
+) -> None:
+    """Fill the cells of one network in one format; the first also brings the tensors' facts."""
+    network_id, number_format_id = _ids(connection, cells[0])
+    number_format = named_format(cells[0].number_format)
+    coded = measurement.code(number_format)
+    for cell in cells:
+        evaluation = measurement.evaluate(coded, number_format, cell.scope)
+        with transaction(connection):
+            scheme_id = ensure_scheme(connection, request.scheme)
+            if not _has_facts(connection, network_id, number_format_id, scheme_id):
+                write_quantized_tensors(
+                    connection,
+                    tensor_ids_of(connection, network_id),
+                    number_format_id,
+                    scheme_id,
+                    measurement.quantized_facts(coded, number_format),
+                )
+            write_evaluation(
+                connection, network_id, number_format_id, scheme_id, cell.scope, evaluation
+            )
+        outcome.filled_count += 1
+        reporter.filled(cell)
+
+
+def _ids(connection: duckdb.DuckDBPyConnection, cell: Cell) -> tuple[int, int]:
+    row = connection.execute(
+        "select n.network_id, f.number_format_id from network as n, number_format as f "
+        "where n.name = ? and f.name = ?",
+        [cell.network, cell.number_format],
+    ).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def _has_facts(
+    connection: duckdb.DuckDBPyConnection, network_id: int, number_format_id: int, scheme_id: int
+) -> bool:
+    found = connection.execute(
+        "select 1 from quantized_tensor as q join tensor as t using (tensor_id) "
+        "join layer as l using (layer_id) where l.network_id = ? "
+        "and q.number_format_id = ? and q.scheme_id = ? limit 1",
+        [network_id, number_format_id, scheme_id],
+    )
+    return found.fetchone() is not None
