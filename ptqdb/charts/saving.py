@@ -1,0 +1,51 @@
+"""Writes a chart to a file: HTML that works offline, PNG, SVG, or Vega-Lite JSON."""
+
+from pathlib import Path
+from typing import Any
+
+from ptqdb.errors import DataError, UsageError
+
+SUFFIXES = (".html", ".png", ".svg", ".json")
+PNG_SCALE = 2
+
+
+def save_chart(chart: Any, path: Path) -> None:
+    """Write an Altair chart in the form that the file's suffix names.
+
+    Parameters
+    ----------
+    chart
+        Any Altair chart.
+    path
+        Ends in ``.html`` (one file that needs no other and no network), ``.png`` (two pixels
+        per unit of the chart), ``.svg`` or ``.json`` (Vega-Lite). An existing file is replaced.
+
+    Raises
+    ------
+    UsageError
+        Another suffix, or the folder is missing.
+    DataError
+        The file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"expected a chart file ending in {', '.join(SUFFIXES)}, found {path.name!r}; "
+            "choose one of them"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"expected an existing folder, found none at {path.parent}; create it")
+    kind = path.suffix.lower()[1:]
+    # The menu's "open in editor" would send the data to a web page.
+    menu = {"actions": {"export": True, "source": True, "compiled": False, "editor": False}}
+    options: dict[str, dict[str, Any]] = {
+        "html": {"inline": True, "embed_options": menu},
+        "png": {"scale_factor": PNG_SCALE},
+    }
+    try:
+        chart.save(str(path), format=kind, **options.get(kind, {}))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"expected to write a chart to {path}, found: {reason}; choose another place"
+        ) from error

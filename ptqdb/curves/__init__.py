@@ -1,0 +1,94 @@
+"""The curves that ptqdb fits to (divergence, loss), by name; each is imported when used."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ptqdb.errors import UsageError
+
+if TYPE_CHECKING:
+    from ptqdb.curves.base import CurveModel, CurveResults
+
+__all__ = ["CURVES", "Curve", "curve"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve that can be fitted, described without importing statsmodels (seconds).
+
+    Attributes
+    ----------
+    name
+        What the user types, such as ``rational2``.
+    description
+        One line for help and listings.
+    parameter_count
+        Free parameters, and so the fewest points that it takes.
+    module, model_class
+        Where the statsmodels model is.
+    options
+        Keyword arguments that the model takes besides ``endog`` and ``exog``.
+    """
+
+    name: str
+    description: str
+    parameter_count: int
+    module: str
+    model_class: str
+    options: Mapping[str, Any]
+
+    def model(self, x: Any, y: Any) -> "CurveModel":
+        """Return the statsmodels model of `y` over `x`, not yet fitted.
+
+        Raises
+        ------
+        DataError
+            The points cannot carry the curve; see `ptqdb.curves.base.CurveModel`.
+        """
+        model: CurveModel = getattr(import_module(self.module), self.model_class)(
+            y, x, **self.options
+        )
+        return model
+
+    def fit(self, x: Any, y: Any) -> "CurveResults":
+        """Fit `y` over `x`; raises DataError where the points cannot carry the curve."""
+        return self.model(x, y).fit()
+
+
+def _rational(degree: int) -> Curve:
+    return Curve(
+        name=f"rational{degree}",
+        description=f"non-decreasing ratio of two polynomials of degree {degree}",
+        parameter_count=2 * degree + 1,
+        module="ptqdb.curves.rational",
+        model_class="RationalModel",
+        options=MappingProxyType({"degree": degree}),
+    )
+
+
+CURVES: Mapping[str, Curve] = MappingProxyType(
+    {entry.name: entry for entry in (_rational(degree) for degree in (2, 3, 4))}
+)
+
+
+def curve(name: str) -> Curve:
+    """Return the curve of that name.
+
+    Raises
+    ------
+    UsageError
+        There is none; the message lists the names, the closest first.
+
+    Examples
+    --------
+    >>> curve("rational2").parameter_count
+    5
+    """
+    if name in CURVES:
+        return CURVES[name]
+    closest = difflib.get_close_matches(name, CURVES, n=len(CURVES), cutoff=0.0)
+    names = ", ".join([*closest, *(other for other in CURVES if other not in closest)])
+    raise UsageError(f"expected the name of a curve, found {name!r}; choose one of {names}")

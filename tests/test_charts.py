@@ -1,0 +1,224 @@
+"""Charts: what they encode, what they say, and the files they are saved in."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ptqdb.charts import fit_chart, save_chart
+from ptqdb.charts.fit import PALETTE, axis_title
+from ptqdb.errors import DataError, UsageError
+from ptqdb.fitting import GroupFit, fit_view_frame
+
+VIEW = "fakefreeze_flops_log"
+
+
+def view_frame(low: float = 1e-5) -> pl.DataFrame:
+    """Two networks of 9 formats each; the first format's divergence may be 0."""
+    x = np.geomspace(1e-5, 10, 9)
+    x[0] = low
+    names = [f"{family}_{bits}" for family in ("FLOAT", "INT", "POT") for bits in (3, 4, 5)]
+    return pl.concat(
+        pl.DataFrame({"divergence": x, "accuracy_loss": x / (factor + x)}).with_columns(
+            network=pl.lit(network),
+            number_format=pl.Series(names),
+            family=pl.Series(names).str.split("_").list.first(),
+            accuracy=0.9 * (1 - pl.col("accuracy_loss")),
+            accuracy_loss_se=pl.lit(0.004),
+        )
+        for network, factor in (("Wide", 1.0), ("Deep", 0.2))
+    )
+
+
+def fitted(frame: pl.DataFrame) -> list[GroupFit]:
+    return fit_view_frame(frame, view=VIEW, curve="rational2")
+
+
+def drawn(frame: pl.DataFrame, network: str | None = None) -> dict[str, Any]:
+    spec: dict[str, Any] = fit_chart(frame, fitted(frame), view=VIEW, network=network).to_dict()
+    return spec
+
+
+def rows(spec: dict[str, Any], layer: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = spec["datasets"][spec["layer"][layer]["data"]["name"]]
+    return found
+
+
+def test_pooled_chart() -> None:
+    frame = view_frame()
+    spec = drawn(frame)
+    points, line = spec["layer"]
+    encoding = points["encoding"]
+    assert points["mark"]["type"] == "point"
+    assert encoding["color"]["field"] == "network"
+    assert encoding["color"]["scale"] == {"domain": ["Deep", "Wide"], "range": list(PALETTE[:2])}
+    assert encoding["shape"]["field"] == "family"
+    assert encoding["shape"]["scale"]["domain"] == ["INT", "POT", "FLOAT"]
+    assert encoding["y"]["axis"]["format"] == "%"
+    assert "loss" in encoding["y"]["title"]
+    assert encoding["x"]["scale"]["type"] == "log"
+    assert [tip["title"] for tip in encoding["tooltip"]] == [
+        "Network",
+        "Format",
+        "Divergence",
+        "Relative loss",
+        "Accuracy",
+    ]
+    assert line["mark"]["type"] == "line"
+    assert len(rows(spec, 0)) == 18
+    assert rows(spec, 0)[0]["loss_and_error"] == "0.00% ± 0.40%"
+    assert len(set(PALETTE)) == len(PALETTE) == 9
+
+
+def test_title_and_goodness_of_fit() -> None:
+    frame = view_frame()
+    spec = drawn(frame)
+    pool = fitted(frame)[0]
+    assert pool.r_squared is not None
+    assert pool.rmse is not None
+    assert spec["title"]["text"] == f"{VIEW}: all networks"
+    (subtitle,) = spec["title"]["subtitle"]
+    assert f"R² {pool.r_squared:.4f}" in subtitle
+    assert f"RMSE {pool.rmse:.2%}" in subtitle
+    assert "18 points" in subtitle
+
+
+def test_curve_is_the_fit_over_the_range_of_the_points() -> None:
+    frame = view_frame()
+    line = rows(drawn(frame), 1)
+    x = np.array([row["x"] for row in line])
+    y = np.array([row["fitted"] for row in line])
+    results = fitted(frame)[0].results
+    assert results is not None
+    np.testing.assert_allclose(y, results.predict(x))
+    assert (x[0], x[-1]) == (frame["divergence"].min(), frame["divergence"].max())
+    assert np.all(np.diff(x) > 0)
+    assert np.diff(np.log10(x)).max() < 0.02  # dense at both ends of a logarithmic axis
+    assert np.diff(x).max() < 0.04
+
+
+def test_chart_of_one_network() -> None:
+    frame = view_frame()
+    spec = drawn(frame, "Deep")
+    assert spec["layer"][0]["encoding"]["color"]["field"] == "family"
+    assert {row["network"] for row in rows(spec, 0)} == {"Deep"}
+    assert spec["title"]["text"] == f"{VIEW}: Deep"
+    assert "9 points" in spec["title"]["subtitle"][0]
+    deep = next(fit for fit in fitted(frame) if fit.group == "Deep")
+    assert deep.results is not None
+    top = rows(spec, 1)[-1]
+    np.testing.assert_allclose(top["fitted"], deep.results.predict([top["x"]])[0])
+
+
+def test_divergence_of_zero_on_a_logarithmic_axis() -> None:
+    spec = drawn(view_frame(low=0.0))
+    zero = [row for row in rows(spec, 0) if row["divergence"] == 0]
+    smallest = min(row["divergence"] for row in rows(spec, 0) if row["divergence"] > 0)
+    assert [row["x"] for row in zero] == [smallest / 2] * 2
+    assert spec["title"]["subtitle"][1].startswith("2 points of divergence 0")
+
+
+def test_narrow_range_has_a_linear_axis() -> None:
+    frame = view_frame().with_columns(divergence=pl.col("divergence") + 1)
+    spec = drawn(frame)
+    assert spec["layer"][0]["encoding"]["x"]["scale"]["type"] == "linear"
+    assert len(spec["title"]["subtitle"]) == 1
+
+
+def test_no_curve_where_the_fit_failed() -> None:
+    spec = drawn(view_frame().head(3), "Wide")
+    assert len(spec["layer"]) == 1
+    assert (
+        "rational2 was not fitted to 3 points: expected at least 5"
+        in (spec["title"]["subtitle"][0])
+    )
+
+
+def test_many_rows_and_decimals() -> None:
+    # DuckDB's HUGEINT sums arrive as Decimal; Altair refuses a frame of more than 5,000 rows.
+    frame = pl.concat([view_frame()] * 300).with_columns(
+        accuracy=pl.lit(Decimal("0.5")), divergence=pl.col("divergence").cast(pl.Decimal(38, 9))
+    )
+    chart = fit_chart(frame, fitted(view_frame()), view=VIEW)
+    assert len(rows(chart.to_dict(), 0)) == 5400
+
+
+def test_what_cannot_be_drawn() -> None:
+    frame = view_frame()
+    with pytest.raises(UsageError, match="a fit of Nobody, found fits of ALL, Deep, Wide"):
+        drawn(frame, "Nobody")
+    with pytest.raises(DataError, match="rows of Deep with a divergence and a loss, found none"):
+        fit_chart(
+            frame.filter(pl.col("network") == "Wide"), fitted(frame), view=VIEW, network="Deep"
+        )
+
+
+@pytest.mark.parametrize(
+    ("view", "title"),
+    [
+        ("l2_param", "L2-rescaled Jensen-Shannon divergence (base 2), weighted by share of params"),
+        (
+            "fakefreeze_weightonly_flops_rootdepth_cosine_segmented",
+            "Jensen-Shannon divergence (base 2), weights only, weighted by share of MACs, "
+            "times square root of depth, corrected by cosine, capped at the breakpoint",
+        ),
+        ("variant(measure := 'nsr')", "Divergence of variant(measure := 'nsr')"),
+        ("my_view", "Divergence of my_view"),
+    ],
+)
+def test_axis_title(view: str, title: str) -> None:
+    assert axis_title(view) == title
+
+
+@pytest.fixture(scope="module")
+def chart() -> Any:
+    frame = view_frame()
+    return fit_chart(frame, fitted(frame), view=VIEW)
+
+
+def test_png(chart: Any, tmp_path: Path) -> None:
+    save_chart(chart, tmp_path / "fit.png")
+    data = (tmp_path / "fit.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(data) > 20_000
+    assert int.from_bytes(data[16:20], "big") > 2 * 640  # two pixels per unit
+
+
+def test_html_works_offline(chart: Any, tmp_path: Path) -> None:
+    save_chart(chart, tmp_path / "fit.html")
+    text = (tmp_path / "fit.html").read_text()
+    assert len(text) > 500_000  # Vega is inside
+    assert VIEW in text
+    tags = re.findall(r"<(?:script|link|img|iframe|style)\b[^>]*>", text)
+    assert any(tag.startswith("<script") for tag in tags)
+    assert not [tag for tag in tags if re.search(r"""(?:src|href)\s*=\s*["']?\s*\w*:?//""", tag)]
+    assert "@import" not in text
+    assert "cdn." not in text
+
+
+def test_svg_and_json(chart: Any, tmp_path: Path) -> None:
+    save_chart(chart, tmp_path / "fit.svg")
+    text = (tmp_path / "fit.svg").read_text()
+    assert text.startswith("<svg")
+    assert "R²" in text
+    save_chart(chart, tmp_path / "fit.json")
+    assert len(json.loads((tmp_path / "fit.json").read_text())["layer"]) == 2
+
+
+def test_where_nothing_can_be_saved(chart: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ending in \.html, \.png, \.svg, \.json, found 'a\.gif'"):
+        save_chart(chart, tmp_path / "a.gif")
+    with pytest.raises(UsageError, match=r"existing folder, found none at .*missing; create it"):
+        save_chart(chart, tmp_path / "missing" / "a.png")
+    for suffix in ("html", "png", "svg", "json"):
+        folder = tmp_path / f"a.{suffix}"
+        folder.mkdir()
+        with pytest.raises(
+            DataError, match=r"expected to write a chart to .*found: Is a directory"
+        ):
+            save_chart(chart, folder)

@@ -1,0 +1,138 @@
+"""Fits over a view: groups, their order, what is left out, and what is printed."""
+
+import json
+import math
+import subprocess
+import sys
+from decimal import Decimal
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ptqdb.errors import UsageError
+from ptqdb.fitting import GroupFit, fit_view_frame
+
+KEYS = ["view", "curve", "by", "group", "points", "r_squared", "rmse", "sse", "monotone", "params"]
+
+
+def view_frame() -> pl.DataFrame:
+    """Two networks of 12 formats, one of 3; loss = x / (1 + x) and a third of that."""
+    x = np.geomspace(0.001, 10, 12)
+    rows = [
+        ("Wide", "INT", x, x / (1 + x)),
+        ("Deep", "POT", x, x / (1 + x) / 3),
+        ("Few", "INT", x[:3], x[:3]),
+    ]
+    return pl.concat(
+        pl.DataFrame({"divergence": a, "accuracy_loss": b}).with_columns(
+            network=pl.lit(name), family=pl.lit(family)
+        )
+        for name, family, a, b in rows
+    )
+
+
+def fits(frame: pl.DataFrame, **options: str) -> dict[str, GroupFit]:
+    found = fit_view_frame(frame, view="l2_flops", **({"curve": "rational2"} | options))
+    return {fit.group: fit for fit in found}
+
+
+def test_groups_in_order_all_first() -> None:
+    assert list(fits(view_frame())) == ["ALL", "Deep", "Few", "Wide"]
+    assert list(fits(view_frame(), by="family")) == ["ALL", "INT", "POT"]
+    found = fits(view_frame())
+    assert [found[name].points for name in found] == [27, 12, 3, 12]
+
+
+def test_figures_of_a_group() -> None:
+    found = fits(view_frame())
+    assert found["Wide"].r_squared == pytest.approx(1)
+    pool = found["ALL"]
+    frame = view_frame()
+    y = frame["accuracy_loss"].to_numpy()
+    assert pool.results is not None
+    residuals = y - pool.results.predict(frame["divergence"].to_numpy())
+    sse = float(np.sum(residuals**2))
+    assert sse > 0.1  # the two networks differ
+    assert pool.sse == pytest.approx(sse)
+    assert pool.rmse == pytest.approx(math.sqrt(sse / 27))
+    assert pool.r_squared == pytest.approx(1 - sse / float(np.sum((y - y.mean()) ** 2)))
+    assert pool.monotone is True
+    assert pool.params == tuple(pool.results.params)
+
+
+def test_printed_form() -> None:
+    row = fits(view_frame())["Wide"].as_dict()
+    assert list(row) == KEYS
+    assert (row["view"], row["curve"], row["by"], row["group"], row["points"]) == (
+        "l2_flops",
+        "rational2",
+        "network",
+        "Wide",
+        12,
+    )
+    assert isinstance(row["params"], list)
+    assert len(row["params"]) == 5
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_group_of_too_few_points_says_so() -> None:
+    few = fits(view_frame())["Few"]
+    assert few.error is not None
+    row = few.as_dict()
+    assert list(row) == [*KEYS, "note"]
+    assert "at least 5 points" in row["note"]
+    assert (row["points"], row["r_squared"], row["monotone"], row["params"]) == (3, None, None, [])
+
+
+def test_rows_without_figures_are_left_out_and_counted() -> None:
+    frame = view_frame().with_columns(
+        divergence=pl.when(pl.int_range(pl.len()) == 2).then(None).otherwise("divergence"),
+        accuracy_loss=pl.when(pl.int_range(pl.len()) == 4)
+        .then(math.nan)
+        .otherwise("accuracy_loss"),
+    )
+    found = fits(frame)
+    assert (found["Wide"].points, found["Wide"].dropped) == (10, 2)
+    assert (found["ALL"].points, found["ALL"].dropped) == (25, 2)
+    assert "2 rows without" in found["Wide"].as_dict()["note"]
+    assert "note" not in found["Deep"].as_dict()
+
+
+def test_decimals_integers_and_null_groups() -> None:
+    frame = pl.DataFrame(
+        {
+            "divergence": [Decimal(i) for i in range(8)],
+            "accuracy_loss": [0, 1, 1, 2, 3, 3, 3, 4],
+            "ebits": [None] * 2 + [10] * 3 + [9] * 3,
+        }
+    )
+    found = fits(frame, by="ebits")
+    assert list(found) == ["ALL", "9", "10", "NULL"]
+    assert [fit.points for fit in found.values()] == [8, 3, 3, 2]
+    assert found["ALL"].error is None
+
+
+def test_empty_view() -> None:
+    (only,) = fit_view_frame(view_frame().clear(), view="l2_flops", curve="rational3")
+    assert (only.group, only.points) == ("ALL", 0)
+    assert "at least 7 points" in str(only.error)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UsageError, match="found 'netwrk'; choose one of network, "):
+        fits(view_frame(), by="netwrk")
+    with pytest.raises(UsageError, match="column of the view l2_flops, found 'divergance'"):
+        fits(view_frame(), x="divergance")
+    with pytest.raises(UsageError, match="name of a curve, found 'linear'"):
+        fits(view_frame(), curve="linear")
+
+
+def test_import_is_light() -> None:
+    # statsmodels takes seconds; it is for those who fit, and torch for nobody here.
+    code = "import sys, ptqdb.fitting; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "polars" in out
+    assert not {"statsmodels", "scipy", "pandas", "torch", "altair"} & set(out)
