@@ -1,0 +1,5 @@
+"""``python -m ptqdb``."""
+
+from ptqdb.cli import main
+
+main()

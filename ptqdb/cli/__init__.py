@@ -1,0 +1,53 @@
+"""The command line: one module per command, each of which parses, calls and prints."""
+
+import sys
+
+import typer
+
+from ptqdb.cli import chart, collect, fit, info, sql, train, views
+from ptqdb.errors import MismatchError, PtqdbError, UsageError
+
+app = typer.Typer(
+    name="ptqdb",
+    help="Predict what a trained network loses in a quantized number format, "
+    "without evaluating it there.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (collect, fit, chart, views, info, sql, train):
+    module.register(app)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from ptqdb.version import VERSION
+
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Options of the command itself."""
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 failed, 2 misused, 130 interrupted."""
+    try:
+        app()
+    except PtqdbError as error:
+        typer.echo(f"ptqdb: {error}", err=True)
+        sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)
+    except KeyboardInterrupt:
+        typer.echo("ptqdb: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of the pipe has seen enough, as in `ptqdb views | head`
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,20 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptqdb.cli.output import OutputFormat
+
+DEFAULT_VIEW = "fakefreeze_flops_log"
+DEFAULT_DATABASE = Path("ptqdb.duckdb")
+
+Database = Annotated[
+    Path, typer.Option("--db", envvar="PTQDB_DB", help="The DuckDB file.", show_default=True)
+]
+View = Annotated[
+    str,
+    typer.Option(help="A view's name, or a call such as \"variant(share := 'param')\"."),
+]
+Format = Annotated[OutputFormat, typer.Option("--format", help="How to print.")]

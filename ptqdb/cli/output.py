@@ -1,0 +1,108 @@
+"""Prints a table to stdout in the format that the user asked for."""
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SIGNIFICANT_DIGITS = 4
+LARGEST_PLAIN_INTEGER = 10**15
+
+
+class OutputFormat(StrEnum):
+    """The formats of every command that prints a table."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    PARQUET = "parquet"
+
+
+def print_frame(frame: "pl.DataFrame", output_format: OutputFormat) -> None:
+    """Print a frame; JSON is a list of objects, Parquet goes to stdout as bytes."""
+    if output_format is OutputFormat.PARQUET:
+        frame.write_parquet(sys.stdout.buffer)
+    elif output_format is OutputFormat.CSV:
+        sys.stdout.write(_flat(frame).write_csv())
+    else:
+        print_rows(frame.columns, frame.rows(named=True), output_format)
+
+
+def print_rows(
+    columns: Sequence[str], rows: Sequence[dict[str, Any]], output_format: OutputFormat
+) -> None:
+    """Print rows given as dictionaries; nested values are allowed."""
+    if output_format is OutputFormat.JSON:
+        sys.stdout.write(json.dumps(_finite(rows), indent=2, default=str) + "\n")
+    elif output_format in (OutputFormat.CSV, OutputFormat.PARQUET):
+        import polars as pl
+
+        print_frame(pl.DataFrame(list(rows), infer_schema_length=None), output_format)
+    else:
+        cells = [[_text(row.get(column)) for column in columns] for row in rows]
+        numeric = [
+            any(isinstance(row.get(column), int | float) for row in rows)
+            and not any(isinstance(row.get(column), bool) for row in rows)
+            for column in columns
+        ]
+        lines = _markdown if output_format is OutputFormat.MARKDOWN else _table
+        sys.stdout.write("\n".join(lines(list(columns), cells, numeric)) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: null stands for it."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """CSV has no nested columns: they become JSON text."""
+    import polars as pl
+
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    return frame.with_columns(
+        pl.Series(name, [json.dumps(value, default=str) for value in frame[name].to_list()])
+        for name in nested
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) < LARGEST_PLAIN_INTEGER:
+            return f"{value:.0f}"
+        return f"{value:.{SIGNIFICANT_DIGITS}g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value)
+    return " ".join(str(value).split())
+
+
+def _aligned(text: str, width: int, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
+
+
+def _table(columns: list[str], cells: list[list[str]], numeric: list[bool]) -> list[str]:
+    widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
+    rows = [columns, ["─" * width for width in widths], *cells]
+    return ["  ".join(map(_aligned, row, widths, numeric)).rstrip() for row in rows]
+
+
+def _markdown(columns: list[str], cells: list[list[str]], numeric: list[bool]) -> list[str]:
+    rule = ["---:" if right else "---" for right in numeric]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [columns, *cells]]
+    return ["| " + " | ".join(row) + " |" for row in [escaped[0], rule, *escaped[1:]]]

@@ -1,0 +1,34 @@
+"""``ptqdb sql``: ask the database anything, read-only."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Format
+from ptqdb.cli.output import OutputFormat, print_frame
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog='Example: `ptqdb sql "select network, params, macs from network_overview"`')(
+        sql
+    )
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="A query, the name of a file, or - for stdin.")],
+    db: Database = DEFAULT_DATABASE,
+    output: Format = OutputFormat.TABLE,
+) -> None:
+    """Run a query, read-only."""
+    from ptqdb.database import connect
+    from ptqdb.database import query as run_query
+
+    if query == "-":
+        query = sys.stdin.read()
+    elif query.endswith(".sql") and Path(query).is_file():
+        query = Path(query).read_text(encoding="utf-8")
+    with connect(db, read_only=True) as connection:
+        print_frame(run_query(connection, query), output)
