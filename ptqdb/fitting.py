@@ -149,3 +149,22 @@ def _fit_group(rows: pl.DataFrame, chosen: Curve, view: str, by: str, group: str
         params=tuple(results.params.tolist()),
         results=results,
     )
+
+
+def of_network(frame: pl.DataFrame, network: str) -> pl.DataFrame:
+    """The rows of one network.
+
+    Raises
+    ------
+    UsageError
+        The frame has no such network; the message lists those that it has, the closest first.
+    """
+    names = frame["network"].unique().sort().to_list()
+    if network not in names:
+        ranked = difflib.get_close_matches(network, names, len(names), 0.0)
+        rest = [name for name in names if name not in ranked]
+        raise UsageError(
+            f"expected a network of the view, found {network!r}; "
+            f"choose one of {', '.join(ranked + rest) or '(the view is empty)'}"
+        )
+    return frame.filter(pl.col("network") == network)

@@ -53,7 +53,7 @@ SETTINGS = {
     "AlexNet_BN": TrainingSettings(epochs=30),
     "VGG_16": TrainingSettings(epochs=26),
     "VGG_19": TrainingSettings(epochs=26),
-    "Inception_BN": TrainingSettings(epochs=12, batch_size=256, peak_learning_rate=0.2),
+    "Inception_BN": TrainingSettings(epochs=8, batch_size=256, peak_learning_rate=0.2),
 }
 
 

@@ -1,5 +1,6 @@
 """Databases for the tests: one without facts, and one with a small synthetic study."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,3 +27,15 @@ def study() -> Iterator[duckdb.DuckDBPyConnection]:
     materialize(connection)
     yield connection
     connection.close()
+
+
+def pytest_unconfigure() -> None:
+    """Take Hypothesis's callback away, which holds modules past the end of the interpreter.
+
+    DuckDB's bindings would print a page of warnings about their classes among them.
+    """
+    gc.callbacks[:] = [
+        callback
+        for callback in gc.callbacks
+        if not str(getattr(callback, "__module__", "")).startswith("hypothesis.")
+    ]

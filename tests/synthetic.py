@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ptqdb.database import insert, next_id
+from ptqdb.database import insert, next_id, transaction
 from ptqdb.number_formats import NumberFormat, number_format
 
 Floats = NDArray[np.float64]
@@ -83,27 +83,29 @@ def fill(
 ) -> None:
     """Write networks in all formats, and an evaluation of each in each scope."""
     random = np.random.default_rng(seed)
-    _write_surroundings(connection, formats)
-    for network in networks:
-        network_id = next_id(connection, "network")
-        params = sum(layer.weights + layer.biases for layer in network.layers)
-        _append(
-            connection,
-            "network",
-            network_id=network_id,
-            name=network.name,
-            architecture=network.architecture,
-            checkpoint_sha256=network.name,
-            dataset_id=1,
-            calibration_dataset_id=1,
-            quantized_layer_count=len(network.layers),
-            params=params,
-            macs=sum(layer.macs for layer in network.layers),
-            unfolded_batch_norm_count=0,
-        )
-        for position, layer in enumerate(network.layers):
-            _write_layer(connection, random, network_id, position, layer, formats)
-        _write_evaluations(connection, random, network_id, network.accuracy, formats, scopes)
+    # One transaction, since hundreds of small ones are slow.
+    with transaction(connection):
+        _write_surroundings(connection, formats)
+        for network in networks:
+            network_id = next_id(connection, "network")
+            params = sum(layer.weights + layer.biases for layer in network.layers)
+            _append(
+                connection,
+                "network",
+                network_id=network_id,
+                name=network.name,
+                architecture=network.architecture,
+                checkpoint_sha256=network.name,
+                dataset_id=1,
+                calibration_dataset_id=1,
+                quantized_layer_count=len(network.layers),
+                params=params,
+                macs=sum(layer.macs for layer in network.layers),
+                unfolded_batch_norm_count=0,
+            )
+            for position, layer in enumerate(network.layers):
+                _write_layer(connection, random, network_id, position, layer, formats)
+            _write_evaluations(connection, random, network_id, network.accuracy, formats, scopes)
 
 
 def _write_surroundings(

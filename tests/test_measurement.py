@@ -111,7 +111,7 @@ def test_coded_input_has_the_same_sums_as_a_coded_weight() -> None:
     expected = coded_tensor_facts(values, coded, known, is_weight=True)
     parts = CodedMeasurement(float(coded.scale), known, torch.device("cpu"))
     for piece in values.reshape(-1).split(50):
-        parts.add(piece, piece.double())
+        parts.add(piece, piece.double(), float(piece.abs().max()))
     found = parts.facts()
     for field in ("scale", "clipped_count", "sum_codes", "sum_codes2", "sum_code_x"):
         assert getattr(found, field) == pytest.approx(getattr(expected, field), rel=1e-12)

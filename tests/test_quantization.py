@@ -213,6 +213,50 @@ def test_layers_come_in_the_order_of_execution() -> None:
     assert list(network.layers) == ["first", "second"]
 
 
+class Branched(nn.Module):
+    """Two layers read one tensor, a third reads it after it was overwritten in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 2
+        together: Tensor = self.a(x) + self.b(x)
+        x.relu_()
+        out: Tensor = together + self.c(x)
+        return out
+
+
+def test_a_tensor_that_several_layers_read_is_coded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(7)
+    module, inputs = Branched(), torch.randn(5, 4)
+    network = prepare(module, inputs[:1])
+    assert network.first_readers == {"a": "a", "b": "a", "c": "c"}
+    ranges, known = input_ranges(network, [inputs]), number_format("INT_4")
+    coded = {
+        name: layer.code(ranges[name], known, PER_TENSOR_SYMMETRIC_MAX)
+        for name, layer in network.layers.items()
+    }
+    rounded = []
+    monkeypatch.setattr(
+        "ptqdb.quantization.layers.round_to_codes_",
+        lambda values, known: rounded.append(values.shape) or round_to_codes(values, known),
+    )
+    network.use_codes(coded)
+    with torch.inference_mode():
+        found = network.module(inputs)
+        again = network.module(inputs)
+    assert len(rounded) == 4
+    x = inputs.double() * 2
+    expected = sum(
+        oracle(getattr(module, name), values, known, "all")
+        for name, values in (("a", x.float()), ("b", x.float()), ("c", x.float().relu()))
+    )
+    assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found, again)
+
+
 def test_ranges_are_taken_over_all_batches() -> None:
     network = prepare(nn.Sequential(nn.Linear(1, 1)), torch.ones(1, 1))
     ranges = input_ranges(network, [torch.tensor([[1.0]]), torch.tensor([[-7.0]])])

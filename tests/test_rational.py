@@ -16,7 +16,7 @@ from numpy.polynomial import Polynomial
 from scipy.optimize import curve_fit, isotonic_regression
 
 from ptqdb.curves import CURVES, curve
-from ptqdb.curves.base import is_nondecreasing
+from ptqdb.curves.polynomials import is_nondecreasing
 from ptqdb.curves.rational import RationalModel
 from ptqdb.errors import DataError, UsageError
 

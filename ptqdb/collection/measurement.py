@@ -124,14 +124,24 @@ class CodedMeasurement:
 
     def __init__(self, scale: float, number_format: NumberFormat, device: torch.device):
         self._scale, self._number_format = scale, number_format
+        self._float_scale = torch.tensor(scale, dtype=torch.float32, device=device)
         self._sums = torch.zeros(4, dtype=torch.float64, device=device)
         self._clipped = torch.zeros((), dtype=torch.int64, device=device)
         self._limit = number_format.max_code * (1 + CLIPPING_TOLERANCE)
 
-    def add(self, piece: Tensor, exact: Tensor) -> None:
-        """Quantize a flat float32 piece, given in float64 too, and add its sums."""
-        codes = piece / self._scale_like(piece)
-        self._clipped += (codes.abs() > self._limit).sum()
+    def add(self, piece: Tensor, exact: Tensor, max_abs: float) -> None:
+        """Quantize a flat float32 piece and add its sums.
+
+        Parameters
+        ----------
+        exact
+            The same in float64.
+        max_abs
+            Its largest absolute value: where that is not clipped, nothing is.
+        """
+        codes = piece / self._float_scale
+        if max_abs > self._limit * self._scale:
+            self._clipped += (codes.abs() > self._limit).sum()
         self.add_codes(round_to_codes_(codes, self._number_format).double(), exact)
 
     def add_codes(self, codes: Tensor, exact: Tensor) -> None:
@@ -140,9 +150,6 @@ class CodedMeasurement:
         self._sums += torch.stack(
             [codes.sum(), torch.dot(codes, codes), torch.dot(codes, exact), torch.dot(error, error)]
         )
-
-    def _scale_like(self, piece: Tensor) -> Tensor:
-        return torch.tensor(self._scale, dtype=piece.dtype, device=piece.device)
 
     def facts(self) -> QuantizedTensorFacts:
         """What was added so far, without a histogram."""

@@ -72,10 +72,15 @@ class NetworkMeasurement:
             self._float_logits = logits_of(self.network.module, self._batches)
 
     def _measure_inputs(self, number_formats: Sequence[NumberFormat]) -> None:
-        """The second float pass: the inputs' own facts and their codes' sums in every format."""
+        """The second float pass: the inputs' own facts and their codes' sums in every format.
+
+        A tensor that several layers read is measured once, under the name of the first.
+        """
+        self._first_readers = self.network.first_readers
+        ranges = {name: self._ranges[name] for name in set(self._first_readers.values())}
         self._inputs = {
             name: TensorMeasurement(float(max_abs), self._device)
-            for name, max_abs in self._ranges.items()
+            for name, max_abs in ranges.items()
         }
         self._coded_inputs = {
             name: {
@@ -84,15 +89,20 @@ class NetworkMeasurement:
                 )
                 for number_format in number_formats
             }
-            for name, max_abs in self._ranges.items()
+            for name, max_abs in ranges.items()
         }
 
         def measure(name: str, inputs: Tensor) -> None:
+            if self._first_readers[name] != name:
+                return
             self._inputs[name].add(inputs)
             for piece in pieces(inputs):
-                exact = piece.double()
+                occupied = piece[piece != 0]  # zeros, half of what ReLU puts out, add nothing
+                if not len(occupied):
+                    continue
+                exact, max_abs = occupied.double(), float(occupied.abs().amax())
                 for measurement in self._coded_inputs[name].values():
-                    measurement.add(piece, exact)
+                    measurement.add(occupied, exact, max_abs)
 
         self.network.observe(measure, self._calibration)
 
@@ -125,7 +135,7 @@ class NetworkMeasurement:
         facts = {(name, "weight"): tensor_facts(layer.weight)}
         if layer.bias is not None:
             facts[name, "bias"] = tensor_facts(layer.bias)
-        return facts | {(name, "input"): self._inputs[name].facts()}
+        return facts | {(name, "input"): self._inputs[self._first_readers[name]].facts()}
 
     def code(self, number_format: NumberFormat) -> dict[str, CodedLayer]:
         """The codes of every layer in a format."""
@@ -148,7 +158,9 @@ class NetworkMeasurement:
                 facts[name, "bias"] = coded_tensor_facts(
                     layer.bias, coded_bias, bias_format(number_format.family), is_weight=False
                 )
-            facts[name, "input"] = self._coded_inputs[name][number_format].facts()
+            facts[name, "input"] = self._coded_inputs[self._first_readers[name]][
+                number_format
+            ].facts()
         return facts
 
     def evaluate(

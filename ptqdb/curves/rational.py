@@ -12,7 +12,8 @@ from numpy.polynomial.polynomial import polyval
 from numpy.typing import ArrayLike
 from scipy.optimize import leastsq, minimize
 
-from ptqdb.curves.base import CurveModel, CurveResults, Floats, is_nondecreasing, multiply
+from ptqdb.curves.base import CurveModel, CurveResults, Floats
+from ptqdb.curves.polynomials import is_nondecreasing, multiply
 from ptqdb.errors import UsageError
 
 DEGREES = (2, 3, 4)

@@ -81,6 +81,14 @@ class QuantizedLayer(nn.Module):
         The float layer; its parameters are read and never written.
     name
         Its qualified name in the network.
+
+    Attributes
+    ----------
+    observe
+        Is shown the layer's name and input before each pass, where it is set.
+    first_reader
+        The layer that reads the same input before this one does, if there is one: its codes
+        are used again. ``is_read_on`` is set in that layer.
     """
 
     def __init__(self, layer: nn.Module, name: str):
@@ -88,6 +96,9 @@ class QuantizedLayer(nn.Module):
         self.layer = layer
         self.name = name
         self.observe: Callable[[str, Tensor], None] | None = None
+        self.first_reader: QuantizedLayer | None = None
+        self.is_read_on = False
+        self._kept: tuple[Tensor, Tensor] | None = None
         self._twin: nn.Module = layer
         self._input_scale: Tensor | None = None
         self._output_scale: Tensor | None = None
@@ -130,13 +141,14 @@ class QuantizedLayer(nn.Module):
     def use_float(self) -> None:
         """Compute with the float weights and inputs."""
         self._twin = self.layer
-        self._input_scale = self._output_scale = self._number_format = None
+        self._input_scale = self._output_scale = self._number_format = self._kept = None
 
     def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
         """Compute with codes of what the scope names: ``all``, ``weight``, ``bias`` or ``input``.
 
         The sum runs over codes and is scaled once; a float bias is brought to that scale.
         """
+        self._kept = None
         codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
         one = torch.ones_like(coded.input_scale)
         weight_scale = coded.weight.scale if codes_weight else one
@@ -159,12 +171,22 @@ class QuantizedLayer(nn.Module):
         """The float layer's shapes, whatever it computes with."""
         if self.observe is not None:
             self.observe(self.name, inputs)
-        if self._input_scale is not None and self._number_format is not None:
-            inputs = round_to_codes_(inputs / self._input_scale, self._number_format)
-        outputs: Tensor = self._twin(inputs)
+        outputs: Tensor = self._twin(self._codes_of(inputs))
         if self._output_scale is not None:
             outputs = outputs.mul_(self._along_channels(self._output_scale))
         return outputs
+
+    def _codes_of(self, inputs: Tensor) -> Tensor:
+        """The input in codes, or as it is; a tensor that several layers read is coded once."""
+        if self._input_scale is None or self._number_format is None:
+            return inputs
+        kept = None if self.first_reader is None else self.first_reader._kept
+        if kept is not None and kept[0] is inputs:
+            return kept[1]
+        codes = round_to_codes_(inputs / self._input_scale, self._number_format)
+        if self.is_read_on:
+            self._kept = (inputs, codes)
+        return codes
 
     def _along_channels(self, scale: Tensor) -> Tensor:
         """A scale per output channel, shaped to the outputs; a single one stays as it is."""

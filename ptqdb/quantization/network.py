@@ -29,6 +29,14 @@ class QuantizedNetwork:
     layers: Mapping[str, QuantizedLayer]
     folding: FoldedNetwork
 
+    @property
+    def first_readers(self) -> dict[str, str]:
+        """For each layer, by name, the first layer that reads the same input; often itself."""
+        return {
+            name: name if layer.first_reader is None else layer.first_reader.name
+            for name, layer in self.layers.items()
+        }
+
     def use_float(self) -> None:
         """Compute with floats."""
         for layer in self.layers.values():
@@ -39,18 +47,58 @@ class QuantizedNetwork:
         for name, layer in self.layers.items():
             layer.use_codes(coded[name], scope)
 
-    def observe(self, observer: Callable[[str, Tensor], None], batches: Iterable[Tensor]) -> None:
-        """Run a float pass and show each layer's name and input to the observer."""
+    def observe(
+        self,
+        observer: Callable[[str, Tensor], None],
+        batches: Iterable[Tensor],
+        *,
+        needs_versions: bool = False,
+    ) -> None:
+        """Run a float pass and show each layer's name and input to the observer.
+
+        Parameters
+        ----------
+        needs_versions
+            Whether the observer asks tensors how often they were written to, which those of
+            inference mode do not know.
+        """
         self.use_float()
         for layer in self.layers.values():
             layer.observe = observer
         try:
-            with torch.inference_mode():
+            with torch.no_grad() if needs_versions else torch.inference_mode():
                 for batch in batches:
                     self.module(batch)
         finally:
             for layer in self.layers.values():
                 layer.observe = None
+
+
+def _link_readers(network: QuantizedNetwork, example: Tensor) -> QuantizedNetwork:
+    """Put the layers in the order of execution and link those that read one tensor.
+
+    Tensors are kept alive meanwhile, so that an identity means one tensor; the version counts
+    what wrote into it in place.
+    """
+    first: dict[tuple[int, int], str] = {}
+    alive: list[Tensor] = []
+    order: dict[str, None] = {}
+
+    def link(name: str, inputs: Tensor) -> None:
+        alive.append(inputs)
+        repeated = name in order
+        order[name] = None
+        reader = first.setdefault((id(inputs), inputs._version), name)
+        layer = network.layers[name]
+        if repeated:
+            layer.first_reader = None
+        elif reader != name:
+            layer.first_reader = network.layers[reader]
+            network.layers[reader].is_read_on = True
+
+    network.observe(link, [example], needs_versions=True)
+    ordered = {name: network.layers[name] for name in order}
+    return QuantizedNetwork(network.module, ordered, network.folding)
 
 
 def prepare(module: nn.Module, example: Tensor) -> QuantizedNetwork:
@@ -73,11 +121,7 @@ def prepare(module: nn.Module, example: Tensor) -> QuantizedNetwork:
     for parameter in folding.module.parameters():
         parameter.requires_grad_(False)
     layers = use_quantized_layers(folding.module)
-    network = QuantizedNetwork(folding.module, layers, folding)
-    order: dict[str, None] = {}
-    network.observe(lambda name, _: order.setdefault(name), [example])
-    ordered = {name: layers[name] for name in order}
-    return QuantizedNetwork(folding.module, ordered, folding)
+    return _link_readers(QuantizedNetwork(folding.module, layers, folding), example)
 
 
 def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:

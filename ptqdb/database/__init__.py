@@ -1,0 +1,19 @@
+"""Opens the database, writes facts into it and reads views from it."""
+
+from ptqdb.database.opening import connect
+from ptqdb.database.reading import list_views, query, read_view, variant_names, view_names
+from ptqdb.database.writing import insert, interruptible, materialize, next_id, transaction
+
+__all__ = [
+    "connect",
+    "insert",
+    "interruptible",
+    "list_views",
+    "materialize",
+    "next_id",
+    "query",
+    "read_view",
+    "transaction",
+    "variant_names",
+    "view_names",
+]

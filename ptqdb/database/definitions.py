@@ -1,0 +1,166 @@
+"""Brings the macros and views of a database to what sql/ says."""
+
+import csv
+import graphlib
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import duckdb
+import polars as pl
+
+from ptqdb.database.writing import insert, transaction
+from ptqdb.errors import DataError
+from ptqdb.resources import sql_folder
+
+_DEFINITION = re.compile(
+    r"(?P<header>(?:^--[^\n]*\n)*)"
+    r"^create or replace (?P<kind>macro|view) (?P<name>\w+)"
+    r"(?:\s*\([^)]*\)\s*as(?P<is_table>\s+table\b)?)?",
+    re.MULTILINE,
+)
+_COMMENTS_AND_STRINGS = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
+_VIEW_NAME = re.compile(r"[a-z_]\w*")
+_VARIANT_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction")
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """A macro or view; the comment of a macro is the one above it, a view's is in its file."""
+
+    name: str
+    kind: str
+    comment: str | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A SQL text that creates macros or views."""
+
+    sql: str
+    definitions: tuple[_Definition, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of the text."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @cached_property
+    def code(self) -> str:
+        """The text without comments and strings."""
+        return _COMMENTS_AND_STRINGS.sub("", self.sql)
+
+    def uses(self, other: "_Source") -> bool:
+        """Whether the text names a macro (as a call) or a view that the other one creates."""
+        return any(
+            re.search(rf"\b{made.name}\b" + ("" if made.kind == "view" else r"\s*\("), self.code)
+            for made in other.definitions
+        )
+
+
+def are_definitions_current(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the database has the macros and views that sql/ says."""
+    return _loaded(connection) == _wanted(_sources())
+
+
+def load_definitions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring macros and views to what sql/ says; those that a user added stay."""
+    sources = _sources()
+    wanted, loaded = _wanted(sources), _loaded(connection)
+    if wanted == loaded:
+        return
+    with transaction(connection):
+        for name, (kind, _) in loaded.items():
+            if wanted.get(name, ("", ""))[0] != kind:
+                connection.execute(f"drop {kind.replace('table macro', 'macro table')} {name}")
+        for source in _ordered(sources):
+            connection.execute(source.sql)
+            for made in source.definitions:
+                if made.comment is not None:
+                    kind = "macro table" if made.kind == "table macro" else "macro"
+                    comment = _literal(made.comment)
+                    connection.execute(f"comment on {kind} {made.name} is {comment}")
+        connection.execute("delete from definition")
+        rows = [(name, kind, sha256) for name, (kind, sha256) in sorted(wanted.items())]
+        insert(
+            connection, "definition", pl.DataFrame(rows, ["name", "kind", "sha256"], orient="row")
+        )
+
+
+def _wanted(sources: list[_Source]) -> dict[str, tuple[str, str]]:
+    """Kind and SHA-256 of the text of every macro and view, by name."""
+    return {
+        made.name: (made.kind, source.sha256) for source in sources for made in source.definitions
+    }
+
+
+def _loaded(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]:
+    rows = connection.execute("select name, kind, sha256 from definition").fetchall()
+    return {name: (kind, sha256) for name, kind, sha256 in rows}
+
+
+def _sources() -> list[_Source]:
+    """Return every text that creates macros or views."""
+    texts = [
+        file.read_text(encoding="utf-8")
+        for folder in ("macros", "views")
+        for file in sorted((sql_folder() / folder).glob("*.sql"))
+    ]
+    return [_Source(text, _definitions(text)) for text in texts + _variant_views()]
+
+
+def _definitions(sql: str) -> tuple[_Definition, ...]:
+    found = []
+    for match in _DEFINITION.finditer(sql):
+        header = " ".join(line[2:].strip() for line in match["header"].splitlines())
+        is_view = match["kind"] == "view"
+        kind = "view" if is_view else "table macro" if match["is_table"] else "macro"
+        found.append(_Definition(match["name"], kind, None if is_view else header))
+    return tuple(found)
+
+
+def _ordered(sources: list[_Source]) -> list[_Source]:
+    """Sort the texts so that each comes after those that it uses."""
+    graph = {
+        place: [other for other, made in enumerate(sources) if other != place and source.uses(made)]
+        for place, source in enumerate(sources)
+    }
+    return [sources[place] for place in graphlib.TopologicalSorter(graph).static_order()]
+
+
+def _variant_views() -> list[str]:
+    """Spell the named views: each one call of the macro, with its comments."""
+    columns = _read_csv("variant_columns.csv")
+    return [_variant_view(row, columns) for row in _read_csv("variants.csv")]
+
+
+def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> str:
+    name = row["name"]
+    if not _VIEW_NAME.fullmatch(name):
+        raise DataError(f"variants.csv: expected a lowercase view name, found {name!r}")
+    macro = "segmented_variant" if row["segmented"] == "true" else "variant"
+    words = ", ".join(f"{word} := {_literal(row[word])}" for word in _VARIANT_PARAMETERS)
+    comments = [
+        f"comment on column {name}.{column['name']} is {_literal(column['description'])};"
+        for column in columns
+    ]
+    meaning = f"Grain: one network in one number format. {row['description']}."
+    return "\n".join(
+        [
+            f"create or replace view {name} as",
+            f"select * from {macro}({words});",
+            f"comment on view {name} is {_literal(meaning)};",
+            *comments,
+        ]
+    )
+
+
+def _read_csv(name: str) -> list[dict[str, str]]:
+    with (sql_folder() / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

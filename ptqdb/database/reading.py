@@ -1,0 +1,149 @@
+"""Reads views and queries as Polars frames, and lists the views that there are."""
+
+import difflib
+import fnmatch
+import re
+from contextlib import suppress
+from types import SimpleNamespace
+
+import duckdb
+import polars as pl
+
+from ptqdb.errors import PtqdbError, QueryError, UsageError
+
+
+def view_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the names of all views, sorted."""
+    return list_views(connection)["view"].to_list()
+
+
+def variant_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the names of the views that curves can be fitted over, sorted."""
+    rows = connection.execute(
+        "select table_name from duckdb_columns() where not internal "
+        "and column_name in ('network', 'number_format', 'divergence', 'accuracy_loss') "
+        "group by table_name having count(*) = 4 order by table_name"
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def list_views(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> pl.DataFrame:
+    """List the views whose name matches a glob, as columns ``view, description, sql``.
+
+    Raises
+    ------
+    UsageError
+        No name matches.
+    """
+    rows = connection.execute(
+        "select view_name, comment, sql from duckdb_views() where not internal order by view_name"
+    ).fetchall()
+    chosen = [row for row in rows if fnmatch.fnmatchcase(row[0], pattern)]
+    if not chosen:
+        raise _unknown_view(pattern, [name for name, _, _ in rows])
+    return pl.DataFrame(chosen, ["view", "description", "sql"], orient="row")
+
+
+def _unknown_view(view: str, names: list[str]) -> UsageError:
+    closest = difflib.get_close_matches(view, names, n=3, cutoff=0.4) or names
+    return UsageError(f"there is no view {view!r}: choose {', '.join(closest)}")
+
+
+def read_view(
+    connection: duckdb.DuckDBPyConnection, view: str, where: str | None = None
+) -> pl.DataFrame:
+    """Read the rows of a view, in its order.
+
+    Parameters
+    ----------
+    view
+        A view's name, or a call such as ``variant(measure := 'js', share := 'param')``.
+    where
+        A SQL condition on its columns.
+
+    Raises
+    ------
+    UsageError
+        There is no such view, or the call has a parameter or a word that does not exist.
+    QueryError
+        The condition fails.
+    """
+    name = view.partition("(")[0].strip()
+    if "(" in view:
+        rows = connection.execute(
+            "select function_name from duckdb_functions() "
+            "where not internal and function_type = 'table_macro' order by function_name"
+        ).fetchall()
+        names = [found for (found,) in rows]
+    else:
+        names = view_names(connection)
+    if name not in names:
+        raise _unknown_view(name, names)
+    condition = "" if where is None else f" where {where}"
+    try:
+        return _frame(connection, f"select * from {view}{condition}")
+    except (duckdb.Error, pl.exceptions.PolarsError) as error:
+        raise _view_error(error, is_call="(" in view and where is None) from error
+
+
+def _view_error(error: Exception, *, is_call: bool) -> PtqdbError:
+    """Tell misuse (a word that the macros refuse, an invalid call) from a failed query."""
+    wrong_word = re.search(r"variant: .*", str(error))
+    if wrong_word:
+        return UsageError(wrong_word[0])
+    if is_call and isinstance(error, duckdb.BinderException | duckdb.ParserException):
+        return UsageError(str(error))
+    return QueryError(str(error))
+
+
+def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
+    """Read the rows of a query; none for a statement without rows.
+
+    Raises
+    ------
+    QueryError
+        The query fails; the message is DuckDB's own, with the position.
+    """
+    try:
+        return _frame(connection, sql)
+    except (duckdb.Error, pl.exceptions.PolarsError) as error:
+        raise QueryError(_located(connection, sql, error)) from error
+
+
+def _located(connection: duckdb.DuckDBPyConnection, sql: str, error: Exception) -> str:
+    """Return the message with the position, which a relation leaves out and a statement names."""
+    is_unbound = isinstance(error, duckdb.BinderException | duckdb.CatalogException)
+    if is_unbound and len(connection.extract_statements(sql)) == 1:
+        try:
+            # A statement that names what does not exist does nothing, however often it runs.
+            connection.execute(sql)
+        except duckdb.Error as located:
+            return str(located)
+    return str(error)
+
+
+def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
+    """Read rows with plain numbers: DECIMAL and HUGEINT as integers where whole, else floats."""
+    connection.complete()
+    relation = connection.sql(sql)
+    if relation is None:
+        return pl.DataFrame()
+    # Polars keeps the class of what it reads forever: DuckDB's own would outlive the module,
+    # and the interpreter would end with a page of warnings about leaked types.
+    stream = SimpleNamespace(__arrow_c_stream__=relation.__arrow_c_stream__)
+    frame = pl.DataFrame(stream)
+    return frame.with_columns(
+        _plain(column) for column in frame if isinstance(column.dtype, pl.Decimal)
+    )
+
+
+def _plain(column: pl.Series) -> pl.Series:
+    if column.dtype == pl.Decimal(scale=0):
+        with suppress(pl.exceptions.InvalidOperationError):
+            return column.cast(pl.Int64)
+    return column.cast(pl.Float64)
+
+
+def read_number(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """Return the one number that a query gives."""
+    return int(connection.execute(sql).fetchall()[0][0])

@@ -1,0 +1,110 @@
+"""Writes facts, whole or not at all, and computes what is derived from them."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from ptqdb.database.reading import read_number
+from ptqdb.errors import DatabaseError, DataError
+from ptqdb.resources import sql_folder
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what the block writes, or, on any exception, none of it."""
+    connection.execute("begin")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        # DuckDB may have ended the transaction itself.
+        with suppress(duckdb.TransactionException):
+            connection.execute("rollback")
+        raise
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
+    """Append the frame's rows to a table; columns are matched by name, missing ones are NULL.
+
+    Raises
+    ------
+    DataError
+        The rows break a constraint, or a column does not exist or cannot be converted.
+    DatabaseError
+        The file cannot be written.
+    """
+    # The Arrow stream itself: DuckDB reads a frame through pyarrow, which ptqdb does without.
+    # Of a column of type Null it cannot read the stream; NULL strings become any type's NULL.
+    typed = frame.cast({column.name: pl.String for column in frame if column.dtype == pl.Null})
+    # A caller's fetchone may have left rows behind, and with those DuckDB registers nothing.
+    connection.complete()
+    connection.register("_inserted", typed.__arrow_c_stream__())
+    try:
+        connection.execute(f"insert into {table} by name select * from _inserted")
+    except (duckdb.IOException, duckdb.FatalException) as error:
+        raise DatabaseError(f"cannot write to the database: {first_line(error)}") from error
+    except duckdb.Error as error:
+        raise DataError(f"cannot insert into {table}: {first_line(error)}") from error
+    finally:
+        with suppress(duckdb.Error):
+            connection.unregister("_inserted")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; DuckDB's go on with a stack or a position."""
+    return str(error).splitlines()[0]
+
+
+def next_id(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    """Return the first unused id of a table: one more than the largest, 1 where it is empty."""
+    column = "run_id" if table == "collection_run" else f"{table}_id"
+    return read_number(connection, f"select coalesce(max({column}), 0) + 1 from {table}")
+
+
+def materialize(connection: duckdb.DuckDBPyConnection) -> int:
+    """Compute what is missing in the derived tables; return the number of rows added."""
+    added = 0
+    for file in sorted((sql_folder() / "materialized").glob("*.sql")):
+        added += interruptible(connection, file.read_text(encoding="utf-8"))[0][0]
+    return added
+
+
+def interruptible(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    """Run a statement that Ctrl-C can end, and return its rows.
+
+    DuckDB does not see the signal while it runs, so that it runs in a thread of its own.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The statement was interrupted; nothing of it was written.
+    """
+    rows: list[tuple[Any, ...]] = []
+    failures: list[BaseException] = []
+    # Not Thread.join: a KeyboardInterrupt within it marks a running thread as ended.
+    is_done = threading.Event()
+
+    def work() -> None:
+        try:
+            rows.extend(connection.execute(sql).fetchall())
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            is_done.set()
+
+    threading.Thread(target=work).start()
+    try:
+        while not is_done.wait(0.05):
+            pass
+    except KeyboardInterrupt:
+        # An interrupt before DuckDB has started would be lost, hence the repetition.
+        while not is_done.wait(0.05):
+            connection.interrupt()
+        raise
+    if failures:
+        raise failures[0]
+    return rows

@@ -1,0 +1,97 @@
+"""Tiny networks and images to collect, and how two databases are compared.
+
+As a script it collects them: ``python collecting.py FOLDER DATABASE``.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import torch
+
+from ptqdb.checkpoints import NetworkDescription, save_checkpoint
+from ptqdb.collection.plan import Cell, CollectionRequest
+from ptqdb.collection.sweep import collect
+from ptqdb.datasets import ImageSet
+from ptqdb.networks import reference_network
+from ptqdb.number_formats import matching
+
+NETWORKS = ("AlexNet", "AlexNet_BN", "Inception_BN")
+WIDTH = 0.03125
+FORMATS = "INT_2,INT_8,INT_13,POT_4,FLOAT_4_E2,FLOAT_8_E4"
+
+
+class Silence:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.remarks: list[str] = []
+
+    def planned(self, cell_count: int, present_count: int) -> None:
+        pass
+
+    def preparing(self, network: str) -> None:
+        pass
+
+    def filled(self, cell: Cell) -> None:
+        self.cells.append(cell)
+
+    def remarked(self, text: str) -> None:
+        self.remarks.append(text)
+
+
+class Voice(Silence):
+    """A reporter that says on stdout when the first cell may come."""
+
+    def planned(self, cell_count: int, present_count: int) -> None:
+        print("planned", cell_count, flush=True)  # noqa: T201
+
+
+def images(count: int, split: str = "test", seed: int = 0) -> ImageSet:
+    """Random pictures of ten classes."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (count,), generator=generator)
+    return ImageSet("toy", split, pixels, labels, tuple("abcdefghij"))
+
+
+def checkpoint(folder: Path, name: str, seed: int = 0) -> Path:
+    """A narrow network with random weights."""
+    torch.manual_seed(seed)
+    description = NetworkDescription(name, WIDTH, 10, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    path = folder / f"{name}.safetensors"
+    save_checkpoint(path, description, dict(reference_network(name).build(WIDTH).state_dict()))
+    return path
+
+
+def request(folder: Path, **changes: Any) -> CollectionRequest:
+    """Three networks in six formats on twenty images."""
+    folder.mkdir(exist_ok=True)
+    arguments: dict[str, Any] = {
+        "checkpoints": tuple(checkpoint(folder, name) for name in NETWORKS),
+        "images": images(20),
+        "calibration": images(8, "train", seed=1),
+        "number_formats": matching(FORMATS),
+        "scopes": ("all", "weight"),
+    }
+    return CollectionRequest(**(arguments | changes))
+
+
+def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of every table that holds facts or what was derived from them, sorted."""
+    with duckdb.connect(path, read_only=True) as connection:
+        tables = connection.execute(
+            "select table_name from duckdb_tables() where not internal order by table_name"
+        ).fetchall()
+        return {
+            table: connection.execute(f"select * from {table} order by all").fetchall()
+            for (table,) in tables
+            if table not in ("collection_run", "migration", "definition")
+        }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    collect(request(Path(sys.argv[1])), Path(sys.argv[2]), Voice())
