@@ -65,7 +65,7 @@ class NetworkMeasurement:
         self._calibration = Batches(calibration, description.mean, description.std, device)
         module = trained.module.to(device).to(memory_format=torch.channels_last)
         self.network = prepare(module, self._batches.example())
-        self._macs = count_macs(self.network.module, self._batches.example())
+        self._macs = count_macs(module, self._batches.example())
         self._ranges = input_ranges(self.network, self._calibration)
         self._measure_inputs(number_formats)
         with matrix_precision("float32"):
@@ -113,7 +113,7 @@ class NetworkMeasurement:
         channels: dict[TensorKey, ChannelFacts] = {}
         for position, (name, layer) in enumerate(self.network.layers.items()):
             params = layer.weight.numel() + (0 if layer.bias is None else layer.bias.numel())
-            macs = self._macs[f"{name}.layer"]
+            macs = self._macs[name]
             layers.append(LayerFacts(position, name, layer.kind, params, macs))
             tensors |= self._float_tensors(name, layer)
             channels[name, "weight"] = _channels(layer)
