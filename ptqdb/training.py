@@ -52,7 +52,7 @@ SETTINGS = {
     "AlexNet": TrainingSettings(epochs=30, peak_learning_rate=0.04),
     "AlexNet_BN": TrainingSettings(epochs=30),
     "VGG_16": TrainingSettings(epochs=26),
-    "VGG_19": TrainingSettings(epochs=26),
+    "VGG_19": TrainingSettings(epochs=20),
     "Inception_BN": TrainingSettings(epochs=8, batch_size=256, peak_learning_rate=0.2),
 }
 

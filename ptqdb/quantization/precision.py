@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -9,13 +10,21 @@ import torch
 from ptqdb.number_formats import NumberFormat
 
 BFLOAT16_SIGNIFICANT_BITS = 8
+PROBE_SIZE = 512
 
 
+@cache
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively and accumulates in float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    """Whether float32 products really run in low precision there when they are allowed to.
+
+    Asked by multiplying numbers that a bfloat16 (or a TF32) cannot hold: a processor's flags
+    promise units that the library may not use. On AVX-512 with bfloat16 but without AMX, oneDNN
+    takes the permission and computes in float32 all the same (torch 2.15, AMD EPYC family 26).
+    """
+    factors = torch.full((PROBE_SIZE, PROBE_SIZE), 1 + 2.0**-12, device=device)
+    with torch.inference_mode(), matrix_precision("bfloat16"):
+        product = factors @ factors
+    return bool((product == PROBE_SIZE).all())
 
 
 def precision_of(number_format: NumberFormat, device: torch.device, asked: str = "auto") -> str:
