@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import collecting
 import duckdb
@@ -14,7 +15,7 @@ import pytest
 import torch
 from collecting import Silence, checkpoint, contents, images, request
 
-from ptqdb.collection import sweep
+from ptqdb.collection.rows import write_evaluation
 from ptqdb.collection.sweep import collect
 from ptqdb.errors import MismatchError
 from ptqdb.number_formats import matching
@@ -24,12 +25,12 @@ from ptqdb.number_formats import matching
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collection that was never interrupted, computed as the script computes it."""
     folder = tmp_path_factory.mktemp("whole")
-    script = [sys.executable, collecting.__file__, folder, folder / "whole.duckdb"]
+    script = [sys.executable, collecting.__file__, str(folder), str(folder / "whole.duckdb")]
     subprocess.run(script, check=True, capture_output=True)
     return folder / "whole.duckdb"
 
 
-def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(path, read_only=True) as connection:
         return connection.execute(sql).fetchall()
 
@@ -167,12 +168,12 @@ def test_one_network_that_fails_does_not_stop_the_others(tmp_path: Path) -> None
     assert outcome.filled_count == 12
     recorded = rows(tmp_path / "study.duckdb", "select outcome, failures from collection_run")[0]
     assert recorded[0] == "failed"
-    assert len(recorded[1]) == 2  # type: ignore[arg-type]
+    assert len(recorded[1]) == 2
     assert any("AlexNet failed" in remark for remark in reporter.remarks)
     missing_cells = rows(
         tmp_path / "study.duckdb", "select count(*) from missing_cell where network = 'AlexNet'"
     )
-    assert missing_cells[0][0] >= 6  # type: ignore[operator]
+    assert missing_cells[0][0] >= 6
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -186,15 +187,14 @@ def test_a_cell_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     database, asked = tmp_path / "study.duckdb", request(tmp_path, scopes=("all",))
     calls = 0
 
-    def fail_later(*arguments: object) -> None:
+    def fail_later(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        sweep_write(*arguments)
+        write_evaluation(*arguments)
 
-    sweep_write = sweep.write_evaluation
-    monkeypatch.setattr(sweep, "write_evaluation", fail_later)
+    monkeypatch.setattr("ptqdb.collection.sweep.write_evaluation", fail_later)
     with pytest.raises(KeyboardInterrupt):
         collect(asked, database, Silence())
     halves = rows(

@@ -112,8 +112,9 @@ def dequantized(values: Tensor, max_abs: Tensor, known: NumberFormat) -> Tensor:
 
 def oracle(layer: nn.Module, inputs: Tensor, known: NumberFormat, scope: str) -> Tensor:
     """The layer in float64 on dequantized tensors: slow, and free of codes."""
-    weight, bias = layer.weight.data, layer.bias  # type: ignore[union-attr]
+    weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
+    weight = weight.detach()
     w = dequantized(weight, weight.abs().max(), known) if scope in ("all", "weight") else weight
     x = dequantized(inputs, inputs.abs().max(), known) if scope in ("all", "input") else inputs
     twin = type(layer).__new__(type(layer))
@@ -238,21 +239,22 @@ def test_a_tensor_that_several_layers_read_is_coded_once(monkeypatch: pytest.Mon
         name: layer.code(ranges[name], known, PER_TENSOR_SYMMETRIC_MAX)
         for name, layer in network.layers.items()
     }
-    rounded = []
-    monkeypatch.setattr(
-        "ptqdb.quantization.layers.round_to_codes_",
-        lambda values, known: rounded.append(values.shape) or round_to_codes(values, known),
-    )
+    rounded: list[Tensor] = []
+
+    def round_and_count(values: Tensor, known: NumberFormat) -> Tensor:
+        rounded.append(values)
+        return round_to_codes(values, known)
+
+    monkeypatch.setattr("ptqdb.quantization.layers.round_to_codes_", round_and_count)
     network.use_codes(coded)
     with torch.inference_mode():
         found = network.module(inputs)
         again = network.module(inputs)
     assert len(rounded) == 4
     x = inputs.double() * 2
-    expected = sum(
-        oracle(getattr(module, name), values, known, "all")
-        for name, values in (("a", x.float()), ("b", x.float()), ("c", x.float().relu()))
-    )
+    read = {"a": x.float(), "b": x.float(), "c": x.float().relu()}
+    parts = [oracle(getattr(module, name), values, known, "all") for name, values in read.items()]
+    expected = torch.stack(parts).sum(0)
     assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(found, again)
 
@@ -264,10 +266,10 @@ def test_ranges_are_taken_over_all_batches() -> None:
 
 
 def test_weights_that_are_not_finite_are_named() -> None:
-    module = nn.Sequential(nn.Linear(2, 2))
-    module[0].weight.data[0, 0] = torch.nan
+    layer = nn.Linear(2, 2)
+    layer.weight.data.fill_(torch.nan)
     with pytest.raises(DataError, match=r"0\.weight"):
-        prepare(module, torch.ones(1, 2))
+        prepare(nn.Sequential(layer), torch.ones(1, 2))
 
 
 def test_activations_that_are_not_finite_are_named() -> None:
@@ -292,7 +294,7 @@ def test_every_code_of_such_formats_is_a_bfloat16() -> None:
             assert torch.equal(codes.bfloat16().float(), codes), known.name
 
 
-@pytest.mark.skipif(not has_bfloat16_units(CPU), reason="this CPU has no bfloat16 units")
+@pytest.mark.skipif(not has_bfloat16_units(CPU), reason="no bfloat16 products on this CPU")
 def test_the_low_precision_is_really_used_and_left_again() -> None:
     torch.manual_seed(6)
     layer, inputs = nn.Linear(512, 512), torch.randn(512, 512)

@@ -16,7 +16,7 @@ UV = shutil.which("uv")
 @pytest.mark.skipif(UV is None, reason="uv, which builds the wheel, is not on the path")
 def test_an_installed_wheel_collects_and_fits_outside_the_checkout(tmp_path: Path) -> None:
     assert UV is not None
-    build = [UV, "build", "--wheel", "--out-dir", tmp_path / "dist", CHECKOUT]
+    build = [UV, "build", "--wheel", "--out-dir", str(tmp_path / "dist"), str(CHECKOUT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("ptqdb-*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -74,7 +74,7 @@ comment on column network.calibration_dataset_id is
 comment on column network.quantized_layer_count is
 'Number of quantized layers: the depth';
 comment on column network.params is
-'Elements of the weights and biases of the quantized layers';
+'Params of the float network, those of its batch norms too';
 comment on column network.macs is
 'Multiply-accumulates of the quantized layers for one image';
 comment on column network.unfolded_batch_norm_count is

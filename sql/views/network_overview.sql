@@ -65,7 +65,7 @@ comment on column network_overview.split is 'Which part of the dataset';
 comment on column network_overview.classes is 'Number of classes to tell apart';
 comment on column network_overview.layers is 'Number of quantized layers: the depth';
 comment on column network_overview.params is
-'Elements of the weights and biases of the quantized layers';
+'Params of the float network, those of its batch norms too';
 comment on column network_overview.macs is
 'Multiply-accumulates of the quantized layers for one image';
 comment on column network_overview.images is
