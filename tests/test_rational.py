@@ -335,3 +335,16 @@ def test_reaches_the_published_r_squared(
     assert below == []
     assert compared == 34
     assert np.median(seconds) < 0.05
+
+
+def test_a_jump_to_the_last_point_does_not_swallow_the_curve() -> None:
+    x = np.linspace(0.0, 1.0, 43)
+    y = 0.4 * x**2
+    y[-1] = 0.9
+    found = []
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(x))
+        found.append(curve("rational2").fit(x[order], y[order]))
+    assert all(results.monotone for results in found)
+    assert min(results.rsquared for results in found) > 0.9
+    assert np.ptp([results.rsquared for results in found]) < 1e-6

@@ -22,7 +22,9 @@ DEGREES = (2, 3, 4)
 # changes no R² of the published sweeps in the fourth decimal.
 LOG_M_COUNT, LOG_K_COUNT, START_COUNT = 24, 16, 4
 LOG_K_RANGE = (np.log(1e-3), np.log(1e4))
-LOG_LIMIT = 60.0
+# Past k = 1e5 the best curve may be one that jumps to the last point alone, by a pole just
+# behind it: no better for what lies between the points, and lost when it is rounded.
+LOG_M_LIMIT, LOG_K_LIMIT = 60.0, np.log(1e5)
 
 # How far inside the monotone set a degree-2 fit is put, so that rounding its parameters to
 # floating point cannot carry it out; tried in turn until the proof holds.
@@ -232,7 +234,7 @@ def _search_degree_two(u: Floats, y: Floats) -> tuple[float, float, float, float
         found.append((float(np.sum(residual(z) ** 2)), z))
     z = min(found, key=lambda entry: entry[0])[1]
     first, second, _ = _mix(u, y, z[0], z[1:])
-    m, k = np.exp(np.clip(z, -LOG_LIMIT, LOG_LIMIT)).tolist()
+    m, k = np.exp(_clipped(*z)).tolist()
     return float(first), float(second), m, k
 
 
@@ -251,8 +253,8 @@ def _mix(u: Floats, y: Floats, log_m: float, log_k: Floats) -> tuple[Floats, Flo
     The weights of t² / q and of (2 k t (1 - t) + t²) / q, shape (curves,) or (), and the
     residuals, shape (curves, points) or (points,).
     """
-    m = np.exp(np.clip(log_m, -LOG_LIMIT, LOG_LIMIT))
-    k = np.exp(np.clip(log_k, -LOG_LIMIT, LOG_LIMIT))
+    log_m, log_k = _clipped(log_m, log_k)
+    m, k = np.exp(log_m), np.exp(log_k)
     start, middle, end = (1 - u) ** 2, 2 * k * m * u * (1 - u), (m * u) ** 2
     total = start + middle + end
     first, second = end / total, (middle + end) / total
@@ -271,6 +273,11 @@ def _mix(u: Floats, y: Floats, log_m: float, log_k: Floats) -> tuple[Floats, Flo
     wa = np.where(both, wa, np.where(a_wins, alone_a, 0.0))
     wb = np.where(both, wb, np.where(a_wins, 0.0, alone_b))
     return wa, wb, y - wa[..., None] * first - wb[..., None] * second
+
+
+def _clipped(log_m: Any, log_k: Any) -> tuple[Any, Any]:
+    """Keep the search where a curve survives being rounded."""
+    return np.clip(log_m, -LOG_M_LIMIT, LOG_M_LIMIT), np.clip(log_k, -LOG_K_LIMIT, LOG_K_LIMIT)
 
 
 class _Constraint:
