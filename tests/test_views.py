@@ -26,6 +26,8 @@ RESCALES = ("fakefreeze", "l2")
 COMBINES = ("half", "nodiv", "weightratio", "weightonly")
 SHARES = ("param", "flops", "layer")
 MAC_WEIGHTS = ("none", "log", "cuberoot", "sqrt", "depth", "rootdepth")
+# Nine measures of histograms and the sharpness gap.
+MATERIALIZED = 10
 Row = dict[str, Any]
 COARSE_COUNTS = (
     1365, 819, 585, 455, 315, 273, 195, 117, 105, 91, 65,
@@ -218,6 +220,76 @@ def test_tested_words_are_all_words(study: duckdb.DuckDBPyConnection) -> None:
     for parameter, words in tested.items():
         frame = query(study, f"select unnest({parameter}_words()) as word")
         assert tuple(frame["word"]) == words
+
+
+# The other aggregates, and the inputs.
+
+
+@pytest.mark.parametrize("aggregate", ["max", "plainsum", "mean"])
+def test_aggregates_without_shares(
+    study: duckdb.DuckDBPyConnection, oracle: Oracle, aggregate: str
+) -> None:
+    divergences = oracle.table("fakefreeze")
+    expected: dict[tuple[str, str], float | None] = {}
+    for network, known in itertools.product(oracle.rows["network"], oracle.rows["number_format"]):
+        values = []
+        for layer in oracle.rows["layer"]:
+            if layer["network_id"] == network["network_id"]:
+                tensors = oracle.tensors[layer["layer_id"]].values()
+                ids = [(x["tensor_id"], known["number_format_id"]) for x in tensors]
+                values.append(float(np.mean([divergences[x] for x in ids])))
+        reduce = {"max": max, "plainsum": sum, "mean": np.mean}[aggregate]
+        expected[network["name"], known["name"]] = float(reduce(values))
+    assert_agree(divergences_of(read_view(study, f"variant(aggregate := '{aggregate}')")), expected)
+
+
+def test_inputs_alone_and_added(tiny: duckdb.DuckDBPyConnection) -> None:
+    tiny.execute("begin")
+    # Relative squared errors 0.25 / 1 and 0 / 4.
+    for layer_id, values, codes in ((1, [1.0, 0.0], [0.5, 0.0]), (2, [2.0, 0.0], [2.0, 0.0])):
+        floats = np.array(values)
+        tensor_id = synthetic.write_tensor(tiny, layer_id, "input", floats)
+        synthetic.write_codes(
+            tiny, tensor_id, 1, synthetic.FORMATS[0], 1.0, np.array(codes), floats
+        )
+    call = "variant(measure := 'nsr', share := 'layer', tensors := '{}')"
+    found = {
+        tensors: read_view(tiny, call.format(tensors))["divergence"].item()
+        for tensors in ("parameters", "inputs", "both")
+    }
+    with pytest.raises(UsageError, match="measure with inputs is one of nsr, cosine, pearson"):
+        read_view(tiny, "variant(tensors := 'inputs')")
+    tiny.execute("rollback")
+    # Layer 1 loses 1/16 of 17/16; layer 2 nothing of the weight and all of the bias.
+    parameters = 0.5 * (1 / 17) + 0.5 * (0 + 1) / 2
+    assert found["parameters"] == pytest.approx(parameters, rel=1e-14)
+    assert found["inputs"] == pytest.approx(0.5 * 0.25)
+    assert found["both"] == pytest.approx(parameters + 0.5 * 0.25)
+    # Without the inputs' facts there is no row: never a partial sum.
+    assert read_view(tiny, call.format("inputs")).is_empty()
+
+
+# Segmented.
+
+
+def test_segmented_caps_at_the_last_unsaturated_point(study: duckdb.DuckDBPyConnection) -> None:
+    plain = read_view(study, "variant(mac_weight := 'log')")
+    segmented = read_view(study, "segmented_variant(mac_weight := 'log')")
+    assert segmented.columns == [*plain.columns, "breakpoint"]
+    alive = plain.filter(~pl.col("saturated"))["divergence"].max()
+    past = (plain["divergence"] > alive).sum()
+    # The synthetic INT_2 keeps nothing: some points lie past, and NULL stays NULL.
+    assert 0 < past < len(plain)
+    assert segmented["breakpoint"].unique().to_list() == [alive]
+    capped = plain.with_columns(pl.col("divergence").clip(upper_bound=alive))
+    assert segmented.drop("breakpoint").equals(capped)
+    assert segmented["divergence"].null_count() > 0
+
+
+def test_no_breakpoint_where_nothing_is_saturated(tiny: duckdb.DuckDBPyConnection) -> None:
+    row = read_view(tiny, "segmented_variant()").row(0, named=True)
+    assert row["breakpoint"] is None
+    assert row["divergence"] == read_view(tiny, "variant()")["divergence"].item()
 
 
 def test_accuracies_come_from_the_counts(study: duckdb.DuckDBPyConnection) -> None:
@@ -417,10 +489,8 @@ def test_all_zero_tensors_have_no_divergence(tiny: duckdb.DuckDBPyConnection) ->
     zeros = np.zeros(2)
     tensor_id = synthetic.write_tensor(tiny, 1, "weight", zeros)
     synthetic.write_codes(tiny, tensor_id, 1, synthetic.FORMATS[0], 1.0, zeros, zeros)
-    found = [
-        query(tiny, f"from tensor_measure('{rescale}', 'js', 63) where tensor_id = {tensor_id}")
-        for rescale in RESCALES
-    ]
+    call = "from tensor_measure('{}', 'js', null, 63) where tensor_id = {}"
+    found = [query(tiny, call.format(rescale, tensor_id)) for rescale in RESCALES]
     tiny.execute("rollback")
     assert [frame["divergence"].to_list() for frame in found] == [[0.0], [0.0]]
 
@@ -434,7 +504,7 @@ def test_threads_do_not_change_a_bit(database: duckdb.DuckDBPyConnection) -> Non
     for threads in (1, 2):
         database.execute(f"set threads = {threads}")
         database.execute("delete from tensor_divergence")
-        assert materialize(database) == 10 * len(synthetic.FORMATS) * 2
+        assert materialize(database) == 10 * len(synthetic.FORMATS) * 2 * MATERIALIZED
         stored = query(database, "from tensor_divergence")
         results.append((stored, read_view(database, "fakefreeze_flops_log")))
     for one, two in zip(*results, strict=True):
@@ -444,12 +514,12 @@ def test_threads_do_not_change_a_bit(database: duckdb.DuckDBPyConnection) -> Non
 def test_materialization_adds_what_is_missing(database: duckdb.DuckDBPyConnection) -> None:
     synthetic.fill(database, networks=synthetic.NETWORKS[:1], formats=synthetic.FORMATS[:2])
     live = read_view(database, "fakefreeze_flops")
-    assert materialize(database) == 5 * 2 * 2
+    assert materialize(database) == 5 * 2 * 2 * MATERIALIZED
     assert materialize(database) == 0
     assert read_view(database, "fakefreeze_flops").equals(live)
     database.execute("delete from tensor_divergence where number_format_id = 2")
     assert read_view(database, "fakefreeze_flops").equals(live)
-    assert materialize(database) == 5 * 2
+    assert materialize(database) == 5 * 2 * MATERIALIZED
     assert read_view(database, "fakefreeze_flops").equals(live)
     # What is materialized is what is shown.
     database.execute("update tensor_divergence set value = 0")
