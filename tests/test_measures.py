@@ -1,8 +1,6 @@
 """Every measure of a tensor and every correcting factor against NumPy and SciPy."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial import distance
 from scipy.stats import entropy, wasserstein_distance
 
-from ptqdb.database import connect, materialize, query, read_view
+from ptqdb.database import materialize, query, read_view
 from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 
 Floats = synthetic.Floats
@@ -80,14 +78,12 @@ def measure(
 
 
 @pytest.fixture(scope="module")
-def pairs() -> Iterator[duckdb.DuckDBPyConnection]:
+def pairs(module_database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """Number formats and layers; each test writes its tensors."""
-    connection = connect(Path(":memory:"), read_only=False)
     layers = (synthetic.SyntheticLayer(1, 0, 1),) * len(CASES)
     networks = (synthetic.SyntheticNetwork("Pairs", "Pairs", layers, 0.8),)
-    synthetic.fill(connection, networks=networks, scopes=())
-    yield connection
-    connection.close()
+    synthetic.fill(module_database, networks=networks, scopes=())
+    return module_database
 
 
 # The oracle.

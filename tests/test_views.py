@@ -1,5 +1,6 @@
 """The views and their macro against NumPy, which recomputes them from the facts."""
 
+import csv
 import itertools
 import shutil
 import subprocess
@@ -21,10 +22,14 @@ from scipy.spatial.distance import jensenshannon
 from ptqdb.database import connect, materialize, query, read_view, variant_names
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import STUDY_GRID, NumberFormat
+from ptqdb.resources import sql_folder
 
 RESCALES = ("fakefreeze", "l2")
 COMBINES = ("half", "nodiv", "weightratio", "weightonly")
 SHARES = ("param", "flops", "layer")
+CORRECTIONS = (
+    "none", "cosine", "pearson", "sharpness", "coverage", "bincoverage", "sensitivity",
+)  # fmt: skip
 MAC_WEIGHTS = ("none", "log", "cuberoot", "sqrt", "depth", "rootdepth")
 # Nine measures of histograms and the sharpness gap.
 MATERIALIZED = 10
@@ -216,7 +221,8 @@ def test_other_bin_counts_are_computed_live(
 
 
 def test_tested_words_are_all_words(study: duckdb.DuckDBPyConnection) -> None:
-    tested = {"rescale": RESCALES, "combine": COMBINES, "share": SHARES, "mac_weight": MAC_WEIGHTS}
+    tested = {"rescale": RESCALES, "combine": COMBINES, "share": SHARES}
+    tested |= {"mac_weight": MAC_WEIGHTS, "correction": CORRECTIONS}
     for parameter, words in tested.items():
         frame = query(study, f"select unnest({parameter}_words()) as word")
         assert tuple(frame["word"]) == words
@@ -348,12 +354,10 @@ def write_tiny(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Iterator[duckdb.DuckDBPyConnection]:
+def tiny(module_database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """The pencil's network, not materialized; tests undo what they change."""
-    connection = connect(Path(":memory:"), read_only=False)
-    write_tiny(connection)
-    yield connection
-    connection.close()
+    write_tiny(module_database)
+    return module_database
 
 
 # Shares by MACs: 3/4 and 1/4; by params: 2/7 and 5/7.
@@ -530,9 +534,9 @@ def test_materialization_adds_what_is_missing(database: duckdb.DuckDBPyConnectio
 
 
 @pytest.fixture(scope="module")
-def formulas() -> Iterator[duckdb.DuckDBPyConnection]:
+def formulas(empty_file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database without facts; tests only read it."""
-    connection = connect(Path(":memory:"), read_only=False)
+    connection = connect(empty_file, read_only=True)
     yield connection
     connection.close()
 
@@ -710,6 +714,31 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
         "network", "architecture", "number_format", "family", "bits", "ebits", "divergence",
         "accuracy", "float_accuracy", "accuracy_loss", "accuracy_loss_se", "images", "saturated",
     ]  # fmt: skip
-    for name in variant_names(study):
-        assert read_view(study, name).columns == expected
-    assert len(variant_names(study)) == 4
+    names = variant_names(study)
+    for name in names:
+        extra = ["breakpoint"] if name.endswith("_segmented") else []
+        columns = study.execute(f"describe {name}").fetchall()
+        assert [column for column, *_ in columns] == expected + extra
+    assert len(names) == 96 + 6 * 7
+
+
+def test_names_follow_the_grammar() -> None:
+    """A view's name says what its row says, and every combination has its name."""
+    with (sql_folder() / "variants.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        words = [row[x] for x in ("rescale", "combine", "share", "mac_weight", "correction")]
+        words += ["segmented"] if row["segmented"] == "true" else []
+        assert row["name"] == "_".join(x for x in words if x not in {"half", "none"})
+    plain = {
+        (row["rescale"], row["combine"], row["share"], row["mac_weight"])
+        for row in rows
+        if row["correction"] == "none" and row["segmented"] == "false"
+    }
+    assert plain == set(itertools.product(RESCALES, COMBINES, SHARES[:2], MAC_WEIGHTS))
+    bases = {"l2_flops", "fakefreeze_flops", "fakefreeze_flops_log", "fakefreeze_flops_cuberoot"}
+    bases |= {"fakefreeze_nodiv_flops_log", "fakefreeze_flops_depth"}
+    kin = [*CORRECTIONS[1:], "segmented"]
+    assert {f"{base}_{word}" for base in bases for word in kin} == {
+        row["name"] for row in rows if row["correction"] != "none" or row["segmented"] == "true"
+    }

@@ -31,31 +31,41 @@ select error(problem.message)::varchar as network
 from (
     select
         coalesce(
-            word_message('rescale', rescale, rescale_words()),
-            word_message('combine', combine, combine_words()),
-            word_message('share', share, share_words()),
-            word_message('mac_weight', mac_weight, mac_weight_words()),
-            word_message('correction', correction, correction_words()),
-            word_message('measure', measure, measure_words()),
-            bins_message(bins),
-            word_message('aggregate', aggregate, aggregate_words()),
-            word_message('scope', scope, scope_words()),
-            word_message('tensors', tensors, tensors_words()),
-            case
-                when tensors != 'parameters' then
-                    word_message(
-                        'measure with inputs', measure, input_measure_words()
+            (
+                select
+                    first(
+                        word_message(given.parameter, given.word, given.words)
+                        order by given.place
                     )
-            end,
+                from (
+                    values
+                    (1, 'rescale', rescale, rescale_words()),
+                    (2, 'combine', combine, combine_words()),
+                    (3, 'share', share, share_words()),
+                    (4, 'mac_weight', mac_weight, mac_weight_words()),
+                    (5, 'correction', correction, correction_words()),
+                    (6, 'measure', measure, measure_words()),
+                    (7, 'aggregate', aggregate, aggregate_words()),
+                    (8, 'scope', scope, scope_words()),
+                    (9, 'tensors', tensors, tensors_words()),
+                    (
+                        10,
+                        'measure with inputs',
+                        case when tensors = 'parameters' then 'nsr' else measure end,
+                        input_measure_words()
+                    )
+                ) as given (place, parameter, word, words)
+                where not coalesce(list_contains(given.words, given.word), false)
+            ),
+            bins_message(bins),
             case
                 when scheme is not null then
-                    word_message(
-                        'scheme',
-                        scheme,
-                        (
-                            select list(s.name order by s.scheme_id)
-                            from scheme as s
-                        )
+                    (
+                        select
+                            word_message(
+                                'scheme', scheme, list(s.name order by s.scheme_id)
+                            )
+                        from scheme as s
                     )
             end
         ) as message
