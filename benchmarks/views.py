@@ -65,6 +65,12 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def report(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Fill, materialize, read every view; print the seconds of each."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -74,19 +80,20 @@ def main() -> None:
         sys.exit(f"{path} exists: name a new file")
     started = time.perf_counter()
     connection = connect(path, read_only=False)
-    print(f"create {time.perf_counter() - started:.2f}")
+    report(f"create {time.perf_counter() - started:.2f}")
     connection.execute("set threads = 2")
     fill(connection)
     connection.execute("checkpoint")
-    print(query(connection, "select count(*) from code_histogram").item(), "rows of codes")
+    count = query(connection, "select count(*) from code_histogram").item()
+    report(f"{count} rows of codes")
     started = time.perf_counter()
     rows = materialize(connection)
-    print(f"materialize {time.perf_counter() - started:.2f} for {rows} rows")
+    report(f"materialize {time.perf_counter() - started:.2f} for {rows} rows")
     connection.execute("checkpoint")
     connection.close()
     started = time.perf_counter()
     connection = connect(path, read_only=True)
-    print(f"open {time.perf_counter() - started:.3f}")
+    report(f"open {time.perf_counter() - started:.3f}")
     connection.execute("set threads = 2")
     for view in ("fakefreeze_flops_log", "l2_flops", "fakefreeze_flops_depth",
                  "fakefreeze_flops_cosine", "fakefreeze_flops_sensitivity",
@@ -95,7 +102,7 @@ def main() -> None:
                  "pot_crowding", "format_frontier"):  # fmt: skip
         started = time.perf_counter()
         count = len(read_view(connection, view))
-        print(f"{view} {time.perf_counter() - started:.3f} for {count} rows", flush=True)
+        report(f"{view} {time.perf_counter() - started:.3f} for {count} rows")
 
 
 if __name__ == "__main__":

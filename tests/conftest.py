@@ -23,7 +23,9 @@ def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def database(empty_file: Path, tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database, migrated, with macros and views and without facts."""
-    connection = connect(shutil.copy(empty_file, tmp_path / "database.duckdb"), read_only=False)
+    connection = connect(
+        Path(shutil.copy(empty_file, tmp_path / "database.duckdb")), read_only=False
+    )
     yield connection
     connection.close()
 
@@ -34,7 +36,7 @@ def module_database(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database without facts that the tests of one module share."""
     path = tmp_path_factory.mktemp("module") / "module.duckdb"
-    connection = connect(shutil.copy(empty_file, path), read_only=False)
+    connection = connect(Path(shutil.copy(empty_file, path)), read_only=False)
     yield connection
     connection.close()
 
@@ -45,7 +47,7 @@ def study(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """The synthetic study, materialized; tests only read it."""
     path = tmp_path_factory.mktemp("study") / "study.duckdb"
-    connection = connect(shutil.copy(empty_file, path), read_only=False)
+    connection = connect(Path(shutil.copy(empty_file, path)), read_only=False)
     synthetic.fill(connection)
     materialize(connection)
     yield connection

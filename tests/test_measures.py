@@ -380,14 +380,15 @@ def test_sensitivity_shares_by_what_each_causes_alone(
             synthetic.write_evaluation(database, 1, place, scope, now, right)
     database.execute("update evaluation set correct_top1 = 800 where scope = 'none'")
     measured = query(database, "from tensor_measure('fakefreeze', 'js', null, 63)")
-    value = {row["tensor_id"]: {} for row in measured.to_dicts()}
-    for row in measured.to_dicts():
-        value[row["tensor_id"]][row["number_format_id"]] = row["divergence"]
+    value = {
+        (row["tensor_id"], row["number_format_id"]): row["divergence"]
+        for row in measured.to_dicts()
+    }
     found = read_view(database, call).rows_by_key("number_format", named=True, unique=True)
     for place, known in enumerate(synthetic.FORMATS, start=1):
         weight, bias = (0.5, 0.5) if place == len(synthetic.FORMATS) else (0.75, 0.25)
-        first = weight * value[1][place] + bias * value[2][place]
-        expected = 0.25 * first + 0.75 * value[3][place]
+        first = weight * value[1, place] + bias * value[2, place]
+        expected = 0.25 * first + 0.75 * value[3, place]
         assert found[known.name]["divergence"] == pytest.approx(expected, rel=1e-12)
 
 
