@@ -43,11 +43,9 @@ NAMED_VIEWS = [
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(empty_file: Path, tmp_path: Path) -> Path:
     """A database file without facts, closed."""
-    path = tmp_path / "study.duckdb"
-    connect(path, read_only=False).close()
-    return path
+    return Path(shutil.copy(empty_file, tmp_path / "study.duckdb"))
 
 
 @pytest.fixture
@@ -89,14 +87,14 @@ def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
             "0002_derived_tables",
             "0003_more_measures",
         ]
-        assert all(abs(x - before) < timedelta(minutes=5) for x in migrations["applied_at"])
+        assert all(abs(x - before) < timedelta(minutes=30) for x in migrations["applied_at"])
         with pytest.raises(DataError, match="read-only"):
             insert(reader, "dataset", dataset(2))
 
 
 def test_an_empty_database_is_small(path: Path) -> None:
-    # 40 objects in blocks of 16 KiB; at the default block size it is 5 MiB.
-    assert path.stat().st_size < 500_000
+    # Two hundred objects in blocks of 16 KiB; at the default block size it is 5 MiB.
+    assert path.stat().st_size < 1_000_000
 
 
 def test_opening_again_changes_nothing(path: Path) -> None:
