@@ -1,6 +1,7 @@
 """Databases for the tests: one without facts, and one with a small synthetic study."""
 
 import gc
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,18 +12,42 @@ import synthetic
 from ptqdb.database import connect, materialize
 
 
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without facts, to copy: creating all the views takes a second or two."""
+    path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
+    connect(path, read_only=False).close()
+    return path
+
+
 @pytest.fixture
-def database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory, migrated, with macros and views and without facts."""
-    connection = connect(Path(":memory:"), read_only=False)
+def database(empty_file: Path, tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database, migrated, with macros and views and without facts."""
+    connection = connect(
+        Path(shutil.copy(empty_file, tmp_path / "database.duckdb")), read_only=False
+    )
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def module_database(
+    empty_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database without facts that the tests of one module share."""
+    path = tmp_path_factory.mktemp("module") / "module.duckdb"
+    connection = connect(Path(shutil.copy(empty_file, path)), read_only=False)
     yield connection
     connection.close()
 
 
 @pytest.fixture(scope="session")
-def study() -> Iterator[duckdb.DuckDBPyConnection]:
-    """The synthetic study in memory, materialized; tests only read it."""
-    connection = connect(Path(":memory:"), read_only=False)
+def study(
+    empty_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The synthetic study, materialized; tests only read it."""
+    path = tmp_path_factory.mktemp("study") / "study.duckdb"
+    connection = connect(Path(shutil.copy(empty_file, path)), read_only=False)
     synthetic.fill(connection)
     materialize(connection)
     yield connection

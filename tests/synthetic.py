@@ -178,7 +178,7 @@ def _write_layer(
     bias_id = write_tensor(connection, layer_id, "bias", bias) if len(bias) else None
     for place, known in enumerate(formats, start=1):
         scale = float(np.float32(np.abs(weight).max() / known.max_code))
-        codes = _nearest_codes(weight / scale, known)
+        codes = nearest_codes(weight / scale, known)
         write_codes(connection, weight_id, place, known, scale, codes, weight)
         if bias_id is not None:
             # The input's range is 1; biases of all families on an integer grid.
@@ -194,7 +194,8 @@ def _write_layer(
             )
 
 
-def _nearest_codes(values: Floats, known: NumberFormat) -> Floats:
+def nearest_codes(values: Floats, known: NumberFormat) -> Floats:
+    """Round to the nearest codes of a grid; ties to the smaller magnitude."""
     magnitudes = known.magnitudes()
     middles = (magnitudes[1:] + magnitudes[:-1]) / 2
     return np.sign(values) * magnitudes[np.searchsorted(middles, np.abs(values))]

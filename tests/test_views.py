@@ -1,5 +1,6 @@
 """The views and their macro against NumPy, which recomputes them from the facts."""
 
+import csv
 import itertools
 import shutil
 import subprocess
@@ -17,15 +18,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
+from scipy.stats import kurtosis
 
 from ptqdb.database import connect, materialize, query, read_view, variant_names
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import STUDY_GRID, NumberFormat
+from ptqdb.resources import sql_folder
 
 RESCALES = ("fakefreeze", "l2")
 COMBINES = ("half", "nodiv", "weightratio", "weightonly")
 SHARES = ("param", "flops", "layer")
+CORRECTIONS = (
+    "none", "cosine", "pearson", "sharpness", "coverage", "bincoverage", "sensitivity",
+)  # fmt: skip
 MAC_WEIGHTS = ("none", "log", "cuberoot", "sqrt", "depth", "rootdepth")
+# Nine measures of histograms and the sharpness gap.
+MATERIALIZED = 10
 Row = dict[str, Any]
 COARSE_COUNTS = (
     1365, 819, 585, 455, 315, 273, 195, 117, 105, 91, 65,
@@ -214,10 +222,81 @@ def test_other_bin_counts_are_computed_live(
 
 
 def test_tested_words_are_all_words(study: duckdb.DuckDBPyConnection) -> None:
-    tested = {"rescale": RESCALES, "combine": COMBINES, "share": SHARES, "mac_weight": MAC_WEIGHTS}
+    tested = {"rescale": RESCALES, "combine": COMBINES, "share": SHARES}
+    tested |= {"mac_weight": MAC_WEIGHTS, "correction": CORRECTIONS}
     for parameter, words in tested.items():
         frame = query(study, f"select unnest({parameter}_words()) as word")
         assert tuple(frame["word"]) == words
+
+
+# The other aggregates, and the inputs.
+
+
+@pytest.mark.parametrize("aggregate", ["max", "plainsum", "mean"])
+def test_aggregates_without_shares(
+    study: duckdb.DuckDBPyConnection, oracle: Oracle, aggregate: str
+) -> None:
+    divergences = oracle.table("fakefreeze")
+    expected: dict[tuple[str, str], float | None] = {}
+    for network, known in itertools.product(oracle.rows["network"], oracle.rows["number_format"]):
+        values = []
+        for layer in oracle.rows["layer"]:
+            if layer["network_id"] == network["network_id"]:
+                tensors = oracle.tensors[layer["layer_id"]].values()
+                ids = [(x["tensor_id"], known["number_format_id"]) for x in tensors]
+                values.append(float(np.mean([divergences[x] for x in ids])))
+        reduce = {"max": max, "plainsum": sum, "mean": np.mean}[aggregate]
+        expected[network["name"], known["name"]] = float(reduce(values))
+    assert_agree(divergences_of(read_view(study, f"variant(aggregate := '{aggregate}')")), expected)
+
+
+def test_inputs_alone_and_added(tiny: duckdb.DuckDBPyConnection) -> None:
+    tiny.execute("begin")
+    # Relative squared errors 0.25 / 1 and 0 / 4.
+    for layer_id, values, codes in ((1, [1.0, 0.0], [0.5, 0.0]), (2, [2.0, 0.0], [2.0, 0.0])):
+        floats = np.array(values)
+        tensor_id = synthetic.write_tensor(tiny, layer_id, "input", floats)
+        synthetic.write_codes(
+            tiny, tensor_id, 1, synthetic.FORMATS[0], 1.0, np.array(codes), floats
+        )
+    call = "variant(measure := 'nsr', share := 'layer', tensors := '{}')"
+    found = {
+        tensors: read_view(tiny, call.format(tensors))["divergence"].item()
+        for tensors in ("parameters", "inputs", "both")
+    }
+    with pytest.raises(UsageError, match="measure with inputs is one of nsr, cosine, pearson"):
+        read_view(tiny, "variant(tensors := 'inputs')")
+    tiny.execute("rollback")
+    # Layer 1 loses 1/16 of 17/16; layer 2 nothing of the weight and all of the bias.
+    parameters = 0.5 * (1 / 17) + 0.5 * (0 + 1) / 2
+    assert found["parameters"] == pytest.approx(parameters, rel=1e-14)
+    assert found["inputs"] == pytest.approx(0.5 * 0.25)
+    assert found["both"] == pytest.approx(parameters + 0.5 * 0.25)
+    # Without the inputs' facts there is no row: never a partial sum.
+    assert read_view(tiny, call.format("inputs")).is_empty()
+
+
+# Segmented.
+
+
+def test_segmented_caps_at_the_last_unsaturated_point(study: duckdb.DuckDBPyConnection) -> None:
+    plain = read_view(study, "variant(mac_weight := 'log')")
+    segmented = read_view(study, "segmented_variant(mac_weight := 'log')")
+    assert segmented.columns == [*plain.columns, "breakpoint"]
+    alive = plain.filter(~pl.col("saturated"))["divergence"].max()
+    past = (plain["divergence"] > alive).sum()
+    # The synthetic INT_2 keeps nothing: some points lie past, and NULL stays NULL.
+    assert 0 < past < len(plain)
+    assert segmented["breakpoint"].unique().to_list() == [alive]
+    capped = plain.with_columns(pl.col("divergence").clip(upper_bound=alive))
+    assert segmented.drop("breakpoint").equals(capped)
+    assert segmented["divergence"].null_count() > 0
+
+
+def test_no_breakpoint_where_nothing_is_saturated(tiny: duckdb.DuckDBPyConnection) -> None:
+    row = read_view(tiny, "segmented_variant()").row(0, named=True)
+    assert row["breakpoint"] is None
+    assert row["divergence"] == read_view(tiny, "variant()")["divergence"].item()
 
 
 def test_accuracies_come_from_the_counts(study: duckdb.DuckDBPyConnection) -> None:
@@ -276,12 +355,10 @@ def write_tiny(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Iterator[duckdb.DuckDBPyConnection]:
+def tiny(module_database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """The pencil's network, not materialized; tests undo what they change."""
-    connection = connect(Path(":memory:"), read_only=False)
-    write_tiny(connection)
-    yield connection
-    connection.close()
+    write_tiny(module_database)
+    return module_database
 
 
 # Shares by MACs: 3/4 and 1/4; by params: 2/7 and 5/7.
@@ -417,10 +494,8 @@ def test_all_zero_tensors_have_no_divergence(tiny: duckdb.DuckDBPyConnection) ->
     zeros = np.zeros(2)
     tensor_id = synthetic.write_tensor(tiny, 1, "weight", zeros)
     synthetic.write_codes(tiny, tensor_id, 1, synthetic.FORMATS[0], 1.0, zeros, zeros)
-    found = [
-        query(tiny, f"from tensor_measure('{rescale}', 'js', 63) where tensor_id = {tensor_id}")
-        for rescale in RESCALES
-    ]
+    call = "from tensor_measure('{}', 'js', null, 63) where tensor_id = {}"
+    found = [query(tiny, call.format(rescale, tensor_id)) for rescale in RESCALES]
     tiny.execute("rollback")
     assert [frame["divergence"].to_list() for frame in found] == [[0.0], [0.0]]
 
@@ -434,7 +509,7 @@ def test_threads_do_not_change_a_bit(database: duckdb.DuckDBPyConnection) -> Non
     for threads in (1, 2):
         database.execute(f"set threads = {threads}")
         database.execute("delete from tensor_divergence")
-        assert materialize(database) == 10 * len(synthetic.FORMATS) * 2
+        assert materialize(database) == 10 * len(synthetic.FORMATS) * 2 * MATERIALIZED
         stored = query(database, "from tensor_divergence")
         results.append((stored, read_view(database, "fakefreeze_flops_log")))
     for one, two in zip(*results, strict=True):
@@ -444,12 +519,12 @@ def test_threads_do_not_change_a_bit(database: duckdb.DuckDBPyConnection) -> Non
 def test_materialization_adds_what_is_missing(database: duckdb.DuckDBPyConnection) -> None:
     synthetic.fill(database, networks=synthetic.NETWORKS[:1], formats=synthetic.FORMATS[:2])
     live = read_view(database, "fakefreeze_flops")
-    assert materialize(database) == 5 * 2 * 2
+    assert materialize(database) == 5 * 2 * 2 * MATERIALIZED
     assert materialize(database) == 0
     assert read_view(database, "fakefreeze_flops").equals(live)
     database.execute("delete from tensor_divergence where number_format_id = 2")
     assert read_view(database, "fakefreeze_flops").equals(live)
-    assert materialize(database) == 5 * 2
+    assert materialize(database) == 5 * 2 * MATERIALIZED
     assert read_view(database, "fakefreeze_flops").equals(live)
     # What is materialized is what is shown.
     database.execute("update tensor_divergence set value = 0")
@@ -460,9 +535,9 @@ def test_materialization_adds_what_is_missing(database: duckdb.DuckDBPyConnectio
 
 
 @pytest.fixture(scope="module")
-def formulas() -> Iterator[duckdb.DuckDBPyConnection]:
+def formulas(empty_file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database without facts; tests only read it."""
-    connection = connect(Path(":memory:"), read_only=False)
+    connection = connect(empty_file, read_only=True)
     yield connection
     connection.close()
 
@@ -549,10 +624,10 @@ def test_half_the_largest_code_sits_on_a_fine_edge() -> None:
 # The shell.
 
 
-def test_the_shell_reads_the_same_numbers(tmp_path: Path) -> None:
+def test_the_shell_reads_the_same_numbers(empty_file: Path, tmp_path: Path) -> None:
     shell = shutil.which("duckdb", path=Path(sys.executable).parent) or shutil.which("duckdb")
     assert shell is not None
-    path = tmp_path / "study.duckdb"
+    path = Path(shutil.copy(empty_file, tmp_path / "study.duckdb"))
     with connect(path, read_only=False) as connection:
         with_rows = synthetic.NETWORKS[:1]
         synthetic.fill(connection, networks=with_rows, formats=synthetic.FORMATS[:2])
@@ -619,6 +694,68 @@ def test_missing_cells(database: duckdb.DuckDBPyConnection) -> None:
     assert overview["missing_cells"].to_list() == [2]
 
 
+def test_layer_contributions_add_up(study: duckdb.DuckDBPyConnection) -> None:
+    layers = read_view(study, "layer_divergence")
+    key = ["network", "number_format"]
+    summed = layers.group_by(key).agg(pl.col("contribution").sum())
+    joined = summed.join(read_view(study, "fakefreeze_flops"), on=key)
+    assert len(joined) == len(synthetic.NETWORKS) * len(synthetic.FORMATS)
+    for row in joined.to_dicts():
+        assert row["contribution"] == pytest.approx(row["divergence"], rel=1e-12)
+    for (_, _), rows in layers.group_by(key, maintain_order=True):
+        assert rows["contribution"].is_sorted(descending=True)
+    for row in layers.to_dicts():
+        assert row["weight_sqnr_db"] == pytest.approx(-10 * np.log10(row["weight_nsr"]))
+
+
+def test_tensor_shape(database: duckdb.DuckDBPyConnection) -> None:
+    write_tiny(database)
+    rows = read_view(database, "tensor_shape").to_dicts()
+    assert [(row["layer"], row["role"]) for row in rows] == [
+        ("layer0", "weight"), ("layer1", "weight"), ("layer1", "bias"),
+    ]  # fmt: skip
+    values = np.array([1.0, -1.0, 1.0, 0.0])
+    assert rows[1]["kurtosis"] == pytest.approx(kurtosis(values, fisher=False))
+    # A single element has no spread.
+    assert rows[2]["kurtosis"] is None
+    # The mean |x| is 0.625 and 0.75: one of two and one of four are within.
+    assert [row["mean_range_share"] for row in rows] == [0.5, 0.25, 1.0]
+    assert [row["codes_used"] for row in rows] == [2, 3, 1]
+    database.execute("update quantized_tensor set clipped_count = 1 where tensor_id = 2")
+    clipped = read_view(database, "tensor_shape")["clipped_share"].to_list()
+    assert clipped == [0, 0.25, 0]
+
+
+def test_pot_crowding(study: duckdb.DuckDBPyConnection) -> None:
+    points = read_view(study, "fakefreeze_flops")
+    for row in read_view(study, "pot_crowding").to_dicts():
+        x = points.filter(pl.col("network") == row["network"])["divergence"]
+        assert row["divergence_range"] == x.max() - x.min()
+        # Of POT_4 to POT_8 the synthetic study has the first.
+        assert (row["formats"], row["divergence_spread"]) == (1, 0)
+        assert row["accuracy_loss_spread"] == 0
+        assert row["largest_se"] > 0
+
+
+def test_format_frontier(database: duckdb.DuckDBPyConnection) -> None:
+    synthetic.fill(database, networks=synthetic.NETWORKS[:1], scopes=("all",))
+    # The widest format is no better than that of 2 bits.
+    database.execute(
+        "update evaluation set correct_top1 = (select correct_top1 from evaluation "
+        "where number_format_id = 1) where number_format_id = 3"
+    )
+    points = read_view(database, "fakefreeze_flops")
+    frontier = read_view(database, "format_frontier")
+    assert len(frontier) == len({x.bits for x in synthetic.FORMATS})
+    for row in frontier.to_dicts():
+        of_network = points.filter(pl.col("network") == row["network"])
+        least = of_network.filter(pl.col("bits") == row["bits"])["accuracy_loss"].min()
+        narrower = of_network.filter(pl.col("bits") < row["bits"])["accuracy_loss"]
+        assert row["accuracy_loss"] == least
+        assert row["on_frontier"] == bool((narrower > least).all())
+    assert set(frontier["on_frontier"]) == {True, False}
+
+
 def test_data_dictionary_covers_everything(study: duckdb.DuckDBPyConnection) -> None:
     dictionary = read_view(study, "data_dictionary")
     empty = dictionary.filter(pl.col("comment").fill_null("") == "")
@@ -640,6 +777,36 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
         "network", "architecture", "number_format", "family", "bits", "ebits", "divergence",
         "accuracy", "float_accuracy", "accuracy_loss", "accuracy_loss_se", "images", "saturated",
     ]  # fmt: skip
-    for name in variant_names(study):
-        assert read_view(study, name).columns == expected
-    assert len(variant_names(study)) == 4
+    names = variant_names(study)
+    # Once for all: it binds every view.
+    rows = study.execute(
+        "select table_name, list(column_name order by column_index) from duckdb_columns() "
+        "group by table_name"
+    ).fetchall()
+    columns = dict(rows)
+    for name in names:
+        extra = ["breakpoint"] if name.endswith("_segmented") else []
+        assert columns[name] == expected + extra
+    assert len(names) == 96 + 6 * 7
+
+
+def test_names_follow_the_grammar() -> None:
+    """A view's name says what its row says, and every combination has its name."""
+    with (sql_folder() / "variants.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        words = [row[x] for x in ("rescale", "combine", "share", "mac_weight", "correction")]
+        words += ["segmented"] if row["segmented"] == "true" else []
+        assert row["name"] == "_".join(x for x in words if x not in {"half", "none"})
+    plain = {
+        (row["rescale"], row["combine"], row["share"], row["mac_weight"])
+        for row in rows
+        if row["correction"] == "none" and row["segmented"] == "false"
+    }
+    assert plain == set(itertools.product(RESCALES, COMBINES, SHARES[:2], MAC_WEIGHTS))
+    bases = {"l2_flops", "fakefreeze_flops", "fakefreeze_flops_log", "fakefreeze_flops_cuberoot"}
+    bases |= {"fakefreeze_nodiv_flops_log", "fakefreeze_flops_depth"}
+    kin = [*CORRECTIONS[1:], "segmented"]
+    assert {f"{base}_{word}" for base in bases for word in kin} == {
+        row["name"] for row in rows if row["correction"] != "none" or row["segmented"] == "true"
+    }

@@ -52,10 +52,17 @@ class _Source:
         """The text without comments and strings."""
         return _COMMENTS_AND_STRINGS.sub("", self.sql)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every word of the code; with a parenthesis, as ``name(``, where it is a call."""
+        return frozenset(re.findall(r"\w+", self.code)) | {
+            f"{name}(" for name in re.findall(r"(\w+)\s*\(", self.code)
+        }
+
     def uses(self, other: "_Source") -> bool:
         """Whether the text names a macro (as a call) or a view that the other one creates."""
         return any(
-            re.search(rf"\b{made.name}\b" + ("" if made.kind == "view" else r"\s*\("), self.code)
+            (made.name if made.kind == "view" else f"{made.name}(") in self.names
             for made in other.definitions
         )
 
@@ -140,11 +147,13 @@ def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> str:
     name = row["name"]
     if not _VIEW_NAME.fullmatch(name):
         raise DataError(f"variants.csv: expected a lowercase view name, found {name!r}")
-    macro = "segmented_variant" if row["segmented"] == "true" else "variant"
+    is_segmented = row["segmented"] == "true"
+    macro = "segmented_variant" if is_segmented else "variant"
     words = ", ".join(f"{word} := {_literal(row[word])}" for word in _VARIANT_PARAMETERS)
     comments = [
         f"comment on column {name}.{column['name']} is {_literal(column['description'])};"
         for column in columns
+        if is_segmented or column["views"] == "all"
     ]
     meaning = f"Grain: one network in one number format. {row['description']}."
     return "\n".join(

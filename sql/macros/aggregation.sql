@@ -17,6 +17,16 @@ create or replace macro combined_divergence(
         when combine = 'weightonly' then weight
     end;
 
+-- Divergence of a layer from that of its weight and bias, combined, and that of its
+-- input: the one (parameters), the other (inputs) or their sum (both).
+create or replace macro layer_total(tensors, of_parameters, of_input) as
+    case tensors
+        when 'parameters' then of_parameters
+        when 'inputs' then of_input
+        when 'both' then of_parameters + of_input
+        else unknown_word('tensors', tensors, tensors_words())
+    end;
+
 -- What a layer has of the thing shared; its share is this over the network's sum.
 create or replace macro layer_amount(share, params, macs) as
     case share
@@ -41,9 +51,13 @@ create or replace macro network_factor(mac_weight, macs, depth) as
     end::double;
 
 -- Aggregate over the layers of a network, in their order: the sum of share times
--- divergence (sum).
+-- divergence (sum); without the shares the largest (max), the sum (plainsum) and the
+-- mean, which is the sum with the share layer.
 create or replace macro aggregated_divergence(aggregate, share, divergence, place) as
     case aggregate
         when 'sum' then sum(share * divergence order by place)
+        when 'max' then max(divergence)
+        when 'plainsum' then sum(divergence order by place)
+        when 'mean' then sum(divergence order by place) / count(*)
         else unknown_word('aggregate', aggregate, aggregate_words())
     end;

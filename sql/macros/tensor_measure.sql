@@ -1,183 +1,181 @@
--- The measures of the damage to a tensor: those materialized, and live those that are
--- not. A measure is a table macro like js_divergence over the cells that pending_cell
--- names, a word in measure_words and one more branch in tensor_measure.
+-- The measure of the damage to a tensor, as materialized or live, and its correction.
+-- A measure is a word in words.sql and a formula in histogram_measure, paired_measure
+-- or sharpness_gap.
 
--- Quantized weights and biases whose measure is not materialized yet, with the factor
--- of their codes and the range of their bins. Where all are, it is empty, and so are
--- the joins of the measure over it.
--- Grain: one (weight or bias, format, scheme). Key: tensor_id, number_format_id,
--- scheme_id.
-create or replace macro pending_cell(the_rescale, the_measure, the_bins) as table
+-- Share of each weight's and bias's elements with |x| at most their mean |x|, by the
+-- centres of the fine bins.
+-- Grain: one weight or bias. Key: tensor_id.
+create or replace macro mean_range_share() as table
 select
-    quantized_tensor.tensor_id,
-    quantized_tensor.number_format_id,
-    quantized_tensor.scheme_id,
-    max_abs(tensor.min_value, tensor.max_value) as max_abs,
-    rescale_factor(
-        the_rescale,
-        quantized_tensor.scale,
-        tensor.sum_x2,
-        quantized_tensor.sum_codes2
-    ) as factor
-from quantized_tensor
-inner join tensor on quantized_tensor.tensor_id = tensor.tensor_id
-where
-    tensor.role in ('weight', 'bias')
-    and not exists (
-        select 1
-        from tensor_divergence
+    tensor.tensor_id,
+    sum(tensor_histogram.count) filter (
         where
-            tensor_divergence.tensor_id = quantized_tensor.tensor_id
-            and tensor_divergence.number_format_id = quantized_tensor.number_format_id
-            and tensor_divergence.scheme_id = quantized_tensor.scheme_id
-            and tensor_divergence.rescale = the_rescale
-            and tensor_divergence.measure = the_measure
-            and tensor_divergence.bins is not distinct from the_bins
-    );
+        abs(tensor_histogram.bin) * max_abs(tensor.min_value, tensor.max_value) / 2047
+        <= tensor.sum_abs / tensor.element_count
+    )::double / tensor.element_count as share
+from tensor
+inner join tensor_histogram on tensor.tensor_id = tensor_histogram.tensor_id
+where tensor.role in ('weight', 'bias')
+group by tensor.tensor_id, tensor.element_count;
 
--- (1 + d) ln(1 + d) + (1 - d) ln(1 - d) for abs(d) below 0.02, from d squared.
--- There the logarithms nearly cancel, and the series sum d^2k / (k (2k - 1)) takes
--- their place: its first dropped term is less than 1e-15 of the sum.
-create or replace macro js_series(d2) as
-    d2 * (1 + d2 * (1 / 6::double + d2 * (1 / 15::double + d2 / 28)));
-
--- Summand of the Jensen-Shannon divergence, base 2, of a bin with shares p, q above 0.
--- p / 2 * log2(2p / (p + q)) + q / 2 * log2(2q / (p + q)), which with
--- d = (p - q) / (p + q) is
---     (p + q) / (4 ln 2) * ((1 + d) ln(1 + d) + (1 - d) ln(1 - d)).
-create or replace macro js_term(p, q) as
-    (p + q) / (4 * ln(2)) * case
-        when abs(p - q) < 0.02 * (p + q) then js_series(((p - q) / (p + q)) ** 2)
-        else
-            2 * p / (p + q) * ln(2 * p / (p + q))
-            + 2 * q / (p + q) * ln(2 * q / (p + q))
-    end;
-
--- Jensen-Shannon divergence (base 2, in [0, 1]) of the histograms of the float tensor
--- and of the rescaled codes, for every cell that is not materialized.
--- Grain: one pending cell with both histograms. Key: tensor_id, number_format_id,
--- scheme_id. JS = sum of js_term over the shared bins + half of each side's share
--- outside them. The terms are summed in the order of the bins and the counts are whole
--- numbers, so that threads cannot change the last bits.
-create or replace macro js_divergence(rescale, bins) as table
+-- Difference between the share of the float tensor within its mean range and that of
+-- the format's codes, for every cell without it in tensor_divergence.
+-- Grain: one pending cell. Key: tensor_id, number_format_id, scheme_id.
+create or replace macro sharpness_gap(the_rescale) as table
 with cell as (
-    select * from pending_cell(rescale, 'js', bins)
-),
-
-float_bin as (
     select
-        tensor_histogram.tensor_id,
-        coarse_bin(tensor_histogram.bin, bins) as coarse,
-        sum(tensor_histogram.count)::double as occupancy
-    from tensor_histogram
-    where tensor_histogram.tensor_id in (select cell.tensor_id from cell)
-    group by tensor_histogram.tensor_id, coarse
-),
-
-code_bin as (
-    select
-        cell.tensor_id,
-        cell.number_format_id,
-        cell.scheme_id,
-        coarse_bin(fine_bin(code_histogram.code * cell.factor, cell.max_abs), bins)
-            as coarse,
-        sum(code_histogram.count)::double as occupancy
-    from code_histogram
-    inner join cell
-        on
-            code_histogram.tensor_id = cell.tensor_id
-            and code_histogram.number_format_id = cell.number_format_id
-            and code_histogram.scheme_id = cell.scheme_id
-    group by cell.tensor_id, cell.number_format_id, cell.scheme_id, coarse
-),
-
-float_total as (
-    select
-        float_bin.tensor_id,
-        sum(float_bin.occupancy) as occupancy
-    from float_bin
-    group by float_bin.tensor_id
-),
-
-code_total as (
-    select
-        code_bin.tensor_id,
-        code_bin.number_format_id,
-        code_bin.scheme_id,
-        sum(code_bin.occupancy) as occupancy
-    from code_bin
-    group by code_bin.tensor_id, code_bin.number_format_id, code_bin.scheme_id
+        pending.*,
+        pending.sum_abs / pending.element_count / pending.factor as mean_abs
+    from pending_cell(the_rescale, 'sharpness_gap', null) as pending
 )
 
 select
-    code_total.tensor_id,
-    code_total.number_format_id,
-    code_total.scheme_id,
-    least(1, greatest(
-        0,
-        coalesce(sum(
-            js_term(
-                float_bin.occupancy / float_total.occupancy,
-                code_bin.occupancy / code_total.occupancy
-            )
-            order by code_bin.coarse
-        ), 0)
-        + 0.5 * (1 - coalesce(sum(float_bin.occupancy), 0) / float_total.occupancy)
-        + 0.5 * (
-            1 - coalesce(
-                sum(code_bin.occupancy) filter (where float_bin.occupancy is not null),
-                0
-            ) / code_total.occupancy
+    cell.tensor_id,
+    cell.number_format_id,
+    cell.scheme_id,
+    abs(of_floats.share - codes_within_share(
+        cell.mean_abs, cell.family, cell.code_bits, cell.code_ebits
+    )) as sharpness_gap
+from cell
+inner join mean_range_share() as of_floats on cell.tensor_id = of_floats.tensor_id;
+
+-- The measure whose complement to 1 is a correction; NULL for none and sensitivity.
+create or replace macro correction_measure(correction) as
+    case correction
+        when 'cosine' then 'bin_cosine'
+        when 'pearson' then 'bin_pearson'
+        when 'sharpness' then 'sharpness_gap'
+        when 'coverage' then 'uncovered'
+        when 'bincoverage' then 'uncovered_bins'
+    end;
+
+-- The bins of a measure: NULL for those without histograms.
+create or replace macro measure_bins(measure, bins) as
+    case when list_contains(histogram_measure_words(), measure) then bins end;
+
+-- Two measures of every quantized tensor that has one of them, as materialized, else
+-- computed live. Two at once, so that their histograms are made once.
+-- Grain: one quantized tensor. Key: tensor_id, number_format_id, scheme_id.
+create or replace macro tensor_measure(
+    the_rescale, the_measure, the_other, the_bins
+) as table
+with found as (
+    select
+        tensor_divergence.tensor_id,
+        tensor_divergence.number_format_id,
+        tensor_divergence.scheme_id,
+        case when tensor_divergence.measure = the_measure then tensor_divergence.value
+        end as divergence,
+        case when tensor_divergence.measure = the_other then tensor_divergence.value
+        end as other
+    from tensor_divergence
+    where
+        tensor_divergence.rescale = the_rescale
+        and (
+            tensor_divergence.measure = the_measure
+            or tensor_divergence.measure = the_other
         )
-    ))::double as divergence
-from code_total
-inner join float_total on code_total.tensor_id = float_total.tensor_id
-inner join code_bin
-    on
-        code_total.tensor_id = code_bin.tensor_id
-        and code_total.number_format_id = code_bin.number_format_id
-        and code_total.scheme_id = code_bin.scheme_id
-left join float_bin
-    on
-        code_bin.tensor_id = float_bin.tensor_id
-        and code_bin.coarse = float_bin.coarse
-group by
-    code_total.tensor_id,
-    code_total.number_format_id,
-    code_total.scheme_id,
-    code_total.occupancy,
-    float_total.occupancy;
+        and tensor_divergence.bins is not distinct from
+        measure_bins(tensor_divergence.measure, the_bins)
+    union all
+    select
+        live.tensor_id,
+        live.number_format_id,
+        live.scheme_id,
+        case the_measure
+            when 'js' then live.js
+            when 'kl' then live.kl
+            when 'hellinger' then live.hellinger
+            when 'total_variation' then live.total_variation
+            when 'wasserstein' then live.wasserstein
+            when 'bin_cosine' then live.bin_cosine
+            when 'bin_pearson' then live.bin_pearson
+            when 'uncovered' then live.uncovered
+            when 'uncovered_bins' then live.uncovered_bins
+        end as divergence,
+        case the_other
+            when 'bin_cosine' then live.bin_cosine
+            when 'bin_pearson' then live.bin_pearson
+            when 'uncovered' then live.uncovered
+            when 'uncovered_bins' then live.uncovered_bins
+        end as other
+    from histogram_measure(the_rescale, the_bins) as live
+    where
+        measure_bins(the_measure, the_bins) is not null
+        or measure_bins(the_other, the_bins) is not null
+    union all
+    select
+        live.tensor_id,
+        live.number_format_id,
+        live.scheme_id,
+        case when the_measure = 'sharpness_gap' then live.sharpness_gap end
+            as divergence,
+        case when the_other = 'sharpness_gap' then live.sharpness_gap end as other
+    from sharpness_gap(the_rescale) as live
+    where the_measure = 'sharpness_gap' or the_other = 'sharpness_gap'
+    union all
+    select
+        paired.tensor_id,
+        paired.number_format_id,
+        paired.scheme_id,
+        paired.divergence,
+        null as other
+    from paired_measure(the_rescale, the_measure) as paired
+)
 
--- A measure of every quantized weight and bias: as materialized, else computed live.
--- Grain: one quantized weight or bias. Key: tensor_id, number_format_id, scheme_id.
-create or replace macro tensor_measure(the_rescale, the_measure, the_bins) as table
 select
-    tensor_divergence.tensor_id,
-    tensor_divergence.number_format_id,
-    tensor_divergence.scheme_id,
-    tensor_divergence.value as divergence
-from tensor_divergence
-where
-    tensor_divergence.rescale = the_rescale
-    and tensor_divergence.measure = the_measure
-    and tensor_divergence.bins is not distinct from the_bins
-union all
-select
-    js.tensor_id,
-    js.number_format_id,
-    js.scheme_id,
-    js.divergence
-from js_divergence(the_rescale, the_bins) as js
-where the_measure = 'js';
+    found.tensor_id,
+    found.number_format_id,
+    found.scheme_id,
+    max(found.divergence) as divergence,
+    max(found.other) as other
+from found
+group by found.tensor_id, found.number_format_id, found.scheme_id;
 
--- The factor in [0, 1] that corrects each tensor's divergence; 1 under none.
--- Grain: one quantized weight or bias. Key: tensor_id, number_format_id, scheme_id.
--- A correction is one more branch here and a word in correction_words.
-create or replace macro tensor_correction(correction) as table
+-- How a layer's weight and bias share its damage: in proportion to the correct images
+-- that each costs its network alone, half and half where neither costs any. A weight
+-- without a bias counts 1.
+-- Grain: one quantized weight or bias of a cell with all three evaluations on the same
+-- images. Key: tensor_id, number_format_id, scheme_id.
+create or replace macro tensor_sensitivity() as table
+with lost as (
+    select
+        of_weight.network_id,
+        of_weight.number_format_id,
+        of_weight.scheme_id,
+        greatest(0, of_float.correct_top1 - of_weight.correct_top1) as by_weight,
+        greatest(0, of_float.correct_top1 - of_bias.correct_top1) as by_bias
+    from evaluation as of_weight
+    inner join evaluation as of_bias
+        on
+            of_weight.network_id = of_bias.network_id
+            and of_weight.number_format_id = of_bias.number_format_id
+            and of_weight.scheme_id = of_bias.scheme_id
+            and of_weight.image_count = of_bias.image_count
+    inner join evaluation as of_float
+        on
+            of_weight.network_id = of_float.network_id
+            and of_weight.image_count = of_float.image_count
+    where
+        of_weight.scope = 'weight'
+        and of_bias.scope = 'bias'
+        and of_float.scope = 'none'
+)
+
 select
-    quantized_tensor.tensor_id,
-    quantized_tensor.number_format_id,
-    quantized_tensor.scheme_id,
-    1::double as factor
-from quantized_tensor
-where correction = 'none';
+    tensor.tensor_id,
+    lost.number_format_id,
+    lost.scheme_id,
+    case
+        when bias.tensor_id is null then 1
+        when lost.by_weight + lost.by_bias = 0 then 0.5
+        when tensor.role = 'weight'
+            then lost.by_weight / (lost.by_weight + lost.by_bias)
+        else lost.by_bias / (lost.by_weight + lost.by_bias)
+    end::double as factor
+from lost
+inner join layer on lost.network_id = layer.network_id
+inner join tensor
+    on layer.layer_id = tensor.layer_id and tensor.role in ('weight', 'bias')
+left join tensor as bias
+    on layer.layer_id = bias.layer_id and bias.role = 'bias';

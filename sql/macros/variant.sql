@@ -2,9 +2,11 @@
 -- Grain: one (network, number format) under one scheme. Key: network, number_format.
 --     divergence = factor(network) * aggregate over its layers of
 --         share(layer) * combine(divergence(weight), divergence(bias))
--- Parameters: rescale, combine, share, mac_weight, correction, measure, aggregate and
--- scope take the words of words.sql; bins is a divisor of 4095; scheme is the name of
--- a row of the table scheme, NULL the first of them.
+-- Parameters: rescale, combine, share, mac_weight, correction, measure, aggregate,
+-- scope
+-- and tensors take the words of words.sql; bins is a divisor of 4095, of no effect on
+-- measures without bins; scheme is the name of a row of the table scheme, NULL the
+-- first of them. A correction is one of weights and biases and leaves inputs alone.
 -- A row appears only where every weight and bias of the network has its measure and
 -- both the float network and the format have been evaluated on the same images: never
 -- a partial sum. divergence is NULL under the mac_weight log up to 1 MMAC.
@@ -22,30 +24,48 @@ create or replace macro variant_check(
     bins,
     aggregate,
     scope,
-    scheme
+    scheme,
+    tensors
 ) as table
 select error(problem.message)::varchar as network
 from (
     select
         coalesce(
-            word_message('rescale', rescale, rescale_words()),
-            word_message('combine', combine, combine_words()),
-            word_message('share', share, share_words()),
-            word_message('mac_weight', mac_weight, mac_weight_words()),
-            word_message('correction', correction, correction_words()),
-            word_message('measure', measure, measure_words()),
+            (
+                select
+                    first(
+                        word_message(given.parameter, given.word, given.words)
+                        order by given.place
+                    )
+                from (
+                    values
+                    (1, 'rescale', rescale, rescale_words()),
+                    (2, 'combine', combine, combine_words()),
+                    (3, 'share', share, share_words()),
+                    (4, 'mac_weight', mac_weight, mac_weight_words()),
+                    (5, 'correction', correction, correction_words()),
+                    (6, 'measure', measure, measure_words()),
+                    (7, 'aggregate', aggregate, aggregate_words()),
+                    (8, 'scope', scope, scope_words()),
+                    (9, 'tensors', tensors, tensors_words()),
+                    (
+                        10,
+                        'measure with inputs',
+                        case when tensors = 'parameters' then 'nsr' else measure end,
+                        input_measure_words()
+                    )
+                ) as given (place, parameter, word, words)
+                where not coalesce(list_contains(given.words, given.word), false)
+            ),
             bins_message(bins),
-            word_message('aggregate', aggregate, aggregate_words()),
-            word_message('scope', scope, scope_words()),
             case
                 when scheme is not null then
-                    word_message(
-                        'scheme',
-                        scheme,
-                        (
-                            select list(s.name order by s.scheme_id)
-                            from scheme as s
-                        )
+                    (
+                        select
+                            word_message(
+                                'scheme', scheme, list(s.name order by s.scheme_id)
+                            )
+                        from scheme as s
                     )
             end
         ) as message
@@ -82,24 +102,36 @@ inner join chosen_scheme(the_scheme) as chosen
     on quantized.scheme_id = chosen.scheme_id
 where quantized.scope = the_scope;
 
--- Divergence of each layer in each format: of its weight and bias, combined.
+-- Divergence of each layer in each format: of its weight and bias, combined, or of its
+-- input, or both. A correction multiplies the divergence of each weight and bias by a
+-- factor in [0, 1]: the complement of its correction_measure, or its sensitivity.
 -- Grain: one layer of an evaluated cell. Key: layer_id, number_format_id, scheme_id.
 -- divergence is NULL where a measure is missing.
-create or replace macro layer_divergence(
-    rescale, combine, correction, measure, bins
+create or replace macro measured_layer(
+    rescale, combine, correction, measure, bins, tensors
 ) as table
-with corrected as (
+with measured as (
+    select *
+    from tensor_measure(rescale, measure, correction_measure(correction), bins)
+),
+
+corrected as (
     select
         measured.tensor_id,
         measured.number_format_id,
         measured.scheme_id,
-        measured.divergence * correction_of.factor as divergence
-    from tensor_measure(rescale, measure, bins) as measured
-    inner join tensor_correction(correction) as correction_of
+        measured.divergence * case correction
+            when 'none' then 1
+            when 'sensitivity' then sensitivity.factor
+            else 1 - measured.other
+        end as divergence
+    from measured
+    left join tensor_sensitivity() as sensitivity
         on
-            measured.tensor_id = correction_of.tensor_id
-            and measured.number_format_id = correction_of.number_format_id
-            and measured.scheme_id = correction_of.scheme_id
+            correction = 'sensitivity'
+            and measured.tensor_id = sensitivity.tensor_id
+            and measured.number_format_id = sensitivity.number_format_id
+            and measured.scheme_id = sensitivity.scheme_id
 ),
 
 parts as (
@@ -108,35 +140,48 @@ parts as (
         weight.tensor_id as weight_id,
         weight.element_count as weight_count,
         bias.tensor_id as bias_id,
-        bias.element_count as bias_count
+        bias.element_count as bias_count,
+        input.tensor_id as input_id
     from layer
     inner join tensor as weight
         on layer.layer_id = weight.layer_id and weight.role = 'weight'
     left join tensor as bias
         on layer.layer_id = bias.layer_id and bias.role = 'bias'
+    left join tensor as input
+        on layer.layer_id = input.layer_id and input.role = 'input'
 )
 
 select
     parts.layer_id,
     of_weight.number_format_id,
     of_weight.scheme_id,
-    case
-        when parts.bias_id is null or of_bias.divergence is not null then
-            combined_divergence(
-                combine,
-                of_weight.divergence,
-                of_bias.divergence,
-                parts.weight_count,
-                parts.bias_count
-            )
-    end as divergence
+    layer_total(
+        tensors,
+        case
+            when parts.bias_id is null or of_bias.divergence is not null then
+                combined_divergence(
+                    combine,
+                    of_weight.divergence,
+                    of_bias.divergence,
+                    parts.weight_count,
+                    parts.bias_count
+                )
+        end,
+        of_input.divergence
+    ) as divergence
 from parts
 inner join corrected as of_weight on parts.weight_id = of_weight.tensor_id
 left join corrected as of_bias
     on
         parts.bias_id = of_bias.tensor_id
         and of_weight.number_format_id = of_bias.number_format_id
-        and of_weight.scheme_id = of_bias.scheme_id;
+        and of_weight.scheme_id = of_bias.scheme_id
+left join measured as of_input
+    on
+        tensors != 'parameters'
+        and parts.input_id = of_input.tensor_id
+        and of_weight.number_format_id = of_input.number_format_id
+        and of_weight.scheme_id = of_input.scheme_id;
 
 -- Share of each layer in its network.
 -- Grain: one layer. Key: layer_id. The shares of a network add up to 1.
@@ -166,7 +211,8 @@ create or replace macro variant(
     bins := 63,
     aggregate := 'sum',
     scope := 'all',
-    scheme := null
+    scheme := null,
+    tensors := 'parameters'
 ) as table
 with cell as (
     select * from paired_evaluation(scope, scheme)
@@ -185,7 +231,9 @@ aggregated as (
     from cell
     inner join layer_share(share) as shared
         on cell.network_id = shared.network_id
-    left join layer_divergence(rescale, combine, correction, measure, bins) as of_layer
+    left join measured_layer(
+        rescale, combine, correction, measure, bins, tensors
+    ) as of_layer
         on
             shared.layer_id = of_layer.layer_id
             and cell.number_format_id = of_layer.number_format_id
@@ -206,7 +254,8 @@ checked as (
         bins,
         aggregate,
         scope,
-        scheme
+        scheme,
+        tensors
     ) as words
 )
 
@@ -240,3 +289,69 @@ union all by name
 select checked.network
 from checked
 order by network, family, bits, ebits, number_format;
+
+-- A variant whose x is capped at the breakpoint, the smallest x past which every point
+-- of the pool is saturated, so that any curve over it is constant there. breakpoint is
+-- NULL, and nothing capped, where no point lies past the last unsaturated one or none
+-- is unsaturated.
+-- Grain and key: those of variant.
+create or replace macro segmented_variant(
+    rescale := 'fakefreeze',
+    combine := 'half',
+    share := 'flops',
+    mac_weight := 'none',
+    correction := 'none',
+    measure := 'js',
+    bins := 63,
+    aggregate := 'sum',
+    scope := 'all',
+    scheme := null,
+    tensors := 'parameters'
+) as table
+with plain as (
+    select *
+    from variant(
+        rescale := rescale,
+        combine := combine,
+        share := share,
+        mac_weight := mac_weight,
+        correction := correction,
+        measure := measure,
+        bins := bins,
+        aggregate := aggregate,
+        scope := scope,
+        scheme := scheme,
+        tensors := tensors
+    )
+),
+
+pool as (
+    select
+        max(plain.divergence) as largest,
+        max(plain.divergence) filter (where not plain.saturated) as last_unsaturated
+    from plain
+)
+
+select
+    plain.network,
+    plain.architecture,
+    plain.number_format,
+    plain.family,
+    plain.bits,
+    plain.ebits,
+    case
+        when plain.divergence > pool.last_unsaturated then pool.last_unsaturated
+        else plain.divergence
+    end as divergence,
+    plain.accuracy,
+    plain.float_accuracy,
+    plain.accuracy_loss,
+    plain.accuracy_loss_se,
+    plain.images,
+    plain.saturated,
+    case
+        when pool.largest > pool.last_unsaturated then pool.last_unsaturated
+    end as breakpoint
+from plain
+cross join pool
+order by plain.network, plain.family, plain.bits, plain.ebits, plain.number_format;

@@ -17,13 +17,40 @@ create or replace macro mac_weight_words() as
     ['none', 'log', 'cuberoot', 'sqrt', 'depth', 'rootdepth'];
 
 -- Valid corrections of a tensor's divergence.
-create or replace macro correction_words() as ['none'];
+create or replace macro correction_words() as [
+    'none', 'cosine', 'pearson', 'sharpness', 'coverage', 'bincoverage', 'sensitivity'
+];
+
+-- Measures from two histograms over the same bins; the other measures have no bins.
+create or replace macro histogram_measure_words() as [
+    'js',
+    'kl',
+    'hellinger',
+    'total_variation',
+    'wasserstein',
+    'bin_cosine',
+    'bin_pearson',
+    'uncovered',
+    'uncovered_bins'
+];
+
+-- Measures from the sums over pairs of element and code.
+create or replace macro paired_measure_words() as
+    ['js_softmax', 'nsr', 'cosine', 'pearson', 'bits'];
+
+-- Measures that the inputs of layers have too.
+create or replace macro input_measure_words() as ['nsr', 'cosine', 'pearson', 'bits'];
 
 -- Valid measures of the damage to a tensor.
-create or replace macro measure_words() as ['js'];
+create or replace macro measure_words() as
+    histogram_measure_words() || ['sharpness_gap'] || paired_measure_words();
 
--- Valid aggregates over the layers of a network.
-create or replace macro aggregate_words() as ['sum'];
+-- Valid choices of the tensors whose damage counts: weights and biases, the inputs of
+-- the layers, or both added up.
+create or replace macro tensors_words() as ['parameters', 'inputs', 'both'];
+
+-- Valid aggregates over the layers of a network; sum is the share-weighted one.
+create or replace macro aggregate_words() as ['sum', 'max', 'plainsum', 'mean'];
 
 -- Valid scopes: what is quantized in the evaluation.
 create or replace macro scope_words() as ['all', 'weight', 'bias', 'input'];

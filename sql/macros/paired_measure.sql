@@ -1,0 +1,116 @@
+-- The measures that the sums over the pairs (element, code) give: of weights, biases
+-- and inputs alike, and without bins.
+
+-- Mean square of n values about their mean, from their sum and sum of squares.
+create or replace macro population_variance(n, sum_x, sum_x2) as
+    greatest(0, sum_x2 / n - (sum_x / n) ** 2);
+
+-- 1 - cosine of the angle between two vectors, in [0, 2], from their squared norms and
+-- that of their difference: ab cos = (a^2 + b^2 - d^2) / 2, hence
+--     1 - cos = (d^2 - (a - b)^2) / (2 a b),
+-- in which no digits cancel where the vectors are close. Where a norm is 0, it is 0 for
+-- equal vectors and 1 for others.
+create or replace macro angle_distance(norm2_x, norm2_y, difference2) as
+    case
+        when norm2_x > 0 and norm2_y > 0 then
+            greatest(0, least(
+                2,
+                (difference2 - (sqrt(norm2_x) - sqrt(norm2_y)) ** 2)
+                / (2 * sqrt(norm2_x) * sqrt(norm2_y))
+            ))
+        when difference2 > 0 then 1
+        else 0
+    end;
+
+-- n times a variance; 0 where it is nothing but the rounding of the sums.
+create or replace macro centred_norm2(n, variance, sum_x2) as
+    case when variance > 1e-12 * sum_x2 / n then n * variance else 0 end;
+
+-- Squared error over the sum of squares; 0 where nothing was lost of nothing.
+-- Under l2 both norms are one, and f^2 sum c^2 - 2 f sum cx + sum x^2, the squared
+-- error with the factor f, is twice the cosine distance times sum x^2. Where all codes
+-- are 0, f is the scale under both rescales.
+create or replace macro noise_to_signal(
+    rescale, squared_error, sum_x2, sum_y2
+) as
+    case
+        when squared_error = 0 then 0
+        when rescale = 'l2' and sum_y2 > 0 then
+            2 * angle_distance(sum_x2, sum_y2, squared_error)
+        else squared_error / nullif(sum_x2, 0)
+    end;
+
+-- Signal-to-noise ratio in decibels, from its inverse; NULL where nothing was lost. It
+-- falls with damage: to look at, not to fit.
+create or replace macro sqnr_db(nsr) as -10 * log10(nullif(nsr, 0));
+
+-- A paired measure of every quantized tensor that has it: js_softmax (measured; not of
+-- inputs), nsr, cosine, pearson (1 - similarity; of a constant, which
+-- has no trend, the cosine's), and the baseline bits, 2^(1 - bits).
+-- Grain: one quantized tensor. Key: tensor_id, number_format_id, scheme_id.
+create or replace macro paired_measure(the_rescale, the_measure) as table
+with fact as (
+    select
+        quantized_tensor.*,
+        number_format.bits,
+        tensor.element_count as n,
+        tensor.sum_x,
+        tensor.sum_x2,
+        quantized_tensor.scale * quantized_tensor.sum_codes as sum_y,
+        quantized_tensor.scale ** 2 * quantized_tensor.sum_codes2 as sum_y2
+    from quantized_tensor
+    inner join tensor on quantized_tensor.tensor_id = tensor.tensor_id
+    inner join number_format
+        on quantized_tensor.number_format_id = number_format.number_format_id
+    where list_contains(paired_measure_words(), the_measure)
+),
+
+varied as (
+    select
+        fact.*,
+        population_variance(fact.n, fact.sum_x, fact.sum_x2) as variance_x,
+        population_variance(fact.n, fact.sum_y, fact.sum_y2) as variance_y
+    from fact
+),
+
+centred as (
+    select
+        varied.*,
+        centred_norm2(varied.n, varied.variance_x, varied.sum_x2) as centred_x2,
+        centred_norm2(varied.n, varied.variance_y, varied.sum_y2) as centred_y2,
+        greatest(
+            0, varied.squared_error_sum - (varied.sum_x - varied.sum_y) ** 2 / varied.n
+        ) as centred_error
+    from varied
+)
+
+select
+    centred.tensor_id,
+    centred.number_format_id,
+    centred.scheme_id,
+    case the_measure
+        when 'js_softmax' then
+            case the_rescale
+                when 'l2' then centred.softmax_js_l2
+                else centred.softmax_js_fakefreeze
+            end / nullif(centred.softmax_group_count, 0)
+        when 'nsr' then
+            noise_to_signal(
+                the_rescale, centred.squared_error_sum, centred.sum_x2, centred.sum_y2
+            )
+        when 'cosine' then
+            angle_distance(centred.sum_x2, centred.sum_y2, centred.squared_error_sum)
+        when 'pearson' then
+            case
+                when centred.centred_x2 > 0 and centred.centred_y2 > 0 then
+                    angle_distance(
+                        centred.centred_x2, centred.centred_y2, centred.centred_error
+                    )
+                else
+                    angle_distance(
+                        centred.sum_x2, centred.sum_y2, centred.squared_error_sum
+                    )
+            end
+        when 'bits' then 2::double ** (1 - centred.bits)
+    end as divergence
+from centred;
