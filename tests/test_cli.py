@@ -73,7 +73,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_has_help_with_an_example(run: Run) -> None:
     overview = run("--help")
     assert overview.code == 0
-    for command in ("collect", "fit", "chart", "views", "info", "sql", "train"):
+    for command in ("collect", "fit", "chart", "views", "info", "sql", "check", "train"):
         assert command in overview.out
         shown = run(command, "--help")
         assert shown.code == 0
