@@ -46,7 +46,7 @@ def open_embedded_facts() -> Iterator[duckdb.DuckDBPyConnection]:
     with ExitStack() as stack:
         try:
             connection = _open_cached(folder)
-        except OSError:
+        except (OSError, RuntimeError):  # also of a user without a home, or a full disk
             place = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             connection = connect(_build(folder, Path(place)), read_only=True)
         yield stack.enter_context(connection)
@@ -57,7 +57,7 @@ def _open_cached(folder: Path) -> duckdb.DuckDBPyConnection:
 
     Raises
     ------
-    OSError
+    OSError, RuntimeError
         The cache cannot be written.
     """
     cache = _cache_folder()

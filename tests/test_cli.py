@@ -16,6 +16,7 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 
+from ptqdb import embedded_facts
 from ptqdb.cli import main
 from ptqdb.version import VERSION
 
@@ -259,7 +260,11 @@ def test_a_mistake_is_one_clear_line(
         assert len(done.err.strip().splitlines()) == 1
 
 
-def test_a_missing_or_wrong_file_is_said(run: Run, tmp_path: Path) -> None:
+def test_a_missing_or_wrong_file_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With the facts that travel with ptqdb, the readers would fall back to them.
+    monkeypatch.setattr(embedded_facts, "data_folder", lambda: tmp_path)
     for command in (["fit"], ["info"], ["views"], ["chart"], ["sql", "select 1"]):
         done = run(*command)
         assert done.code == 1

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_VIEW, ReadDatabase, Format, View
+from ptqdb.cli.options import DEFAULT_VIEW, Format, ReadDatabase, View
 from ptqdb.cli.output import OutputFormat, print_rows
 from ptqdb.cli.reading import open_reader
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase, Format
+from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.cli.reading import open_reader
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase, Format
+from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.cli.reading import open_reader
 
