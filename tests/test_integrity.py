@@ -31,6 +31,7 @@ CORRUPTIONS = [
     ("layer_shares", "update layer set macs = 0 where network_id = 3", {"share": "flops"}, 1),
     ("layer_shares", "delete from layer where network_id = 3", {"share": None}, 1),
     ("network_totals", "update network set macs = macs + 1 where network_id = 3", {}, 1),
+    ("network_totals", "update network set params = 399 where network_id = 3", {"params": 399}, 1),
     ("network_totals", "delete from layer where network_id = 3", {"layer_count": None}, 1),
     ("layer_params", "delete from tensor where tensor_id = 2", {"element_count": 900}, 1),
     ("layer_params", "delete from tensor where layer_id = 6", {"weight_count": 0}, 1),
