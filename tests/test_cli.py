@@ -16,6 +16,7 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 
+from ptqdb import embedded_facts
 from ptqdb.cli import main
 from ptqdb.version import VERSION
 
@@ -73,7 +74,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_command_has_help_with_an_example(run: Run) -> None:
     overview = run("--help")
     assert overview.code == 0
-    for command in ("collect", "fit", "chart", "views", "info", "sql", "train"):
+    for command in (
+        "collect",
+        "fit",
+        "chart",
+        "views",
+        "info",
+        "sql",
+        "check",
+        "export",
+        "import",
+        "train",
+    ):
         assert command in overview.out
         shown = run(command, "--help")
         assert shown.code == 0
@@ -188,9 +200,28 @@ def test_sql_is_read_only(run: Run, study: Path) -> None:
     assert study.read_bytes() == before
 
 
+def test_a_study_goes_out_and_comes_in(run: Run, study: Path, tmp_path: Path) -> None:
+    done = run("export", "facts", "--db", study)
+    assert (done.code, done.out, done.err) == (0, "", "wrote 13 tables to facts\n")
+    done = run("import", "facts", "--db", "copy.duckdb")
+    assert (done.code, done.out) == (0, "")
+    assert "added 2 networks, 20 evaluations" in done.err
+    assert "added 0 networks, 0 evaluations" in run("import", "facts", "--db", "copy.duckdb").err
+    for command in (["fit"], ["info"]):
+        assert run(*command, "--db", "copy.duckdb").out == run(*command, "--db", study).out
+    # What a collection writes passes every check.
+    done = run("check", "--db", "copy.duckdb")
+    assert (done.code, done.out) == (0, ""), done.out
+    assert "nothing is wrong" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["export", "copy.duckdb"], 2, "is a file"),
+        (["import", "nowhere"], 1, "nowhere is no folder"),
+        (["import", "."], 1, "dataset.parquet is missing"),
+        (["check", "nothing"], 2, "there is no check"),
         (["fit", "--view", "fakefreez_flops"], 2, "choose fakefreeze_flops"),
         (["fit", "--curve", "rational9"], 2, "rational2"),
         (["fit", "--view", "variant(share := 'params')"], 2, "param, flops"),
@@ -229,7 +260,11 @@ def test_a_mistake_is_one_clear_line(
         assert len(done.err.strip().splitlines()) == 1
 
 
-def test_a_missing_or_wrong_file_is_said(run: Run, tmp_path: Path) -> None:
+def test_a_missing_or_wrong_file_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With the facts that travel with ptqdb, the readers would fall back to them.
+    monkeypatch.setattr(embedded_facts, "data_folder", lambda: tmp_path)
     for command in (["fit"], ["info"], ["views"], ["chart"], ["sql", "select 1"]):
         done = run(*command)
         assert done.code == 1

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, DEFAULT_VIEW, Database, View
+from ptqdb.cli.options import DEFAULT_VIEW, ReadDatabase, View
+from ptqdb.cli.reading import open_reader
 
 
 class Kind(StrEnum):
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def chart(
     kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
     view: View = DEFAULT_VIEW,
-    db: Database = DEFAULT_DATABASE,
+    db: ReadDatabase = None,
     curve: Annotated[str, typer.Option(help="The curve's name.")] = "rational2",
     network: Annotated[str | None, typer.Option(help="One network alone.")] = None,
     output: Annotated[
@@ -35,10 +36,10 @@ def chart(
 ) -> None:
     """Draw accuracy loss over divergence, with the fitted curve."""
     from ptqdb.charts import fit_chart, save_chart
-    from ptqdb.database import connect, read_view
+    from ptqdb.database import read_view
     from ptqdb.fitting import fit_view_frame, of_network
 
-    with connect(db, read_only=True) as connection:
+    with open_reader(db) as connection:
         frame = read_view(connection, view)
     if network is not None:
         frame = of_network(frame, network)

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, DEFAULT_VIEW, Database, Format, View
+from ptqdb.cli.options import DEFAULT_VIEW, Format, ReadDatabase, View
 from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.reading import open_reader
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def fit(
     view: View = DEFAULT_VIEW,
-    db: Database = DEFAULT_DATABASE,
+    db: ReadDatabase = None,
     curve: Annotated[str, typer.Option(help="The curve's name.")] = "rational2",
     output: Format = OutputFormat.TABLE,
 ) -> None:
@@ -23,10 +24,10 @@ def fit(
 
     Accuracy loss (a fraction of the float accuracy) over divergence, by least squares.
     """
-    from ptqdb.database import connect, read_view
+    from ptqdb.database import read_view
     from ptqdb.fitting import fit_view_frame
 
-    with connect(db, read_only=True) as connection:
+    with open_reader(db) as connection:
         frame = read_view(connection, view)
     fits = fit_view_frame(frame, view=view, curve=curve)
     for group in fits:

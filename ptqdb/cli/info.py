@@ -2,8 +2,9 @@
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database, Format
+from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame
+from ptqdb.cli.reading import open_reader
 
 
 def register(app: typer.Typer) -> None:
@@ -11,13 +12,13 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: `ptqdb info --db study.duckdb`")(info)
 
 
-def info(db: Database = DEFAULT_DATABASE, output: Format = OutputFormat.TABLE) -> None:
+def info(db: ReadDatabase = None, output: Format = OutputFormat.TABLE) -> None:
     """Say which networks, formats and images a file holds, and which cells are missing.
 
     A cell is missing where a run announced it, or where it belongs to the study's grid of
     formats, and no evaluation is there.
     """
-    from ptqdb.database import connect, query
+    from ptqdb.database import query
 
-    with connect(db, read_only=True) as connection:
+    with open_reader(db) as connection:
         print_frame(query(connection, "select * from network_overview"), output)

@@ -13,6 +13,16 @@ DEFAULT_DATABASE = Path("ptqdb.duckdb")
 Database = Annotated[
     Path, typer.Option("--db", envvar="PTQDB_DB", help="The DuckDB file.", show_default=True)
 ]
+# Commands that only read fall back to the embedded study: see ptqdb/cli/reading.py.
+ReadDatabase = Annotated[
+    Path | None,
+    typer.Option(
+        "--db",
+        envvar="PTQDB_DB",
+        help="The DuckDB file.",
+        show_default=f"{DEFAULT_DATABASE}; where there is none, the embedded study",
+    ),
+]
 View = Annotated[
     str,
     typer.Option(help="A view's name, or a call such as \"variant(share := 'param')\"."),

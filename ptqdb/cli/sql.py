@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database, Format
+from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame
+from ptqdb.cli.reading import open_reader
 
 
 def register(app: typer.Typer) -> None:
@@ -19,16 +20,15 @@ def register(app: typer.Typer) -> None:
 
 def sql(
     query: Annotated[str, typer.Argument(help="A query, the name of a file, or - for stdin.")],
-    db: Database = DEFAULT_DATABASE,
+    db: ReadDatabase = None,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Run a query, read-only."""
-    from ptqdb.database import connect
     from ptqdb.database import query as run_query
 
     if query == "-":
         query = sys.stdin.read()
     elif query.endswith(".sql") and Path(query).is_file():
         query = Path(query).read_text(encoding="utf-8")
-    with connect(db, read_only=True) as connection:
+    with open_reader(db) as connection:
         print_frame(run_query(connection, query), output)

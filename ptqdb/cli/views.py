@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database, Format
+from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame
+from ptqdb.cli.reading import open_reader
 
 
 def register(app: typer.Typer) -> None:
@@ -15,14 +16,14 @@ def register(app: typer.Typer) -> None:
 
 def views(
     pattern: Annotated[str, typer.Argument(help="A name or glob.")] = "*",
-    db: Database = DEFAULT_DATABASE,
+    db: ReadDatabase = None,
     show_sql: Annotated[bool, typer.Option("--sql", help="Print the views' SQL.")] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """List the views, each with what it means."""
-    from ptqdb.database import connect, list_views
+    from ptqdb.database import list_views
 
-    with connect(db, read_only=True) as connection:
+    with open_reader(db) as connection:
         frame = list_views(connection, pattern)
     if show_sql:
         for sql in frame["sql"]:

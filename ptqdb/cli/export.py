@@ -1,0 +1,29 @@
+"""``ptqdb export``: a study as a folder of Parquet files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptqdb.cli.options import DEFAULT_DATABASE, Database
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: `ptqdb export facts --db study.duckdb`")(export)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="The folder to write; created if need be.")],
+    db: Database = DEFAULT_DATABASE,
+) -> None:
+    """Write a study's facts as one Parquet file per table.
+
+    The same facts are the same bytes. What is derived from them is left out.
+    """
+    from ptqdb.database import connect
+    from ptqdb.studies import TABLE_NAMES, export_study
+
+    with connect(db, read_only=True) as connection:
+        export_study(connection, folder)
+    typer.echo(f"wrote {len(TABLE_NAMES)} tables to {folder}", err=True)

@@ -1,0 +1,99 @@
+"""The facts that travel with ptqdb, as a database in the user's cache."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+
+from ptqdb.database import connect
+from ptqdb.errors import DatabaseError, DataError
+from ptqdb.resources import data_folder, sql_folder
+from ptqdb.studies import import_study
+
+_PREFIX = "embedded-"
+
+
+def embedded_facts_folder() -> Path | None:
+    """Return the folder of the embedded study's facts, as exported; None where there is none."""
+    try:
+        folder = data_folder() / "embedded" / "facts"
+    except DataError:
+        return None
+    return folder if folder.is_dir() else None
+
+
+@contextmanager
+def open_embedded_facts() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the embedded study's facts, read-only.
+
+    The first call imports them into a file in the user's cache folder
+    (``$XDG_CACHE_HOME/ptqdb``, by default ``~/.cache/ptqdb``); later ones open it at once. The
+    file is named after the facts' and the SQL's content, and takes the place of those of
+    others. Where the cache cannot be written, the file lives as long as the connection.
+
+    Raises
+    ------
+    DataError
+        No facts travel with this installation, or they are damaged.
+    """
+    folder = embedded_facts_folder()
+    if folder is None:
+        raise DataError("no facts travel with this installation: collect with `ptqdb collect`")
+    with ExitStack() as stack:
+        try:
+            connection = _open_cached(folder)
+        except (OSError, RuntimeError):  # also of a user without a home, or a full disk
+            place = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            connection = connect(_build(folder, Path(place)), read_only=True)
+        yield stack.enter_context(connection)
+
+
+def _open_cached(folder: Path) -> duckdb.DuckDBPyConnection:
+    """Open the cached database; build it where it is missing or cannot be opened.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        The cache cannot be written.
+    """
+    cache = _cache_folder()
+    path = cache / f"{_PREFIX}{_content_key(folder)}.duckdb"
+    if path.exists():
+        with suppress(DatabaseError):
+            return connect(path, read_only=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as place:
+        # Renamed when whole: another process never sees half a database.
+        _build(folder, Path(place)).replace(path)
+    for other in cache.glob(f"{_PREFIX}*.duckdb"):
+        if other != path:
+            with suppress(OSError):
+                other.unlink()
+    return connect(path, read_only=True)
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "ptqdb"
+
+
+def _content_key(folder: Path) -> str:
+    """Digest the facts, and the SQL that gives them tables, views and divergences."""
+    digest = hashlib.sha256()
+    files = [file for root in (folder, sql_folder()) for file in root.rglob("*") if file.is_file()]
+    for file in sorted(files):
+        content = file.read_bytes()
+        digest.update(f"{file.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _build(folder: Path, place: Path) -> Path:
+    path = place / "embedded.duckdb"
+    with connect(path, read_only=False) as connection:
+        import_study(connection, folder)
+    return path

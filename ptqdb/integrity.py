@@ -1,0 +1,62 @@
+"""Runs the checks in sql/checks: queries that return the rows that are wrong."""
+
+import fnmatch
+from dataclasses import dataclass
+
+import duckdb
+import polars as pl
+
+from ptqdb.database import query
+from ptqdb.errors import UsageError
+from ptqdb.resources import sql_folder
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes
+    ----------
+    name
+        Of the check: its file in ``sql/checks`` without ``.sql``.
+    meaning
+        What is wrong with the rows, in one line.
+    rows
+        Those that are wrong; none where all is well.
+    """
+
+    name: str
+    meaning: str
+    rows: pl.DataFrame
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.rows.is_empty()
+
+
+def check(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> list[CheckResult]:
+    """Run the checks whose name matches a glob, sorted by name; nothing is written.
+
+    Raises
+    ------
+    UsageError
+        No name matches.
+    QueryError
+        A check cannot be run; the database lacks ptqdb's tables or macros.
+    """
+    files = sorted((sql_folder() / "checks").glob("*.sql"))
+    chosen = [file for file in files if fnmatch.fnmatchcase(file.stem, pattern)]
+    if not chosen:
+        names = ", ".join(file.stem for file in files)
+        raise UsageError(f"there is no check {pattern!r}: choose from {names}")
+    results = []
+    for file in chosen:
+        sql = file.read_text(encoding="utf-8")
+        results.append(CheckResult(file.stem, _meaning(sql), query(connection, sql)))
+    return results
+
+
+def _meaning(sql: str) -> str:
+    """Return the first line of the header comment, without its full stop."""
+    return sql.splitlines()[0].removeprefix("--").strip().removesuffix(".")

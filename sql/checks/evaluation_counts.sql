@@ -1,0 +1,55 @@
+-- An evaluation's counts or sums are impossible.
+-- Grain: one evaluation that is wrong. With n images, t right here and f right in
+-- floating point: 0 <= t <= top 5 <= n; t + f - n <= both <= least(t, f);
+-- both <= same prediction <= n; in floating point itself both = t and same = n. Sums of
+-- cross-entropy and KL are not negative (KL up to the rounding of float32).
+
+with paired as (
+    select
+        evaluation.*,
+        float_network.correct_top1 as float_correct_top1
+    from evaluation
+    left join evaluation as float_network
+        on
+            evaluation.network_id = float_network.network_id
+            and float_network.scope = 'none'
+)
+
+select
+    network.name as network,
+    number_format.name as number_format,
+    paired.scheme_id,
+    paired.scope,
+    paired.image_count,
+    paired.correct_top1,
+    paired.correct_top5,
+    paired.correct_both,
+    paired.same_prediction,
+    paired.float_correct_top1,
+    paired.cross_entropy_sum,
+    paired.kl_sum
+from paired
+left join network on paired.network_id = network.network_id
+left join number_format on paired.number_format_id = number_format.number_format_id
+where
+    (
+        paired.correct_top1 between 0 and paired.correct_top5
+        and paired.correct_top5 <= paired.image_count
+        and paired.correct_both >= 0
+        and paired.correct_both <= paired.correct_top1
+        and paired.correct_both <= paired.same_prediction
+        and paired.same_prediction <= paired.image_count
+        and paired.cross_entropy_sum >= 0
+        and paired.kl_sum >= -1e-4 * paired.image_count
+    ) is distinct from true
+    or paired.correct_both > paired.float_correct_top1
+    or paired.correct_both
+    < paired.correct_top1 + paired.float_correct_top1 - paired.image_count
+    or (
+        paired.scope = 'none'
+        and (
+            paired.correct_both != paired.correct_top1
+            or paired.same_prediction != paired.image_count
+        )
+    )
+order by all;

@@ -1,0 +1,117 @@
+-- A row belongs to a network, layer, tensor, scheme or quantized tensor that is absent.
+-- Grain: one (table, what is absent) that is wrong, with the number of such rows.
+-- Number formats have a check of their own.
+
+with quantized_key as (
+    select distinct
+        quantized_tensor.tensor_id,
+        quantized_tensor.number_format_id,
+        quantized_tensor.scheme_id
+    from quantized_tensor
+)
+
+select
+    'layer' as table_name,
+    'network ' || layer.network_id as absent,
+    count(*) as row_count
+from layer
+anti join network on layer.network_id = network.network_id
+group by layer.network_id
+union all
+select
+    'evaluation' as table_name,
+    'network ' || evaluation.network_id as absent,
+    count(*) as row_count
+from evaluation
+anti join network on evaluation.network_id = network.network_id
+group by evaluation.network_id
+union all
+select
+    'evaluation' as table_name,
+    'scheme ' || evaluation.scheme_id as absent,
+    count(*) as row_count
+from evaluation
+anti join scheme on evaluation.scheme_id = scheme.scheme_id
+where evaluation.scheme_id is not null
+group by evaluation.scheme_id
+union all
+select
+    'tensor' as table_name,
+    'layer ' || tensor.layer_id as absent,
+    count(*) as row_count
+from tensor
+anti join layer on tensor.layer_id = layer.layer_id
+group by tensor.layer_id
+union all
+select
+    'tensor_channel' as table_name,
+    'tensor ' || tensor_channel.tensor_id as absent,
+    count(*) as row_count
+from tensor_channel
+anti join tensor on tensor_channel.tensor_id = tensor.tensor_id
+group by tensor_channel.tensor_id
+union all
+select
+    'tensor_histogram' as table_name,
+    'tensor ' || tensor_histogram.tensor_id as absent,
+    count(*) as row_count
+from tensor_histogram
+anti join tensor on tensor_histogram.tensor_id = tensor.tensor_id
+group by tensor_histogram.tensor_id
+union all
+select
+    'quantized_tensor' as table_name,
+    'tensor ' || quantized_tensor.tensor_id as absent,
+    count(*) as row_count
+from quantized_tensor
+anti join tensor on quantized_tensor.tensor_id = tensor.tensor_id
+group by quantized_tensor.tensor_id
+union all
+select
+    'quantized_tensor' as table_name,
+    'scheme ' || quantized_tensor.scheme_id as absent,
+    count(*) as row_count
+from quantized_tensor
+anti join scheme on quantized_tensor.scheme_id = scheme.scheme_id
+group by quantized_tensor.scheme_id
+union all
+select
+    'code_histogram' as table_name,
+    'quantized tensor ' || concat_ws(
+        ', ',
+        code_histogram.tensor_id,
+        code_histogram.number_format_id,
+        code_histogram.scheme_id
+    ) as absent,
+    count(*) as row_count
+from code_histogram
+anti join quantized_key
+    on
+        code_histogram.tensor_id = quantized_key.tensor_id
+        and code_histogram.number_format_id = quantized_key.number_format_id
+        and code_histogram.scheme_id = quantized_key.scheme_id
+group by
+    code_histogram.tensor_id,
+    code_histogram.number_format_id,
+    code_histogram.scheme_id
+union all
+select
+    'tensor_divergence' as table_name,
+    'quantized tensor ' || concat_ws(
+        ', ',
+        tensor_divergence.tensor_id,
+        tensor_divergence.number_format_id,
+        tensor_divergence.scheme_id
+    ) as absent,
+    count(*) as row_count
+from tensor_divergence
+anti join quantized_key
+    on
+        tensor_divergence.tensor_id = quantized_key.tensor_id
+        and tensor_divergence.number_format_id = quantized_key.number_format_id
+        and tensor_divergence.scheme_id = quantized_key.scheme_id
+group by
+    tensor_divergence.tensor_id,
+    tensor_divergence.number_format_id,
+    tensor_divergence.scheme_id
+order by all;

@@ -1,0 +1,381 @@
+"""Export and import of a study: whole, byte for byte, mergeable, and refused where it misfits."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+import synthetic
+
+from ptqdb.database import connect, insert, query, read_view
+from ptqdb.errors import DataError, MismatchError, UsageError
+from ptqdb.integrity import check
+from ptqdb.studies import TABLE_NAMES, export_study, import_study
+
+PLAIN, PLAIN_BN, SMALL = synthetic.NETWORKS
+FACT_TABLES = [*TABLE_NAMES, "tensor_divergence"]
+
+
+@pytest.fixture(scope="module")
+def exported(study: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic study with a run, exported; tests only read it."""
+    folder = tmp_path_factory.mktemp("exported") / "facts"
+    study.execute("begin")
+    insert(study, "collection_run", run(1, "Plain"))
+    insert(study, "number_format_code", pl.DataFrame(CODES))
+    insert(study, "tensor_channel", pl.DataFrame(CHANNEL))
+    try:
+        export_study(study, folder)
+    finally:
+        study.execute("rollback")
+    return folder
+
+
+CODES = {"number_format_id": [1, 1, 1], "code_index": [-1, 0, 1], "code": [-1.0, 0.0, 1.0]}
+CHANNEL = {"tensor_id": [1], "channel": [0], "min_value": [-1], "max_value": [1], "sum_x2": [2]}
+
+
+def run(run_id: int, network: str) -> pl.DataFrame:
+    cell = {
+        "network": network,
+        "number_format": "INT_8",
+        "scheme": synthetic.SCHEME,
+        "scope": "all",
+    }
+    row = {
+        "run_id": run_id,
+        "version": "0",
+        "arguments": "{}",
+        "device": "cpu",
+        "seed": 0,
+        "started_at": "2026-01-02 03:04:05.678",
+        "ended_at": None,
+        "cells": [cell],
+        "outcome": "done",
+        "failures": [],
+    }
+    return pl.DataFrame([row])
+
+
+@pytest.fixture
+def copy(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the exported study to spoil."""
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+@pytest.fixture
+def memory() -> Iterator[Callable[..., duckdb.DuckDBPyConnection]]:
+    """Databases in memory, with or without synthetic networks."""
+    opened = []
+
+    def create(**filling: Any) -> duckdb.DuckDBPyConnection:
+        connection = connect(Path(":memory:"), read_only=False)
+        opened.append(connection)
+        if filling:
+            synthetic.fill(connection, **filling)
+        return connection
+
+    yield create
+    for connection in opened:
+        connection.close()
+
+
+Memory = Callable[..., duckdb.DuckDBPyConnection]
+
+
+def contents(connection: duckdb.DuckDBPyConnection) -> dict[str, pl.DataFrame]:
+    return {table: query(connection, f"from {table} order by all") for table in FACT_TABLES}
+
+
+def same(one: dict[str, pl.DataFrame], other: dict[str, pl.DataFrame]) -> bool:
+    return all(one[table].equals(other[table]) for table in FACT_TABLES)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def networks_only(folder: Path, *names: str) -> None:
+    """Take the other networks out of an exported study."""
+    kept = pl.read_parquet(folder / "network.parquet").filter(pl.col("name").is_in(names))
+    keep(folder, "network", kept)
+    keep(folder, "evaluation", kept)
+    for table, parent in (
+        ("layer", "network"),
+        ("tensor", "layer"),
+        ("tensor_channel", "tensor"),
+        ("tensor_histogram", "tensor"),
+        ("quantized_tensor", "tensor"),
+        ("code_histogram", "tensor"),
+    ):
+        keep(folder, table, pl.read_parquet(folder / f"{parent}.parquet"), f"{parent}_id")
+
+
+def keep(folder: Path, table: str, kept: pl.DataFrame, column: str = "network_id") -> None:
+    path = folder / f"{table}.parquet"
+    frame = pl.read_parquet(path)
+    frame.join(kept, on=column, how="semi", maintain_order="left").write_parquet(path)
+
+
+def change(folder: Path, table: str, *columns: pl.Expr) -> None:
+    path = folder / f"{table}.parquet"
+    pl.read_parquet(path).with_columns(*columns).write_parquet(path)
+
+
+# A round trip.
+
+
+def test_a_round_trip_is_the_same_to_the_byte(
+    exported: Path, tmp_path: Path, memory: Memory, study: duckdb.DuckDBPyConnection
+) -> None:
+    connection = memory()
+    added = import_study(connection, exported)
+    assert [added[name] for name in ("network", "layer", "tensor", "collection_run")] == [
+        3,
+        6,
+        10,
+        1,
+    ]
+    export_study(connection, tmp_path / "again")
+    assert bytes_of(tmp_path / "again") == bytes_of(exported)
+    assert set(bytes_of(exported)) == {f"{table}.parquet" for table in TABLE_NAMES}
+    # What is derived was computed, and the views say the same.
+    for view in ("fakefreeze_flops", "missing_cell", "network_overview"):
+        assert read_view(connection, view).equals(read_view(study, view))
+    assert all(result.has_passed for result in check(connection))
+
+
+def test_a_file_on_disk_keeps_the_import(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.duckdb"
+    with connect(path, read_only=False) as connection:
+        import_study(connection, exported)
+        expected = contents(connection)
+    with connect(path, read_only=True) as connection:
+        assert same(contents(connection), expected)
+        assert len(expected["tensor_divergence"]) == 2 * len(expected["quantized_tensor"])
+
+
+def test_every_base_table_is_exported(database: duckdb.DuckDBPyConnection) -> None:
+    tables = query(database, "select table_name from duckdb_tables()")["table_name"]
+    assert sorted(tables) == sorted([*FACT_TABLES, "migration", "definition"])
+
+
+def test_importing_twice_changes_nothing(exported: Path, memory: Memory) -> None:
+    connection = memory()
+    import_study(connection, exported)
+    before = contents(connection)
+    assert not any(import_study(connection, exported).values())
+    assert same(contents(connection), before)
+
+
+# Merging.
+
+
+def test_a_part_and_then_the_whole(exported: Path, copy: Path, memory: Memory) -> None:
+    networks_only(copy, "Plain_BN")
+    connection = memory()
+    assert import_study(connection, copy)["network"] == 1
+    assert import_study(connection, exported)["network"] == 2
+    assert import_study(connection, copy)["network"] == 0
+    assert all(result.has_passed for result in check(connection))
+    # Rows lie in another order under other ids, and mean the same.
+    whole = memory()
+    import_study(whole, exported)
+    assert read_view(connection, "fakefreeze_flops").equals(read_view(whole, "fakefreeze_flops"))
+    for table in ("code_histogram", "tensor_histogram", "evaluation", "layer", "tensor_channel"):
+        count = f"select count(*) from {table}"
+        assert query(connection, count).item() == query(whole, count).item()
+
+
+def test_ids_in_use_are_translated(exported: Path, memory: Memory) -> None:
+    # Other networks, formats in another order: nearly every id means something else here.
+    other = synthetic.SyntheticNetwork("Other", "Other", PLAIN.layers, 0.5)
+    connection = memory(networks=(other,), formats=synthetic.FORMATS[::-1][:3], seed=5)
+    before = read_view(connection, "fakefreeze_flops")
+    import_study(connection, exported)
+    after = read_view(connection, "fakefreeze_flops")
+    assert after.filter(pl.col("network") == "Other").equals(before)
+    alone = memory()
+    import_study(alone, exported)
+    expected = read_view(alone, "fakefreeze_flops")
+    assert after.filter(pl.col("network") != "Other").equals(expected)
+    assert [len(result.rows) for result in check(connection) if not result.has_passed] == []
+
+
+def test_a_network_gets_only_the_cells_that_it_lacks(
+    exported: Path, copy: Path, memory: Memory
+) -> None:
+    fewer = pl.read_parquet(copy / "number_format.parquet").filter(pl.col("name") != "POT_4")
+    for table in ("evaluation", "quantized_tensor", "code_histogram"):
+        path = copy / f"{table}.parquet"
+        frame = pl.read_parquet(path)
+        of_format = pl.col("number_format_id").is_in(fewer["number_format_id"].implode())
+        frame.filter(of_format | pl.col("number_format_id").is_null()).write_parquet(path)
+    change(copy, "evaluation", pl.col("cross_entropy_sum") + 1)
+    connection = memory()
+    import_study(connection, copy)
+    added = import_study(connection, exported)
+    # Three networks in POT_4, in two scopes; ten tensors.
+    assert {name: count for name, count in added.items() if count} == {
+        "evaluation": 6,
+        "quantized_tensor": 10,
+        "code_histogram": added["code_histogram"],
+    }
+    # What was there stays.
+    sums = query(connection, "select distinct cross_entropy_sum from evaluation order by all")
+    assert sums["cross_entropy_sum"].to_list() == [0, 1]
+    assert all(result.has_passed for result in check(connection))
+
+
+def test_a_run_of_the_same_number_is_another_run(exported: Path, memory: Memory) -> None:
+    connection = memory()
+    insert(connection, "collection_run", run(1, "Small"))
+    assert import_study(connection, exported)["collection_run"] == 1
+    runs = query(connection, "select run_id, cells[1].network as network from collection_run")
+    assert runs.sort("run_id").rows() == [(1, "Small"), (2, "Plain")]
+    assert import_study(connection, exported)["collection_run"] == 0
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "said"),
+    [
+        ("network", "checkpoint_sha256", "else", "checkpoint_sha256 of Small is else, in the"),
+        ("network", "macs", 7, "macs of Small is 7, in the database 900000"),
+        ("dataset", "image_count", 7, "image_count of synthetic is 7, in the database 1000"),
+        ("scheme", "symmetry", "none", f"symmetry of {synthetic.SCHEME} is none"),
+        ("number_format", "bits", 7, "bits of INT_2 is 7, in the database 2"),
+        ("layer", "name", "x", "name of 3, 0 is x, in the database layer0"),
+        ("layer", "position", 4, "position 4 is none of the layers that the database holds"),
+        ("tensor", "element_count", 7, "element_count of 6, weight is 7, in the database 400"),
+    ],
+)
+def test_a_conflict_is_refused_whole(
+    exported: Path,
+    copy: Path,
+    memory: Memory,
+    table: str,
+    column: str,
+    value: object,
+    said: str,
+) -> None:
+    networks_only(copy, "Small")
+    change(copy, table, pl.lit(value).alias(column).cast(_dtype(copy, table, column)))
+    connection = memory()
+    import_study(connection, exported)
+    before = contents(connection)
+    with pytest.raises(MismatchError) as caught:
+        import_study(connection, copy)
+    assert f"{table}.parquet: {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert same(contents(connection), before)
+
+
+def _dtype(folder: Path, table: str, column: str) -> pl.DataType:
+    return pl.read_parquet_schema(folder / f"{table}.parquet")[column]
+
+
+def test_another_calibration_set_is_a_conflict(exported: Path, copy: Path, memory: Memory) -> None:
+    path = copy / "dataset.parquet"
+    other = pl.read_parquet(path).with_columns(
+        dataset_id=pl.lit(2, pl.Int32), content_sha256=pl.lit("other")
+    )
+    pl.concat([pl.read_parquet(path), other]).write_parquet(path)
+    change(copy, "network", pl.lit(2, pl.Int32).alias("calibration_dataset_id"))
+    connection = memory()
+    import_study(connection, exported)
+    with pytest.raises(MismatchError, match="calibration_dataset_id of Plain is 2"):
+        import_study(connection, copy)
+
+
+@pytest.mark.parametrize(
+    ("table", "spoil", "said"),
+    [
+        ("tensor", lambda frame: frame.drop("sum_x"), "the column sum_x (Float64), found none"),
+        ("layer", lambda frame: frame.with_columns(a=1), "found the column a, expected none but"),
+        (
+            "layer",
+            lambda frame: frame.with_columns(pl.col("macs").cast(pl.String)),
+            "the column macs as Int64, found String",
+        ),
+        (
+            "layer",
+            lambda frame: frame.with_columns(pl.col("network_id") + 10),
+            "network_id 11 is not in network.parquet",
+        ),
+        (
+            "network",
+            lambda frame: frame.with_columns(pl.col("calibration_dataset_id") + 10),
+            "calibration_dataset_id 11 is not in dataset.parquet",
+        ),
+        (
+            "code_histogram",
+            lambda frame: frame.with_columns(pl.col("scheme_id") + 8),
+            "tensor_id, number_format_id, scheme_id 1, 1, 9 is not in quantized_tensor.parquet",
+        ),
+        (
+            "quantized_tensor",
+            lambda frame: frame.with_columns(pl.col("number_format_id") + 50),
+            "number_format_id 51 is not in number_format.parquet",
+        ),
+        (
+            "evaluation",
+            lambda frame: pl.concat([frame, frame.tail(1)]),
+            "expected each network_id, number_format_id, scheme_id, scope once, found",
+        ),
+        (
+            "tensor_histogram",
+            lambda frame: pl.concat([frame, frame.head(1)]),
+            "expected each tensor_id, bin once, found 1, -2047 again",
+        ),
+        (
+            "network",
+            lambda frame: frame.with_columns(network_id=pl.lit(1, pl.Int32)),
+            "expected each network_id once, found 1 again",
+        ),
+        (
+            "network",
+            lambda frame: frame.with_columns(params=pl.lit(None, pl.Int64)),
+            "NOT NULL constraint failed: network.params",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_file_and_column(
+    copy: Path,
+    memory: Memory,
+    table: str,
+    spoil: Callable[[pl.DataFrame], pl.DataFrame],
+    said: str,
+) -> None:
+    path = copy / f"{table}.parquet"
+    spoil(pl.read_parquet(path)).write_parquet(path)
+    connection = memory()
+    with pytest.raises(DataError) as caught:
+        import_study(connection, copy)
+    assert f"{table}.parquet: " in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert all(frame.is_empty() for frame in contents(connection).values())
+
+
+def test_missing_and_damaged_files_and_folders(copy: Path, memory: Memory, tmp_path: Path) -> None:
+    connection = memory()
+    with pytest.raises(DataError, match="nowhere is no folder"):
+        import_study(connection, tmp_path / "nowhere")
+    (copy / "layer.parquet").write_text("layer_id,name")
+    with pytest.raises(DataError, match=r"layer\.parquet cannot be read as Parquet"):
+        import_study(connection, copy)
+    (copy / "layer.parquet").unlink()
+    with pytest.raises(DataError, match=r"layer\.parquet is missing"):
+        import_study(connection, copy)
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        export_study(connection, file)
+    with pytest.raises(DataError, match="cannot be written"):
+        export_study(connection, Path("/proc/study"))
