@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from ptqdb.cli import app
@@ -26,6 +27,13 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
     assert all((page.parent / link).exists() for link in links), links
+
+
+def test_queries_that_are_shown_run(database: duckdb.DuckDBPyConnection) -> None:
+    shown = re.findall(r'(?:sql|duckdb) "([^"]+)"', PAGES[0].read_text("utf-8"))
+    assert len(shown) >= 2
+    for query in shown:
+        assert database.execute(query).description
 
 
 def test_the_embedded_study_is_no_larger_than_promised() -> None:
