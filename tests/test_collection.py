@@ -58,7 +58,9 @@ def test_every_cell_has_its_facts(whole: Path) -> None:
         "where t.role <> 'input'",
     )
     assert coded == [(2 * layers * formats, 0)]
-    assert rows(whole, "select count(*) from tensor_divergence") == [(4 * layers * formats,)]
+    assert rows(whole, "select count(*) from tensor_divergence where measure = 'js'") == [
+        (4 * layers * formats,)
+    ]
 
 
 def test_the_run_announces_its_cells_and_tells_how_it_ended(whole: Path) -> None:

@@ -196,8 +196,18 @@ CORRUPTIONS = [
         {"network": "Small", "copy_count": 2},
         2,
     ),
-    ("divergence_range", "update tensor_divergence set value = 1.01 where tensor_id = 2", {}, 10),
-    ("divergence_range", "update tensor_divergence set value = -0.01 where tensor_id = 2", {}, 10),
+    (
+        "divergence_range",
+        "update tensor_divergence set value = 1.01 where tensor_id = 2 and measure = 'js'",
+        {"measure": "js"},
+        10,
+    ),
+    (
+        "divergence_range",
+        "update tensor_divergence set value = -0.01 where tensor_id = 2 and measure = 'kl'",
+        {"measure": "kl"},
+        10,
+    ),
     (
         "divergence_range",
         "insert into tensor_divergence values (1, 1, 1, 'l2', 'hellinger', 63, 1.1), "
