@@ -1,0 +1,35 @@
+-- What costs more: the weights, the biases or the inputs of the layers?
+-- Each was quantized alone; losses in INT_4, beside that of everything together.
+with losses as (
+    select
+        network,
+        'all' as scope,
+        accuracy_loss
+    from variant(scope := 'all')
+    where number_format = 'INT_4'
+    union all by name
+    select
+        network,
+        'weight' as scope,
+        accuracy_loss
+    from variant(scope := 'weight')
+    where number_format = 'INT_4'
+    union all by name
+    select
+        network,
+        'bias' as scope,
+        accuracy_loss
+    from variant(scope := 'bias')
+    where number_format = 'INT_4'
+    union all by name
+    select
+        network,
+        'input' as scope,
+        accuracy_loss
+    from variant(scope := 'input')
+    where number_format = 'INT_4'
+)
+
+pivot losses on scope in ('all', 'weight', 'bias', 'input') using first(accuracy_loss)
+group by network
+order by network;

@@ -1,0 +1,12 @@
+-- Why do powers of two stop getting better after four bits?
+-- The divergences of POT_4 to POT_8 lie within `divergence_spread` of each other, while
+-- all formats span `divergence_range`: a further bit only adds codes next to zero.
+select
+    network,
+    formats,
+    divergence_spread,
+    divergence_range,
+    accuracy_loss_spread,
+    largest_se
+from pot_crowding
+order by network;
