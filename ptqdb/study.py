@@ -1,0 +1,170 @@
+"""A study as a notebook sees it: open a database, ask it, fit curves over its views, draw them."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ptqdb.database import connect, list_views, query, read_view
+from ptqdb.embedded_facts import open_embedded_facts
+from ptqdb.fitting import GroupFit, fit_view_frame, of_network
+
+if TYPE_CHECKING:
+    import altair as alt
+    import duckdb
+    import polars as pl
+
+DEFAULT_VIEW = "fakefreeze_flops_log"
+DEFAULT_CURVE = "rational2"
+
+
+class Study:
+    """A database opened to be read; also a context manager that closes it.
+
+    Attributes
+    ----------
+    path
+        The file; None for the study that travels with ptqdb.
+    connection
+        The DuckDB connection, for whatever this class does not offer.
+    """
+
+    def __init__(self, path: Path | None, connection: "duckdb.DuckDBPyConnection", stack: ExitStack):
+        self.path, self.connection, self._stack = path, connection, stack
+
+    def views(self, pattern: str = "*") -> "pl.DataFrame":
+        """The views whose name matches a glob: columns ``view, description, sql``.
+
+        Raises
+        ------
+        UsageError
+            No name matches.
+        """
+        return list_views(self.connection, pattern)
+
+    def view(self, name: str = DEFAULT_VIEW, where: str | None = None) -> "pl.DataFrame":
+        """The rows of a view, or of a call such as ``variant(measure := 'nsr')``.
+
+        Parameters
+        ----------
+        where
+            A SQL condition on the view's columns.
+
+        Raises
+        ------
+        UsageError
+            There is no such view.
+        QueryError
+            The condition fails.
+        """
+        return read_view(self.connection, name, where)
+
+    def sql(self, text: str) -> "pl.DataFrame":
+        """The rows of a query.
+
+        Raises
+        ------
+        QueryError
+            The query fails; the message is DuckDB's own, with the position.
+        """
+        return query(self.connection, text)
+
+    def close(self) -> None:
+        """Close the file; other processes may write it again."""
+        self._stack.close()
+
+    def __enter__(self) -> "Study":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path) if self.path else 'the embedded study'})"
+
+
+def open_study(path: Path | str | None = None) -> Study:
+    """Open a database to read it.
+
+    Parameters
+    ----------
+    path
+        A file that ``ptqdb collect`` wrote; None opens the study that travels with ptqdb.
+
+    Raises
+    ------
+    DatabaseError
+        The file is missing, damaged, no database of ptqdb, or open for writing elsewhere.
+    """
+    stack = ExitStack()
+    if path is None:
+        return Study(None, stack.enter_context(open_embedded_facts()), stack)
+    connection = connect(Path(path), read_only=True)
+    return Study(Path(path), stack.enter_context(connection), stack)
+
+
+def fit(
+    study: Study,
+    view: str = DEFAULT_VIEW,
+    *,
+    curve: str = DEFAULT_CURVE,
+    by: str = "network",
+    where: str | None = None,
+) -> list[GroupFit]:
+    """Fit a curve of accuracy loss over divergence: the pool ``ALL`` first, then each group.
+
+    Parameters
+    ----------
+    view
+        A view's name, or a call such as ``variant(share := 'param')``.
+    curve
+        A curve's name.
+    by
+        The column whose values are the groups.
+    where
+        A SQL condition on the view's columns.
+
+    Raises
+    ------
+    UsageError
+        No such view, curve or column; the message names the valid ones.
+    """
+    return fit_view_frame(study.view(view, where), view=view, curve=curve, by=by)
+
+
+def chart(
+    study: Study,
+    view: str = DEFAULT_VIEW,
+    *,
+    curve: str = DEFAULT_CURVE,
+    network: str | None = None,
+    fits: Sequence[GroupFit] | None = None,
+) -> "alt.LayerChart":
+    """Draw a view's points with the fitted curve, pooled or of one network.
+
+    Parameters
+    ----------
+    network
+        Draw its points and curve alone.
+    fits
+        As `fit` gives them, by network; fitted anew when None.
+
+    Raises
+    ------
+    UsageError
+        No such view, curve or network; the message names the valid ones.
+    """
+    from ptqdb.charts import fit_chart
+
+    frame = study.view(view)
+    if network is not None:
+        frame = of_network(frame, network)
+    if fits is None:
+        fits = fit_view_frame(frame, view=view, curve=curve)
+    return fit_chart(frame, fits, view=view, network=network)
