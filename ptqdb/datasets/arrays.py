@@ -1,6 +1,7 @@
 """Images from arrays of numbers: ``.npz`` files, and what lists in Parquet become."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +86,19 @@ def _picture(pixels: Pixels, origin: str) -> Picture:
 def _loaded(path: Path) -> dict[str, NDArray[Any]]:
     """Every array of the file; nothing is unpickled, which could run code."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise DataError(f"expected several named arrays in {path}, found one; use np.savez")
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            arrays = None
+        else:
+            with loaded as file:
+                arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"expected an .npz file of plain arrays, found {path}: {str(error).splitlines()[0]}"
         ) from error
+    if arrays is None:
+        raise DataError(f"expected several named arrays in {path}, found one; use np.savez")
+    return arrays
 
 
 def _keys(

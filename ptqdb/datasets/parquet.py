@@ -16,7 +16,7 @@ from ptqdb.datasets.arrays import array_picture
 from ptqdb.datasets.decoding import Picture, PixelBlock, encoded_picture, rows_of
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import class_names_of, class_numbers, notes_on_classes
-from ptqdb.datasets.parquet_files import REMOTE, Files, dataset_name, parquet_files
+from ptqdb.datasets.parquet_files import REMOTE, Files, dataset_name, parquet_files, web_address
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import notes_on, stand_ins
 from ptqdb.errors import DataError
@@ -71,7 +71,11 @@ def read_parquet(
             break
         taken, labels = word, _labels(files[word], columns)
     class_names = _declared_classes(files[taken][0], columns) or _classes(files, taken, columns)
-    name = name or request.name or dataset_name(source if REMOTE in source else files[taken][0])
+    name = (
+        name
+        or request.name
+        or dataset_name(source if source.startswith(REMOTE) else files[taken][0])
+    )
     count = request.taken(sum(map(len, labels)), f"{name} {taken}")
     images = _images(files[taken], [len(part) for part in labels], count, columns, request)
     return ImageSet(
@@ -225,7 +229,7 @@ def _nested(column: pl.Series, row: int, origin: str) -> NDArray[Any]:
 def _declared_classes(path: str, columns: _Columns) -> tuple[str, ...]:
     """The names that the Hugging Face metadata gives to the label's classes, or none."""
     try:
-        text = pl.read_parquet_metadata(path).get("huggingface")
+        text = pl.read_parquet_metadata(web_address(path)).get("huggingface")
     except (pl.exceptions.PolarsError, OSError):
         return ()  # of a remote file: its labels still number the classes
     if not text:

@@ -42,23 +42,22 @@ def parquet_files(source: str) -> Files:
     DataError
         No such files, several subfolders have some, or they cannot be listed.
     """
+    root = ""
     if source.startswith(REMOTE):
-        pattern = source
         if not (is_glob(source) or source.endswith(".parquet")):
-            pattern = source.rstrip("/") + "/**/*.parquet"
-        paths = _listed_remotely(pattern)
-        root = source if pattern != source else ""
-    elif is_glob(source):
-        paths, root = sorted(glob.glob(source, recursive=True)), ""  # noqa: PTH207 (Path.glob takes no absolute pattern)
+            root = source.rstrip("/")
+        paths = _listed_remotely(f"{root}/**/*.parquet" if root else source)
     elif Path(source).is_dir():
-        paths, root = _in_folder(Path(source)), source
+        root, paths = source, _in_folder(Path(source))
+    elif Path(source).exists() or not is_glob(source):
+        paths = [source]
     else:
-        paths, root = [source], ""
+        paths = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
     if not paths:
         raise DataError(f"expected Parquet files in {source}, found none")
     if not root:
         return _by_split(paths)
-    return _best_place(paths, root)
+    return best_place(paths, root)
 
 
 def has_parquet_files(folder: Path) -> bool:
@@ -69,13 +68,32 @@ def has_parquet_files(folder: Path) -> bool:
 def dataset_name(path: str) -> str:
     """The folder that a dataset's files are named after: not that of a split or ``data``."""
     if path.startswith(REMOTE):
-        return "/".join(path.removeprefix(REMOTE).split("/")[1:3])
+        return "/".join(path.removeprefix(REMOTE).split("@")[0].split("/")[1:3])
     folder = Path(path).resolve().parent
     while folder.name in _PLACES or folder.name in SPLIT_WORDS:
         if folder == folder.parent:
             return Path(path).stem
         folder = folder.parent
     return folder.name
+
+
+def web_address(path: str) -> str:
+    """Where a file of the hub is downloaded from; any other path as it is.
+
+    Examples
+    --------
+    >>> web_address("hf://datasets/owner/name@v1/data/test-0.parquet")
+    'https://huggingface.co/datasets/owner/name/resolve/v1/data/test-0.parquet'
+    """
+    if not path.startswith(REMOTE):
+        return path
+    kind, owner, name, *rest = path.removeprefix(REMOTE).split("/")
+    name, _, revision = name.partition("@")
+    if revision == "~parquet":
+        revision = "refs%2Fconvert%2Fparquet"
+    return "/".join(
+        ["https://huggingface.co", kind, owner, name, "resolve", revision or "main", *rest]
+    )
 
 
 def _in_folder(folder: Path) -> list[str]:
@@ -129,7 +147,7 @@ def _without_strays(files: Files) -> Files:
     return told or dict(files)
 
 
-def _best_place(paths: Sequence[str], root: str) -> Files:
+def best_place(paths: Sequence[str], root: str) -> Files:
     """The files of the subfolder that a dataset's files stand in."""
     places: defaultdict[str, list[str]] = defaultdict(list)
     base = PurePosixPath(Path(root).as_posix() if not root.startswith(REMOTE) else root)

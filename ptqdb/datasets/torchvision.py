@@ -174,16 +174,20 @@ def _tried(kind: Any, dataset: str, root: Path, arguments: dict[str, Any]) -> An
     except ValueError as error:
         if "Unknown value" in str(error) and "split" in arguments:
             raise _UnknownSplitError(str(error).splitlines()[0]) from error
-        raise DataError(f"{dataset} in {root}: {str(error).splitlines()[0]}") from error
+        raise _unreadable(dataset, root, arguments, error) from error
     except ImportError as error:
         raise MissingExtraError(f"torchvision's {dataset} needs a package: {error}") from error
-    except (RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "" if arguments.get("download") else " --download (download=True),"
-        raise DataError(
-            f"expected the files of {dataset} in {root}: {reason} Give{remedy} the folder as root, "
-            f"or set {ROOT_VARIABLE}"
-        ) from error
+    except Exception as error:  # damaged files end in asserts, keys and more
+        raise _unreadable(dataset, root, arguments, error) from error
+
+
+def _unreadable(dataset: str, root: Path, arguments: dict[str, Any], error: Exception) -> DataError:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    download = "" if arguments.get("download") else "give --download (download=True), or "
+    return DataError(
+        f"expected the files of {dataset} in {root}, found: {reason}; {download}set "
+        f"{ROOT_VARIABLE} to the folder that holds them"
+    )
 
 
 def _pictures(items: Any, count: int, dataset: str, labels: list[int]) -> Iterator[Picture]:
