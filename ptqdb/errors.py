@@ -27,3 +27,7 @@ class UnsupportedLayerError(PtqdbError, NotImplementedError):
 
 class MismatchError(PtqdbError, ValueError):
     """What was asked for does not fit what is stored; the message names the argument."""
+
+
+class MissingExtraError(PtqdbError, ImportError):
+    """A package that is needed only for what was asked; the message says how to install it."""

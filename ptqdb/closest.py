@@ -1,0 +1,19 @@
+"""Names sorted by how much they resemble one that was misspelled."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def closest_first(name: str, valid: Iterable[str]) -> list[str]:
+    """All the valid names, those that resemble this one most first; case does not matter.
+
+    Examples
+    --------
+    >>> closest_first("chekpoint", ["spec", "weights", "checkpoint"])[0]
+    'checkpoint'
+    """
+
+    def similarity(known: str) -> float:
+        return difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio()
+
+    return sorted(valid, key=similarity, reverse=True)

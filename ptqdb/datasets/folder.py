@@ -1,0 +1,121 @@
+"""Images from a folder with one subfolder per class."""
+
+import os
+from collections.abc import Iterable
+from itertools import zip_longest
+from pathlib import Path
+
+import torch
+
+from ptqdb.datasets.decoding import PixelBlock, picture_file
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.labels import sorted_as_text
+from ptqdb.datasets.request import ImageRequest
+from ptqdb.datasets.splits import EVERY_SPLIT, SPLIT_WORDS, notes_on, stand_ins
+from ptqdb.errors import DataError
+
+# Those of torchvision's ImageFolder.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> ImageSet:
+    """The images of ``ROOT/SPLIT/CLASS/*``, or of ``ROOT/CLASS/*`` for every split.
+
+    Classes are the subfolders, sorted by name as torchvision's ``ImageFolder`` does; those of
+    every split count, so that a class which one split lacks does not shift the others. Images
+    come in turns: the first of every class, the second of every class, and so on, so that
+    the first so many are spread over the classes. Files are skipped by extension only; hidden
+    folders are skipped.
+
+    Raises
+    ------
+    DataError
+        No such split, no classes, no images, or a corrupt image; the message names the file.
+    """
+    request = request or ImageRequest()
+    folders = _split_folders(root)
+    words = stand_ins(split, folders)
+    if not words:
+        raise DataError(
+            f"expected the folder {root / split} with one subfolder per class, found only "
+            f"{', '.join(sorted(folders))}"
+        )
+    taken = words[0]
+    class_names = tuple(sorted({name for folder in folders.values() for name in _classes(folder)}))
+    if not class_names:
+        raise DataError(
+            f"expected one subfolder per class with images in {folders[taken]}, found none"
+        )
+    by_class = [_image_files(folders[taken] / name) for name in class_names]
+    files = list(_in_turns(by_class))
+    if not files:
+        raise DataError(
+            f"expected images ({', '.join(EXTENSIONS)}) in the subfolders of {folders[taken]}, "
+            "found none"
+        )
+    name = request.name or root.resolve().name
+    files = files[: request.taken(len(files), f"{name} {taken}")]
+    block = PixelBlock(len(files), request)
+    block.extend(picture_file(path) for path, _ in files)
+    labels = torch.tensor([number for _, number in files], dtype=torch.int64)
+    notes = (*notes_on(split, taken, root), *_note_on_numbers(class_names))
+    return ImageSet(name, taken, block.images(), labels, class_names, notes)
+
+
+def has_class_folders(root: Path) -> bool:
+    """Whether any folder of a class, in a split or at the top, holds an image."""
+    return any(
+        _image_files(folder / name)
+        for folder in _split_folders(root).values()
+        for name in _classes(folder)
+    )
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split; the root for every split where there are none.
+
+    A folder named ``train`` without subfolders is a class: pictures of trains.
+    """
+    folders = {
+        folder.name.lower(): folder
+        for folder in _subfolders(root)
+        if folder.name.lower() in SPLIT_WORDS and _subfolders(folder)
+    }
+    return folders or {EVERY_SPLIT: root}
+
+
+def _classes(folder: Path) -> list[str]:
+    return [subfolder.name for subfolder in _subfolders(folder)]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """In ImageFolder's order: by folder, then by name; links are followed."""
+    return [
+        Path(parent) / name
+        for parent, _, names in sorted(os.walk(folder, followlinks=True))
+        for name in sorted(names)
+        if name.lower().endswith(EXTENSIONS)
+    ]
+
+
+def _in_turns(by_class: list[list[Path]]) -> Iterable[tuple[Path, int]]:
+    """One of each class in turn, until all are spent."""
+    for row in zip_longest(*by_class):
+        for number, path in enumerate(row):
+            if path is not None:
+                yield path, number
+
+
+def _note_on_numbers(class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Say it where folders named 0, 1, ..., 10 are not in the order of these numbers."""
+    if not all(name.isdecimal() for name in class_names):
+        return ()
+    if [int(name) for name in class_names] == sorted(int(name) for name in class_names):
+        return ()
+    return ("the folders' names are numbers, sorted as texts: " + sorted_as_text(class_names),)

@@ -1,0 +1,110 @@
+"""Labelled images in memory, and how they are fed to a network."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ptqdb.errors import DataError
+
+_NAMES_IN_A_REMARK = 3
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a dataset, decoded.
+
+    Attributes
+    ----------
+    name
+        The dataset's name, such as ``cifar10``.
+    split
+        What was read: ``train``, ``test``, a synonym that stood in for it (``validation``), or
+        ``all`` where the source has no splits.
+    images
+        uint8, (N, channels, height, width).
+    labels
+        int64, (N,), each in ``range(len(class_names))``.
+    class_names
+        One name per class, in the order of the labels.
+    notes
+        What a user should know of how they were read; see ``remarks``.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """SHA-256 over the pixels, their shape and the labels: the identity of these images."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        digest.update(self.images.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and whether classes are missing among these very images.
+
+        A source sorted by class gives images of one class when only the first are taken.
+        """
+        counts = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        missing = [name for name, count in zip(self.class_names, counts, strict=True) if not count]
+        if not missing:
+            return self.notes
+        named = ", ".join(missing[:_NAMES_IN_A_REMARK])
+        return (
+            *self.notes,
+            f"the {len(self)} images of {self.name} {self.split} hold "
+            f"{len(counts) - len(missing)} of {len(counts)} classes; missing: {named}"
+            + (", ..." if len(missing) > _NAMES_IN_A_REMARK else ""),
+        )
+
+    def head(self, count: int) -> "ImageSet":
+        """The first images.
+
+        Raises
+        ------
+        DataError
+            There are fewer than that.
+        """
+        rows = checked_count(count, len(self), f"{self.name} {self.split}")
+        return replace(self, images=self.images[:rows], labels=self.labels[:rows])
+
+
+def checked_count(count: int, available: int, what: str) -> int:
+    """The count, if there are as many images.
+
+    Raises
+    ------
+    DataError
+        There are fewer, or none was asked for.
+    """
+    if not 1 <= count <= available:
+        raise DataError(
+            f"expected between 1 and {available} images of {what}, found {count} asked for"
+        )
+    return count
+
+
+def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """float32 images ``(x / 255 - mean) / std``, in channels-last memory.
+
+    Parameters
+    ----------
+    images
+        uint8, (N, channels, height, width).
+    mean, std
+        float32, (channels,), in units of the full range 0..1.
+    """
+    scaled = images.to(mean.device).to(torch.float32, memory_format=torch.channels_last)
+    return scaled.mul_((1.0 / (255.0 * std))[:, None, None]).sub_((mean / std)[:, None, None])

@@ -1,0 +1,122 @@
+"""The right reader for whatever ``--dataset`` takes."""
+
+from pathlib import Path
+
+from ptqdb.closest import closest_first
+from ptqdb.datasets.arrays import read_npz
+from ptqdb.datasets.folder import EXTENSIONS, has_class_folders, read_folder
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.parquet import read_parquet
+from ptqdb.datasets.parquet_files import REMOTE, has_parquet_files, is_glob
+from ptqdb.datasets.request import AS_IT_IS, ImageRequest
+from ptqdb.datasets.torchvision import PREFIX, dataset_names, read_torchvision
+from ptqdb.errors import DataError
+from ptqdb.preprocessing import Geometry
+
+
+def read_images(
+    spec: str | Path,
+    split: str,
+    *,
+    geometry: Geometry = AS_IT_IS,
+    channels: int | None = None,
+    count: int | None = None,
+    at_most: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    name: str | None = None,
+    root: Path | None = None,
+    download: bool = False,
+) -> ImageSet:
+    """Labelled images from anywhere.
+
+    Parameters
+    ----------
+    spec
+        A folder with Parquet files (``train-*.parquet`` and ``test-*.parquet``), one such file,
+        a glob or ``hf://datasets/OWNER/NAME``; a folder ``ROOT/SPLIT/CLASS`` or ``ROOT/CLASS``
+        of pictures; an ``.npz`` file; or ``torchvision:NAME``.
+    split
+        ``train`` or ``test``; which one was read stands in ``ImageSet.split``.
+    geometry
+        How each picture becomes the network's input size.
+    channels
+        1 or 3 makes every picture grayscale or RGB.
+    count, at_most
+        The first so many; where there are fewer, ``count`` is an error and ``at_most`` is not.
+    image_column, label_column
+        Columns of Parquet or arrays of ``.npz`` where their names are unusual.
+    name
+        The dataset's name; derived from ``spec`` by default.
+    root, download
+        Of a torchvision dataset: where its files are, and whether they may be fetched.
+
+    Raises
+    ------
+    DataError
+        Nothing there that can be read, or an image or label that is bad; the message names the
+        file and the row.
+    UsageError
+        A torchvision dataset or a split that does not exist, or impossible channels.
+    """
+    request = ImageRequest(geometry, channels, count, at_most, image_column, label_column, name)
+    text = str(spec)
+    if text.startswith(PREFIX):
+        return read_torchvision(
+            text.removeprefix(PREFIX), split, request, root=root, download=download
+        )
+    if text.startswith(REMOTE):
+        return read_parquet(text, split, request)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return _read_file(path, split, request)
+    if path.is_dir():
+        return _read_folder(path, split, request)
+    if is_glob(text):
+        return read_parquet(str(path), split, request)
+    raise DataError(_nothing_there(text, path))
+
+
+def _read_file(path: Path, split: str, request: ImageRequest) -> ImageSet:
+    match path.suffix.lower():
+        case ".parquet":
+            return read_parquet(path, split, request)
+        case ".npz":
+            return read_npz(path, split, request)
+    raise DataError(
+        f"expected a .parquet or .npz file, or a folder, as --dataset, found the file {path}"
+    )
+
+
+def _read_folder(path: Path, split: str, request: ImageRequest) -> ImageSet:
+    if has_parquet_files(path):
+        return read_parquet(path, split, request)
+    if has_class_folders(path):
+        return read_folder(path, split, request)
+    entries = sorted(entry.name for entry in path.iterdir())
+    found = ", ".join(entries[:5]) + (", ..." if len(entries) > 5 else "")
+    raise DataError(
+        f"expected {split}-*.parquet, or one subfolder per class with images "
+        f"({', '.join(EXTENSIONS)}) in {path}, found {found or 'nothing'}"
+    )
+
+
+def _nothing_there(text: str, path: Path) -> str:
+    message = f"expected a folder, a .parquet or .npz file, {PREFIX}NAME or {REMOTE} as --dataset, "
+    message += f"found no file or folder {text}"
+    similar = _torchvision_name(text)
+    if similar is not None:
+        return f"{message}; torchvision's is {PREFIX}{similar}"
+    if path.parent.is_dir():
+        beside = closest_first(path.name, (entry.name for entry in path.parent.iterdir()))[:3]
+        return f"{message}; beside it: {', '.join(beside)}" if beside else message
+    return f"{message}, nor the folder {path.parent}"
+
+
+def _torchvision_name(text: str) -> str | None:
+    """The dataset of torchvision that has this name, were it not for its case."""
+    try:
+        by_lowercase = {name.lower(): name for name in dataset_names()}
+    except ImportError:
+        return None
+    return by_lowercase.get(text.lower())

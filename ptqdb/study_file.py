@@ -1,0 +1,304 @@
+"""A study declared in a TOML file: its datasets, networks, number formats and counts.
+
+.. code-block:: toml
+
+    number_formats = "INT_*, FLOAT_8_*"     # default: "*", all of the study's grid
+    scopes = ["weight", "bias"]             # quantized alone, beside all together
+    device = "cpu"                          # cpu, cuda or cuda:N
+    precision = "auto"                      # or "float32"
+
+    [dataset.cifar10]
+    path = "images/cifar10"                 # anything that --dataset takes
+    images = 2000                           # test images, the first so many; default: all
+    calibration = 512                       # training images; default: 1024, or all if fewer
+    image_column = "img"                    # where the columns' names are unusual
+    label_column = "label"
+
+    [dataset.flowers]
+    path = "flowers/val"                    # class folders without splits: two folders
+    calibration_path = "flowers/train"
+    split = "validation"                    # what is evaluated on; default: "test"
+    channels = 3                            # 1 or 3: grayscale pictures to RGB, or back
+
+    [[network]]
+    spec = "torchvision:resnet18"           # anything that --network takes
+    weights = "DEFAULT"                     # named weights ...
+    dataset = "flowers"                     # may be left out where there is one dataset
+
+    [[network]]
+    spec = "models.py:ResNet20"
+    checkpoint = "resnet20.safetensors"     # ... or a file of them
+    dataset = "cifar10"
+    name = "ResNet_20"                      # what the database calls it
+    architecture = "ResNet"                 # what it is kin to
+    mean = [0.4914, 0.4822, 0.4465]         # per channel, in units of the full range 0..1
+    std = [0.247, 0.2435, 0.2616]
+    resize = 32                             # shorter edge in pixels
+    crop = 32                               # centre square in pixels
+    interpolation = "bilinear"
+
+Paths are relative to the file. An unknown key is an error, not a setting without effect.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ptqdb.closest import closest_first
+from ptqdb.errors import UsageError
+from ptqdb.number_formats import matching
+from ptqdb.preprocessing import INTERPOLATIONS
+from ptqdb.quantization.layers import SCOPES
+from ptqdb.toml_table import TomlTable
+
+DEFAULT_CALIBRATION_COUNT = 1024
+PRECISIONS = ("auto", "float32")
+# Where a path is no path but a name elsewhere.
+_ELSEWHERE = ("torchvision:", "hf://")
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A table ``[dataset.NAME]``.
+
+    Attributes
+    ----------
+    name
+        What networks refer to it by, and what the database calls it.
+    path
+        Anything that ``--dataset`` takes; a path is absolute here.
+    calibration_path
+        Where the calibration images are, if elsewhere.
+    images
+        Evaluate on the first so many; None: on all.
+    calibration
+        Calibrate on the first so many; None: on 1024, or all where there are fewer.
+    split
+        Which images are evaluated on; the calibration images are those of ``train``.
+    channels
+        1 or 3 makes every picture grayscale or RGB; None: as they are.
+    """
+
+    name: str
+    path: str
+    calibration_path: str | None = None
+    images: int | None = None
+    calibration: int | None = None
+    split: str = "test"
+    image_column: str | None = None
+    label_column: str | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A table ``[[network]]``.
+
+    Attributes
+    ----------
+    spec
+        Anything that ``--network`` takes; the file in ``file.py:Class`` is absolute here.
+    dataset
+        The name of a ``DatasetEntry`` of the same study.
+    checkpoint, weights
+        A file of weights, or weights by name; at most one of both.
+    name, architecture
+        What the database calls it, and what it is kin to; derived from the spec by default.
+    mean, std
+        Per channel, in units of the full range 0..1; both or none.
+    resize, crop, interpolation
+        See ``Geometry``; None: as the network's own description says.
+    """
+
+    spec: str
+    dataset: str
+    checkpoint: Path | None = None
+    weights: str | None = None
+    name: str | None = None
+    architecture: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study file declares.
+
+    Attributes
+    ----------
+    path
+        The file.
+    number_formats
+        Comma-separated names or globs, each of which matches a format.
+    scopes
+        What to quantize alone, beside everything together.
+    """
+
+    path: Path
+    datasets: tuple[DatasetEntry, ...]
+    networks: tuple[NetworkEntry, ...]
+    number_formats: str = "*"
+    scopes: tuple[str, ...] = ()
+    device: str = "cpu"
+    precision: str = "auto"
+
+    def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
+        """The dataset that a network of this study is measured on."""
+        return next(entry for entry in self.datasets if entry.name == network.dataset)
+
+
+def read_study_file(path: Path) -> StudyFile:
+    """The study that a TOML file declares; nothing that it names is opened yet.
+
+    Raises
+    ------
+    UsageError
+        No such file, not TOML (with the line), no dataset or network, an unknown or missing
+        key, a value of the wrong kind; the message names the file, the table and the key.
+    """
+    study = TomlTable(path, "", _loaded(path))
+    study.refuse_others(["dataset", "network", *_keys(StudyFile, "path", "datasets", "networks")])
+    datasets = tuple(
+        _dataset(study.child(f"[dataset.{name}]", table), name, path.resolve().parent)
+        for name, table in study.tables("dataset").items()
+    )
+    if not datasets:
+        raise study.error("expected a table [dataset.NAME] with a path, found none")
+    networks = tuple(
+        _network(study.child(_heading(number, table), table), datasets, path.resolve().parent)
+        for number, table in enumerate(study.array_of_tables("network"), start=1)
+    )
+    if not networks:
+        raise study.error("expected a table [[network]] with a spec, found none")
+    result = StudyFile(
+        path,
+        datasets,
+        networks,
+        number_formats=_number_formats(study),
+        scopes=study.texts("scopes", SCOPES),
+        device=study.text("device") or "cpu",
+        precision=study.text("precision", PRECISIONS) or "auto",
+    )
+    _refuse_duplicates(study, networks)
+    return result
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"expected a study file, found no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"expected a study file in UTF-8, found {path}: {reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: expected TOML, found: {error}") from error
+
+
+def _heading(number: int, table: Mapping[str, Any]) -> str:
+    """How a network's table is named in messages: which one it is, and of which spec."""
+    spec = table.get("spec")
+    return f"[[network]] {number}" + (f" ({spec})" if isinstance(spec, str) else "")
+
+
+def _dataset(table: TomlTable, name: str, folder: Path) -> DatasetEntry:
+    table.refuse_others(_keys(DatasetEntry, "name"))
+    calibration_path = table.text("calibration_path")
+    channels = table.count("channels")
+    if channels not in (None, 1, 3):
+        raise table.error(f"channels: expected 1 (grayscale) or 3 (RGB), found {channels}")
+    return DatasetEntry(
+        name,
+        _located(table.needed_text("path"), folder),
+        calibration_path=calibration_path and _located(calibration_path, folder),
+        images=table.count("images"),
+        calibration=table.count("calibration"),
+        split=table.text("split") or "test",
+        image_column=table.text("image_column"),
+        label_column=table.text("label_column"),
+        channels=channels,
+    )
+
+
+def _network(table: TomlTable, datasets: tuple[DatasetEntry, ...], folder: Path) -> NetworkEntry:
+    table.refuse_others(_keys(NetworkEntry))
+    checkpoint = table.text("checkpoint")
+    weights = table.text("weights")
+    if checkpoint is not None and weights is not None:
+        raise table.error("expected checkpoint (a file) or weights (a name), found both")
+    mean, std = table.numbers("mean"), table.numbers("std")
+    if (mean is None) != (std is None):
+        found, missing = ("std", "mean") if mean is None else ("mean", "std")
+        raise table.error(f"expected mean and std, found {found} without {missing}")
+    if mean is not None and std is not None:
+        if len(mean) != len(std):
+            raise table.error(f"std: expected {len(mean)} numbers as in mean, found {len(std)}")
+        if min(std) <= 0:
+            raise table.error(f"std: expected numbers above 0, found {min(std):g}")
+    return NetworkEntry(
+        _located_code(table.needed_text("spec"), folder),
+        _dataset_name(table, [entry.name for entry in datasets]),
+        checkpoint=None if checkpoint is None else Path(_located(checkpoint, folder)),
+        weights=weights,
+        name=table.text("name"),
+        architecture=table.text("architecture"),
+        mean=mean,
+        std=std,
+        resize=table.count("resize"),
+        crop=table.count("crop"),
+        interpolation=table.text("interpolation", INTERPOLATIONS),
+    )
+
+
+def _dataset_name(table: TomlTable, names: list[str]) -> str:
+    wanted = table.text("dataset")
+    if wanted is None:
+        if len(names) == 1:
+            return names[0]
+        raise table.error(f"dataset: expected one of {', '.join(names)}, found none")
+    if wanted not in names:
+        declared = ", ".join(closest_first(wanted, names))
+        raise table.error(f"dataset: expected one of {declared}, found {wanted!r}")
+    return wanted
+
+
+def _number_formats(study: TomlTable) -> str:
+    patterns = study.text("number_formats") or "*"
+    try:
+        matching(patterns)
+    except UsageError as error:
+        raise study.error(f"number_formats: {error}") from error
+    return patterns
+
+
+def _refuse_duplicates(study: TomlTable, networks: tuple[NetworkEntry, ...]) -> None:
+    names = [network.name for network in networks if network.name is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise study.error(f"expected a name of its own for each network, found {name!r} twice")
+
+
+def _located(path: str, folder: Path) -> str:
+    """Absolute, relative to the folder; what is no path stays as it is."""
+    if path.startswith(_ELSEWHERE):
+        return path
+    return str(folder / Path(path).expanduser())
+
+
+def _located_code(spec: str, folder: Path) -> str:
+    """A spec ``file.py:Class`` with the file absolute; also a spec that is a file itself."""
+    code = re.fullmatch(r"(.+\.py)(:[^:]+)?", spec)
+    if code is not None:
+        return _located(code[1], folder) + (code[2] or "")
+    return _located(spec, folder) if (folder / spec).is_file() else spec
+
+
+def _keys(entry: type, *others: str) -> list[str]:
+    """The keys that a table may have: the fields of its dataclass, less others."""
+    return [field.name for field in fields(entry) if field.name not in others]
