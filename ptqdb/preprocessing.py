@@ -1,0 +1,104 @@
+"""What is done to a picture before a network sees it: its size, and its normalization."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from ptqdb.errors import UsageError
+
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a picture becomes a network's input size: first resized, then cropped.
+
+    Attributes
+    ----------
+    resize
+        Length of the shorter edge in pixels, the aspect ratio kept; None: as it is.
+    crop
+        Edge of the centre square in pixels; None: none.
+    interpolation
+        ``bilinear``, ``bicubic``, ``nearest`` or ``lanczos``, as PIL does them (antialiased).
+
+    Raises
+    ------
+    UsageError
+        An edge below one pixel, or an unknown interpolation.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for option, edge in (("--resize", self.resize), ("--crop", self.crop)):
+            if edge is not None and edge < 1:
+                raise UsageError(f"{option}: expected at least 1 pixel, found {edge}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(
+                f"interpolation: expected any of {', '.join(INTERPOLATIONS)}, "
+                f"found {self.interpolation!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become a network's input: ``(x / 255 - mean) / std``, after the geometry.
+
+    Attributes
+    ----------
+    mean, std
+        Per channel, in units of the full range 0..1.
+
+    Raises
+    ------
+    UsageError
+        No channel, not as many means as standard deviations, a number that is not finite, or a
+        standard deviation that is not positive; the message names ``--mean`` or ``--std``.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    geometry: Geometry = Geometry()
+
+    def __post_init__(self) -> None:
+        if not self.mean:
+            raise UsageError("--mean: expected one number per channel, found none")
+        if len(self.mean) != len(self.std):
+            raise UsageError(
+                f"--std: expected as many numbers as --mean has, {len(self.mean)}, "
+                f"found {len(self.std)}"
+            )
+        if not all(map(math.isfinite, self.mean)):
+            raise UsageError(f"--mean: expected finite numbers, found {_listed(self.mean)}")
+        if not all(math.isfinite(value) and value > 0 for value in self.std):
+            raise UsageError(f"--std: expected numbers above 0, found {_listed(self.std)}")
+
+    @property
+    def channel_count(self) -> int:
+        """Of the pictures: 1 for grayscale, 3 for RGB."""
+        return len(self.mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain lists, numbers and names, for JSON; ``from_dict`` reads it back."""
+        fields = asdict(self)
+        return fields | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """What ``to_dict`` gave.
+
+        >>> grayscale = Preprocessing((0.13,), (0.31,), Geometry(crop=28))
+        >>> Preprocessing.from_dict(grayscale.to_dict()) == grayscale
+        True
+        """
+        return cls(
+            tuple(fields["mean"]), tuple(fields["std"]), Geometry(**fields.get("geometry", {}))
+        )
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values)
