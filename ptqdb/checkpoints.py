@@ -1,21 +1,34 @@
-"""Trained weights as safetensors whose metadata say how to build and to feed the network."""
+"""Trained weights on disk: what is read from a file, and how ptqdb writes its own."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
-from ptqdb.networks import reference_network
+from ptqdb.preprocessing import Preprocessing
+
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"),
+    *("weights", "params", "ema", "model_ema", "state_dict_ema"),
+)
+"""Under which keys training scripts put the weights, the likeliest first."""
+DEEPEST_WRAPPER = 4
+PICKLE_SIGNATURES = (b"PK\x03\x04", b"\x80")
+"""How torch's files begin: the zip archives of today, the bare pickles of before 2020."""
 
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What a checkpoint says of its network.
+    """What a checkpoint that ptqdb trained says of its network.
 
     Attributes
     ----------
@@ -38,16 +51,38 @@ class NetworkDescription:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A float network in evaluation mode with its description and its file's SHA-256."""
+    """A float network in evaluation mode, its weights' identity, and how it is to be fed.
 
-    description: NetworkDescription
+    Attributes
+    ----------
+    name, architecture
+        What the database calls it, and what it is kin to.
+    checkpoint_sha256
+        Of the file, or of the weights where there is none.
+    remarks
+        What was recognised while it was loaded and is to be said, one line each.
+    """
+
+    name: str
+    architecture: str
     module: nn.Module
     checkpoint_sha256: str
+    preprocessing: Preprocessing
+    remarks: tuple[str, ...] = ()
 
-    @property
-    def architecture(self) -> str:
-        """What the network is kin to; see ``ReferenceNetwork``."""
-        return reference_network(self.description.name).architecture
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by key, as a file has them but for the type: floats are float32.
+
+    Attributes
+    ----------
+    remarks
+        What was recognised in the file, one line each.
+    """
+
+    tensors: Mapping[str, Tensor]
+    remarks: tuple[str, ...] = ()
 
 
 def save_checkpoint(
@@ -59,65 +94,191 @@ def save_checkpoint(
     path.chmod(0o644)  # safetensors writes for the owner alone
 
 
-def load_checkpoint(path: Path) -> TrainedNetwork:
-    """The network that a checkpoint describes, with its weights, in evaluation mode.
+def read_description(path: Path) -> NetworkDescription | None:
+    """What a checkpoint says of its network, or None where ``ptqdb train`` did not write it.
 
     Raises
     ------
     DataError
-        Not a safetensors file, no description in it, or keys and shapes that differ from
-        the network's; the message lists them.
+        No such file, or a safetensors file that is damaged.
     """
-    description = read_description(path)
-    weights = load_file(path)
-    module = reference_network(description.name).build(description.width, description.class_count)
-    load_weights(module, weights, path)
-    return TrainedNetwork(description, module.eval(), checkpoint_sha256(path))
-
-
-def read_description(path: Path) -> NetworkDescription:
-    """What a checkpoint says of its network, without reading the weights.
-
-    Raises
-    ------
-    DataError
-        Not a safetensors file, or no description in it.
-    """
+    if _begins_as_pickle(path):
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise DataError(f"expected a safetensors file, found {path}: {error}") from error
+        raise _not_weights(path, error) from error
     if "ptqdb" not in metadata:
-        raise DataError(
-            f"expected a checkpoint written by 'ptqdb train', found no description in {path}"
-        )
+        return None
     fields = json.loads(metadata["ptqdb"])
     fields |= {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}
     return NetworkDescription(**fields)
 
 
-def checkpoint_sha256(path: Path) -> str:
-    """The identity of a checkpoint: SHA-256 of its file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def read_weights(path: Path) -> Weights:
+    """The tensors of a safetensors file or of a torch file, by what it holds and not by its name.
 
-
-def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Copy the weights into the module.
+    Torch files are read with ``weights_only=True`` and never otherwise: nothing in them is run.
 
     Raises
     ------
     DataError
-        Missing, unexpected or misshapen keys; the message lists them.
+        No such file, another format, more than tensors in it, or no tensor.
     """
-    expected = module.state_dict()
-    faults = [f"missing {name}" for name in expected if name not in weights]
-    faults += [f"unexpected {name}" for name in weights if name not in expected]
-    faults += [
-        f"{name} of shape {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
-        for name, tensor in weights.items()
-        if name in expected and tensor.shape != expected[name].shape
-    ]
-    if faults:
-        raise DataError(f"the keys of {path} do not fit the network: {'; '.join(faults)}")
-    module.load_state_dict(weights)
+    if _begins_as_pickle(path):
+        tensors, remarks = _unwrapped(_torch_content(path), path)
+    else:
+        try:
+            tensors, remarks = load_file(path), []
+        except (SafetensorError, OSError) as error:
+            raise _not_weights(path, error) from error
+        if not tensors:
+            raise DataError(f"expected weights in {path}, found no tensor")
+    cast, said = _as_float32(tensors)
+    return Weights(cast, (*remarks, *said))
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """The identity of a checkpoint: SHA-256 of its file.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _not_weights(path, error) from error
+
+
+def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The identity of weights without a file: SHA-256 over keys, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    """Whether the file is one of torch's; a safetensors file begins with the header's length."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(10)
+    except OSError as error:
+        raise _not_weights(path, error) from error
+    # a header of 128 characters begins with 0x80 as well, and goes on with its opening brace
+    return beginning.startswith(PICKLE_SIGNATURES) and beginning[8:9] != b"{"
+
+
+def _not_weights(path: Path, error: Exception) -> DataError:
+    if not path.exists():
+        return DataError(f"expected a checkpoint, found no file {path}")
+    if path.is_dir():
+        return DataError(f"expected a checkpoint, found the folder {path}; name the file in it")
+    reason = str(error).splitlines()[0]
+    return DataError(f"expected a safetensors file or a torch file, found {path}: {reason}")
+
+
+def _torch_content(path: Path) -> Any:
+    """Whatever a torch file holds, its tensors on the CPU."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        if "Weights only load failed" not in str(error):
+            raise _not_weights(path, error) from error
+        raise _more_than_weights(path, str(error)) from error
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise _more_than_weights(path, "GLOBAL TorchScript") from error
+        raise _not_weights(path, error) from error
+    except (EOFError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise _not_weights(path, error) from error
+
+
+def _more_than_weights(path: Path, message: str) -> DataError:
+    """What a file holds that is no tensor is named after ``GLOBAL`` in torch's message."""
+    _, _, after = message.partition("GLOBAL ")
+    what = f" ({after.split()[0].rstrip('.,')})" if after.split() else ""
+    return DataError(
+        f"expected nothing but weights in {path}, found an object that runs code when it is "
+        f"read{what}: ptqdb never unpickles code; where you trust the file, load it yourself and "
+        "save its state_dict() with torch.save or as safetensors"
+    )
+
+
+def _unwrapped(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in what a training script saved, and under which keys they were."""
+    trail: list[str] = []
+    remarks: list[str] = []
+    for _ in range(DEEPEST_WRAPPER):
+        if not isinstance(content, Mapping):
+            break
+        inner = [key for key, value in content.items() if _holds_weights(value)]
+        known = [key for key in WRAPPERS if key in inner]
+        if not known and _tensors(content):
+            break
+        chosen = (known or inner)[:1]
+        if not chosen:
+            break
+        others = [f"{key!r}" for key in inner if key != chosen[0] and key in WRAPPERS]
+        if others:
+            remarks.append(f"took {chosen[0]!r}; weights are under {', '.join(others)} as well")
+        trail.append(str(chosen[0]))
+        content = content[chosen[0]]
+    tensors = _tensors(content)
+    if not tensors:
+        raise DataError(
+            f"expected keys with tensors in {path}, found {_kind(content)}; save the network's "
+            "state_dict()"
+        )
+    if trail:
+        remarks.insert(0, f"weights under {'.'.join(trail)!r}")
+    left_out = [str(key) for key in content if key not in tensors]
+    if left_out:
+        remarks.append(f"left out what is no tensor: {', '.join(left_out)}")
+    return tensors, remarks
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+
+
+def _holds_weights(content: Any, depth: int = DEEPEST_WRAPPER) -> bool:
+    """Whether a mapping has tensors under names, directly or in mappings under names."""
+    if depth == 0 or not isinstance(content, Mapping):
+        return False
+    return bool(_tensors(content)) or any(
+        isinstance(key, str) and _holds_weights(value, depth - 1) for key, value in content.items()
+    )
+
+
+def _kind(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict of {', '.join(map(str, list(content)[:5]))}" if content else "an empty dict"
+    return f"a {type(content).__name__}"
+
+
+def _as_float32(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Every float as float32, and which types were others."""
+    others: dict[str, int] = {}
+    cast = {}
+    for name, tensor in tensors.items():
+        cast[name] = tensor.detach()
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            others[kind] = others.get(kind, 0) + 1
+            cast[name] = cast[name].float()
+    said = [f"{count} tensors cast from {kind} to float32" for kind, count in others.items()]
+    return cast, said

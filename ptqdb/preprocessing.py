@@ -100,5 +100,25 @@ class Preprocessing:
         )
 
 
+def channel_values(option: str, text: str) -> tuple[float, ...]:
+    """Comma-separated numbers, one per channel.
+
+    Raises
+    ------
+    UsageError
+        Something else than numbers; the message names the option.
+
+    >>> channel_values("--mean", "0.485,0.456,0.406")
+    (0.485, 0.456, 0.406)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: expected comma-separated numbers, one per channel, such as "
+            f"0.485,0.456,0.406, found {text!r}"
+        ) from error
+
+
 def _listed(values: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in values)

@@ -15,6 +15,7 @@ from ptqdb.collection.plan import Cell, CollectionRequest
 from ptqdb.collection.sweep import collect
 from ptqdb.datasets import ImageSet
 from ptqdb.networks import reference_network
+from ptqdb.networks.sources import NetworkSource, described_source
 from ptqdb.number_formats import matching
 
 NETWORKS = ("AlexNet", "AlexNet_BN", "Inception_BN")
@@ -66,11 +67,16 @@ def checkpoint(folder: Path, name: str, seed: int = 0) -> Path:
     return path
 
 
+def source(folder: Path, name: str, seed: int = 0) -> NetworkSource:
+    """The narrow network, found."""
+    return described_source(checkpoint(folder, name, seed))
+
+
 def request(folder: Path, **changes: Any) -> CollectionRequest:
     """Three networks in six formats on twenty images."""
     folder.mkdir(exist_ok=True)
     arguments: dict[str, Any] = {
-        "checkpoints": tuple(checkpoint(folder, name) for name in NETWORKS),
+        "networks": tuple(source(folder, name) for name in NETWORKS),
         "images": images(20),
         "calibration": images(8, "train", seed=1),
         "number_formats": matching(FORMATS),

@@ -13,7 +13,7 @@ import collecting
 import duckdb
 import pytest
 import torch
-from collecting import Silence, checkpoint, contents, images, request
+from collecting import Silence, contents, images, request, source
 
 from ptqdb.collection.rows import write_evaluation
 from ptqdb.collection.sweep import collect
@@ -125,7 +125,7 @@ def test_other_arguments_are_refused_by_name(
 def test_another_checkpoint_or_precision_is_refused(tmp_path: Path, whole: Path) -> None:
     database = tmp_path / "copy.duckdb"
     database.write_bytes(whole.read_bytes())
-    other = request(tmp_path / "other", checkpoints=(checkpoint(tmp_path, "AlexNet", seed=5),))
+    other = request(tmp_path / "other", networks=(source(tmp_path, "AlexNet", seed=5),))
     with pytest.raises(MismatchError, match="AlexNet from another checkpoint"):
         collect(other, database, Silence())
     with duckdb.connect(database) as connection:
@@ -138,8 +138,8 @@ def test_another_checkpoint_or_precision_is_refused(tmp_path: Path, whole: Path)
 def test_replace_collects_anew_and_leaves_the_others(tmp_path: Path, whole: Path) -> None:
     database = tmp_path / "copy.duckdb"
     database.write_bytes(whole.read_bytes())
-    other = checkpoint(tmp_path, "AlexNet", seed=5)
-    anew = request(tmp_path / "other", checkpoints=(other,), replace=True, scopes=("all",))
+    other = source(tmp_path, "AlexNet", seed=5)
+    anew = request(tmp_path / "other", networks=(other,), replace=True, scopes=("all",))
     assert collect(anew, database, Silence()).filled_count == 6
     found = dict(
         rows(
@@ -154,16 +154,17 @@ def test_replace_collects_anew_and_leaves_the_others(tmp_path: Path, whole: Path
 
 def test_one_network_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     asked = request(tmp_path)
-    damaged = asked.checkpoints[0]
+    damaged = asked.networks[0].checkpoint
+    assert damaged is not None
     from safetensors.torch import load_file, save_file
 
     weights, metadata = load_file(damaged), _metadata(damaged)
     weights["features.0.weight"][0] = torch.nan
     save_file(weights, damaged, metadata)
-    missing = tmp_path / "VGG_16.safetensors"
-    missing.write_text("not a checkpoint")
+    overwritten = source(tmp_path, "VGG_16")
+    (tmp_path / "VGG_16.safetensors").write_text("not a checkpoint")
     reporter = Silence()
-    asked = replace(asked, checkpoints=(missing, *asked.checkpoints), scopes=("all",))
+    asked = replace(asked, networks=(overwritten, *asked.networks), scopes=("all",))
     outcome = collect(asked, tmp_path / "study.duckdb", reporter)
     assert [failure.network for failure in outcome.failures] == ["VGG_16", "AlexNet"]
     assert "NaN or infinity in features.0.weight" in outcome.failures[1].reason

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ptqdb.checkpoints import load_checkpoint
 from ptqdb.collection.evaluation import Batches, logits_of
 from ptqdb.datasets import read_parquet
 from ptqdb.embedded import embedded_checkpoints, embedded_folder
+from ptqdb.networks.sources import described_source
 from ptqdb.number_formats import number_format
 from ptqdb.quantization.layers import _with_parameters
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
@@ -35,8 +35,8 @@ Logits = Callable[[str], Tensor]
 
 @pytest.fixture(scope="module")
 def calibrated() -> Calibrated:
-    trained = load_checkpoint(embedded_checkpoints()["AlexNet_BN"])
-    mean, std = trained.description.mean, trained.description.std
+    trained = described_source(embedded_checkpoints()["AlexNet_BN"]).load()
+    mean, std = trained.preprocessing.mean, trained.preprocessing.std
     images, calibration = (
         Batches(read_parquet(embedded_folder(), split).head(count), mean, std, torch.device("cpu"))
         for split, count in (("test", IMAGE_COUNT), ("train", 64))

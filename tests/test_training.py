@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from ptqdb.checkpoints import load_checkpoint
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError, MismatchError
+from ptqdb.networks.sources import described_source
 from ptqdb.training import (
     SETTINGS,
     Training,
@@ -64,7 +64,7 @@ def test_a_training_learns_and_logs_each_epoch(tmp_path: Path) -> None:
     log = pl.read_parquet(tmp_path / "AlexNet_BN.log.parquet")
     assert log["epoch"].to_list() == [1, 2, 3, 4, 5, 6]
     assert log["loss"][-1] < log["loss"][0]
-    network = load_checkpoint(path)
+    network = described_source(path).load()
     assert network.architecture == "AlexNet"
     assert accuracy(network.module, images()) > 0.9
     assert (path.stat().st_mode & 0o044) == 0o044

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ptqdb.collection.facts import EvaluationFacts
 from ptqdb.datasets import ImageSet, normalized
+from ptqdb.errors import DataError
 
 BATCH_SIZE = 50
 """Small enough that activations stay below the size (32 MB) from which the C library gives every
@@ -20,6 +21,11 @@ class Batches:
     ----------
     mean, std
         Per channel, in units of the full range 0..1.
+
+    Raises
+    ------
+    DataError
+        The images have another number of channels.
     """
 
     def __init__(
@@ -29,6 +35,11 @@ class Batches:
         std: tuple[float, ...],
         device: torch.device,
     ):
+        if images.images.shape[1] != len(mean):
+            raise DataError(
+                f"expected images of {len(mean)} channels, as many as --mean and --std have, "
+                f"found {images.images.shape[1]} in {images.name}"
+            )
         self._pixels = images.images.to(device)
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)

@@ -58,11 +58,11 @@ class NetworkMeasurement:
         device: torch.device,
         precision: str = "auto",
     ):
-        description = trained.description
+        mean, std = trained.preprocessing.mean, trained.preprocessing.std
         self._trained, self._scheme = trained, scheme
         self._device, self._precision = device, precision
-        self._batches = Batches(images, description.mean, description.std, device)
-        self._calibration = Batches(calibration, description.mean, description.std, device)
+        self._batches = Batches(images, mean, std, device)
+        self._calibration = Batches(calibration, mean, std, device)
         module = trained.module.to(device).to(memory_format=torch.channels_last)
         self.network = prepare(module, self._batches.example())
         self._macs = count_macs(module, self._batches.example())
@@ -119,7 +119,7 @@ class NetworkMeasurement:
             channels[name, "weight"] = _channels(layer)
         module = self._trained.module
         return NetworkFacts(
-            name=self._trained.description.name,
+            name=self._trained.name,
             architecture=self._trained.architecture,
             checkpoint_sha256=self._trained.checkpoint_sha256,
             params=sum(parameter.numel() for parameter in module.parameters()),

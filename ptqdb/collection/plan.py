@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 
-from ptqdb.checkpoints import NetworkDescription, checkpoint_sha256, read_description
 from ptqdb.datasets import ImageSet
-from ptqdb.errors import MismatchError
+from ptqdb.errors import MismatchError, UsageError
+from ptqdb.networks.sources import NetworkSource
 from ptqdb.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
@@ -19,8 +18,8 @@ class CollectionRequest:
 
     Attributes
     ----------
-    checkpoints
-        Files written by ``ptqdb train``.
+    networks
+        Found and not loaded yet, each under a name of its own.
     images, calibration
         To evaluate on; to take the ranges of the inputs from.
     scopes
@@ -29,9 +28,14 @@ class CollectionRequest:
         ``auto`` or ``float32``.
     replace
         Whether facts that are there already are collected anew.
+
+    Raises
+    ------
+    UsageError
+        Two networks of one name.
     """
 
-    checkpoints: tuple[Path, ...]
+    networks: tuple[NetworkSource, ...]
     images: ImageSet
     calibration: ImageSet
     number_formats: tuple[NumberFormat, ...]
@@ -40,6 +44,16 @@ class CollectionRequest:
     device: str = "cpu"
     precision: str = "auto"
     replace: bool = False
+
+    def __post_init__(self) -> None:
+        first: dict[str, NetworkSource] = {}
+        for source in self.networks:
+            other = first.setdefault(source.name, source)
+            if other is not source:
+                raise UsageError(
+                    f"--network: {other.spec} and {source.spec} are both named {source.name}; "
+                    "collect one of them alone with --name"
+                )
 
 
 @dataclass(frozen=True)
@@ -62,39 +76,37 @@ class NetworkPlan:
         Whether the network's float facts are to be written too.
     """
 
-    checkpoint: Path
-    description: NetworkDescription
+    source: NetworkSource
     is_new: bool
     cells: tuple[Cell, ...]
     present_count: int
 
 
 def plan_network(
-    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, checkpoint: Path
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, source: NetworkSource
 ) -> NetworkPlan:
     """What is missing of one network.
 
     Raises
     ------
     DataError
-        The checkpoint cannot be read.
+        The checkpoint cannot be read, or weights without a file cannot be had.
     MismatchError
         The database holds the network with another checkpoint, other images or another
         precision; the message names the argument.
     """
-    description = read_description(checkpoint)
     wanted = [
-        Cell(description.name, number_format.name, request.scheme.name, scope)
+        Cell(source.name, number_format.name, request.scheme.name, scope)
         for number_format in request.number_formats
         for scope in request.scopes
     ]
-    stored = None if request.replace else _stored_identity(connection, description.name)
+    stored = None if request.replace else _stored_identity(connection, source.name)
     if stored is None:
-        return NetworkPlan(checkpoint, description, True, tuple(wanted), 0)
-    _refuse_differences(request, checkpoint, description.name, stored)
-    present = _present_cells(connection, request, description.name)
+        return NetworkPlan(source, True, tuple(wanted), 0)
+    _refuse_differences(request, source, stored)
+    present = _present_cells(connection, request, source.name)
     missing = tuple(cell for cell in wanted if cell not in present)
-    return NetworkPlan(checkpoint, description, False, missing, len(wanted) - len(missing))
+    return NetworkPlan(source, False, missing, len(wanted) - len(missing))
 
 
 @dataclass(frozen=True)
@@ -127,10 +139,11 @@ def _stored_identity(connection: duckdb.DuckDBPyConnection, name: str) -> _Ident
 
 
 def _refuse_differences(
-    request: CollectionRequest, checkpoint: Path, name: str, stored: _Identity
+    request: CollectionRequest, source: NetworkSource, stored: _Identity
 ) -> None:
+    name = source.name
     remedy = "give the same, another --db, or --replace to collect anew"
-    if checkpoint_sha256(checkpoint) != stored.checkpoint_sha256:
+    if source.checkpoint_sha256 != stored.checkpoint_sha256:
         raise MismatchError(f"the database holds {name} from another checkpoint; {remedy}")
     for argument, found, expected in (
         ("--images", request.images, stored.images),

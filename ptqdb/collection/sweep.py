@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
 import torch
 
-from ptqdb.checkpoints import load_checkpoint
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkPlan, plan_network
 from ptqdb.collection.rows import (
@@ -28,6 +27,7 @@ from ptqdb.collection.rows import (
 from ptqdb.database import connect, materialize, next_id, transaction
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError, PtqdbError
+from ptqdb.networks.sources import NetworkSource
 from ptqdb.number_formats import number_format as named_format
 from ptqdb.version import VERSION
 
@@ -93,7 +93,7 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
         with _recorded_run(connection, request, cells, outcome):
             if request.replace:
-                _delete(connection, [plan.description.name for plan in plans])
+                _delete(connection, [plan.source.name for plan in plans])
             for plan in plans:
                 if plan.cells or plan.is_new:
                     _collect_or_record(connection, request, plan, outcome, reporter)
@@ -106,13 +106,13 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
 def _plans(
     connection: duckdb.DuckDBPyConnection, request: CollectionRequest, outcome: CollectionOutcome
 ) -> list[NetworkPlan]:
-    """A plan for each network whose checkpoint can be read; the others are recorded."""
+    """A plan for each network whose weights can be had; the others are recorded."""
     plans = []
-    for checkpoint in request.checkpoints:
+    for source in request.networks:
         try:
-            plans.append(plan_network(connection, request, checkpoint))
+            plans.append(plan_network(connection, request, source))
         except DataError as error:
-            outcome.failures.append(Failure(checkpoint.stem, str(error)))
+            outcome.failures.append(Failure(source.name, str(error)))
     return plans
 
 
@@ -167,7 +167,7 @@ def _recorded_run(
 def _arguments(request: CollectionRequest) -> str:
     return json.dumps(
         {
-            "checkpoints": [path.name for path in request.checkpoints],
+            "networks": [_network_arguments(source) for source in request.networks],
             "images": len(request.images),
             "calibration": len(request.calibration),
             "number_formats": [known.name for known in request.number_formats],
@@ -179,6 +179,18 @@ def _arguments(request: CollectionRequest) -> str:
             "torch": torch.__version__,
         }
     )
+
+
+def _network_arguments(source: NetworkSource) -> dict[str, Any]:
+    """What a user gave, the folders of files left out."""
+    preprocessing = source.preprocessing
+    return {
+        "spec": Path(source.spec).name,
+        "name": source.name,
+        "checkpoint": source.checkpoint and source.checkpoint.name,
+        "weights": source.weights,
+        "preprocessing": preprocessing and preprocessing.to_dict(),
+    }
 
 
 def _now() -> datetime:
@@ -198,7 +210,7 @@ def _collect_or_record(
     reporter: Reporter,
 ) -> None:
     """Collect one network; whatever goes wrong in it is recorded and told."""
-    name = plan.description.name
+    name = plan.source.name
     try:
         _collect_network(connection, request, plan, outcome, reporter)
     except duckdb.Error:
@@ -221,10 +233,13 @@ def _collect_network(
     reporter: Reporter,
 ) -> None:
     """Measure and write a network's float facts if they are missing, then its cells."""
-    reporter.preparing(plan.description.name)
+    reporter.preparing(plan.source.name)
+    trained = plan.source.load()
+    for remark in trained.remarks:
+        reporter.remarked(f"{trained.name}: {remark}")
     names = dict.fromkeys(cell.number_format for cell in plan.cells)
     measurement = NetworkMeasurement(
-        load_checkpoint(plan.checkpoint),
+        trained,
         request.images,
         request.calibration,
         [named_format(name) for name in names],
@@ -233,7 +248,7 @@ def _collect_network(
         precision=request.precision,
     )
     if measurement.network.folding.statement:
-        reporter.remarked(f"{plan.description.name}: {measurement.network.folding.statement}")
+        reporter.remarked(f"{plan.source.name}: {measurement.network.folding.statement}")
     if plan.is_new:
         facts = measurement.float_facts()
         with transaction(connection):

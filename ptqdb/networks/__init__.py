@@ -1,6 +1,5 @@
 """The reference networks by name: how each is built, and which are kin."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from torch import nn
 from ptqdb.errors import UsageError
 from ptqdb.networks.alexnet import AlexNet
 from ptqdb.networks.inception import InceptionBN
+from ptqdb.networks.naming import closest
 from ptqdb.networks.vgg import VGG
 
 
@@ -55,9 +55,5 @@ def reference_network(name: str) -> ReferenceNetwork:
     """
     if name in REFERENCE_NETWORKS:
         return REFERENCE_NETWORKS[name]
-    valid = sorted(
-        REFERENCE_NETWORKS,
-        key=lambda known: difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio(),
-        reverse=True,
-    )
+    valid = closest(name, REFERENCE_NETWORKS)
     raise UsageError(f"no reference network is named {name!r}; choose from {', '.join(valid)}")

@@ -1,0 +1,225 @@
+"""A user's own network: a callable without arguments in a module or in a file, that builds it."""
+
+import copy
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from ptqdb.errors import DataError, UsageError
+from ptqdb.networks.naming import closest
+from ptqdb.preprocessing import Preprocessing
+
+WAYS = (
+    "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
+    "path/file.py:callable"
+)
+
+
+@dataclass(frozen=True)
+class Factory:
+    """A callable of a user's, found but not called yet.
+
+    Attributes
+    ----------
+    spec
+        ``package.module:callable`` or ``path/file.py:callable``.
+    function
+        Takes no arguments and returns an ``nn.Module``; or is such a module.
+    """
+
+    spec: str
+    function: Callable[[], Any]
+
+    @property
+    def name(self) -> str:
+        """The callable's."""
+        return self.spec.rpartition(":")[2]
+
+    def build(self, class_count: int | None = None) -> nn.Module:
+        """What the callable returns.
+
+        Raises
+        ------
+        UsageError
+            A class count is asked for: the callable takes no arguments.
+        DataError
+            The callable fails, with the file and the line in one line; or it returns something
+            else than an ``nn.Module``.
+        """
+        if class_count is not None:
+            raise UsageError(f"{self.spec} takes no arguments; let it build {class_count} classes")
+        if isinstance(self.function, nn.Module):
+            return copy.deepcopy(self.function)
+        with _in_one_line(self.spec):
+            module = self.function()
+        if not isinstance(module, nn.Module):
+            raise DataError(
+                f"expected {self.spec} to return an nn.Module, found a {type(module).__name__}"
+            )
+        lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
+        if lazy:
+            raise DataError(
+                f"expected {self.spec} to return a network whose weights exist, found {lazy[0]} "
+                "lazy; let it run once on an example"
+            )
+        return module
+
+    def preprocessing(self) -> Preprocessing | None:
+        """Unknown."""
+        return None
+
+    def published_as(self, checkpoint_sha256: str) -> str | None:
+        """Unknown."""
+        return None
+
+    def ignores(self, key: str) -> bool:
+        """Nothing."""
+        return False
+
+
+def find_factory(spec: str) -> Factory:
+    """The callable that a spec names; its module is imported, it is not called.
+
+    Raises
+    ------
+    UsageError
+        No such file, module or callable, or one that needs arguments.
+    DataError
+        The module fails while it is imported; the file and the line are in the message.
+    """
+    where, _, name = spec.rpartition(":")
+    if not where or not name:
+        raise UsageError(f"--network: expected {WAYS}, found {spec!r}")
+    in_file = where.endswith(".py") or "/" in where or "\\" in where
+    module = _file_module(spec, Path(where)) if in_file else _named_module(spec, where)
+    if not hasattr(module, name):
+        own = [key for key, value in vars(module).items() if _is_own(module, value)]
+        found = f"it has {', '.join(closest(name, own, 5))}" if own else "it defines no callable"
+        raise UsageError(f"no callable {name!r} in {where}; {found}")
+    function = getattr(module, name)
+    if not isinstance(function, nn.Module):
+        _refuse_arguments(spec, function)
+    return Factory(spec, function)
+
+
+def _is_own(module: ModuleType, value: Any) -> bool:
+    return callable(value) and getattr(value, "__module__", None) == module.__name__
+
+
+def _refuse_arguments(spec: str, function: Any) -> None:
+    if not callable(function):
+        raise UsageError(f"expected {spec} to be callable, found a {type(function).__name__}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-ins tell nothing of themselves
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise UsageError(
+            f"expected {spec} to take no arguments, found {signature}; write a function without "
+            "arguments that calls it"
+        ) from error
+
+
+def _named_module(spec: str, name: str) -> ModuleType:
+    """A module from the path, the working folder included."""
+    try:
+        with _in_one_line(spec), _importable(Path.cwd()):
+            return importlib.import_module(name)
+    except DataError as error:
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, name):
+            raise UsageError(
+                f"--network: no module named {missing.name!r} for {spec!r}; expected {WAYS}"
+            ) from error
+        raise
+
+
+def _is_part(missing: str | None, name: str) -> bool:
+    """Whether the module itself is missing, or a package that it is in."""
+    return missing is not None and f"{name}.".startswith(f"{missing}.")
+
+
+def _file_module(spec: str, path: Path) -> ModuleType:
+    """A file under a private name; what it imports from beside itself is forgotten again."""
+    if not path.is_file():
+        raise UsageError(f"--network: no file {path} for {spec!r}")
+    path = path.resolve()
+    name = f"_ptqdb_network_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise UsageError(f"--network: expected a Python file, found {path}; name it .py")
+    module = importlib.util.module_from_spec(found)
+    before = set(sys.modules)
+    sys.modules[name] = module
+    try:
+        with _in_one_line(spec), _importable(path.parent):
+            found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        _forget_neighbours(before | {name}, path.parent)
+    return module
+
+
+def _forget_neighbours(before: set[str], folder: Path) -> None:
+    """So that another file's ``layers.py`` is not taken for this one's."""
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if not file or name.partition(".")[0] in before or "site-packages" in Path(file).parts:
+            continue
+        if Path(file).resolve().is_relative_to(folder):
+            del sys.modules[name]
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules of the folder can be imported meanwhile."""
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the code may have changed the path itself
+            sys.path.remove(str(folder))
+
+
+@contextmanager
+def _in_one_line(spec: str) -> Iterator[None]:
+    """Whatever a user's code raises becomes one line with the file and the line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        what = " ".join(str(error).split()) or "no message"
+        raise DataError(
+            f"the code of {spec} failed: {type(error).__name__}: {what} ({_place(error)})"
+        ) from error
+
+
+def _place(error: BaseException) -> str:
+    """The file and the line that a user may mend: the innermost outside of any library."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and not frame.filename.startswith("<frozen")
+    ]
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    libraries = str(Path(importlib.__file__).parent.parent)
+    own = [frame for frame in own if not frame.filename.startswith(libraries)] or own
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else "outside of Python"

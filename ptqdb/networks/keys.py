@@ -1,0 +1,136 @@
+"""How the keys of a checkpoint come to fit those of a network."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ptqdb.errors import DataError
+
+FAULTS_SHOWN = 10
+COMPILED = "_orig_mod."
+"""What ``torch.compile`` puts before the keys of whatever it compiled, anywhere in them."""
+COUNTER = "num_batches_tracked"
+"""Of a batch norm; not used in evaluation, and older checkpoints do not have it."""
+
+
+def fitted(
+    expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The given weights under the keys that fit better, and what was taken off them.
+
+    A prefix is taken off only where more keys fit without it than with it.
+
+    >>> fitted({"a": torch.ones(1)}, {"module.a": torch.ones(1)})[1]
+    ["keys: prefix 'module.' taken off"]
+    """
+    weights, remarks = dict(given), []
+    plain = {key.replace(COMPILED, ""): tensor for key, tensor in weights.items()}
+    if len(plain) == len(weights) and _fit_count(expected, plain) > _fit_count(expected, weights):
+        weights = plain
+        remarks.append(f"keys: {COMPILED!r} of a compiled network taken off")
+    prefixes = _prefixes(expected, weights)
+    stripped = {prefix: _without(prefix, weights) for prefix in prefixes}
+    best = max(stripped, key=lambda prefix: _fit_count(expected, stripped[prefix]), default="")
+    if best and _fit_count(expected, stripped[best]) > _fit_count(expected, weights):
+        weights = stripped[best]
+        remarks.append(f"keys: prefix {best!r} taken off")
+    return weights, remarks
+
+
+def faults(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """Missing, unexpected and misshapen keys, one line each; none when the weights fit."""
+    found = [
+        f"missing {name}"
+        for name in expected
+        if name not in weights and name.rpartition(".")[2] != COUNTER
+    ]
+    found += [f"unexpected {name}" for name in weights if name not in expected]
+    for name, tensor in weights.items():
+        if name not in expected:
+            continue
+        if tensor.shape != expected[name].shape:
+            shapes = tuple(tensor.shape), tuple(expected[name].shape)
+            found.append(f"{name} of shape {shapes[0]} instead of {shapes[1]}")
+        elif not _is_plain(tensor) or _is_real(tensor) < _is_real(expected[name]):
+            kinds = (str(part.dtype).removeprefix("torch.") for part in (tensor, expected[name]))
+            found.append(f"{name} of type {' instead of '.join(kinds)}")
+    return found
+
+
+def listed(found: list[str]) -> str:
+    """The first faults, and how many more there are."""
+    more = len(found) - FAULTS_SHOWN
+    return "; ".join(found[:FAULTS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def other_class_count(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> tuple[int, int] | None:
+    """The outputs that the weights have and those that the network has, if only those differ.
+
+    That is: nothing is missing or unexpected, and the misshapen tensors, a classifier's weight
+    and its bias, differ in their first length alone, each in the same way.
+    """
+    differing = set()
+    for name, tensor in weights.items():
+        if name not in expected:
+            return None
+        found, wanted = tuple(tensor.shape), tuple(expected[name].shape)
+        if found == wanted:
+            continue
+        if found[1:] != wanted[1:] or not found:
+            return None
+        differing.add((found[0], wanted[0]))
+    absent = [name for name in expected if name not in weights]
+    if len(differing) != 1 or any(name.rpartition(".")[2] != COUNTER for name in absent):
+        return None
+    return differing.pop()
+
+
+def load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights without faults into the module."""
+    module.load_state_dict(weights, strict=False)
+
+
+def refuse_infinite(module: nn.Module, source: str) -> None:
+    """Refuse weights that no format could hold.
+
+    Raises
+    ------
+    DataError
+        NaN or infinity; the message names the key.
+    """
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(
+                f"expected finite weights in {source}, found NaN or infinity in {name}; "
+                "give a checkpoint from before the training diverged"
+            )
+
+
+def _fit_count(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> int:
+    return sum(1 for name in weights if name in expected)
+
+
+def _prefixes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """What stands before the first and the last expected key in the given ones."""
+    names = list(expected)
+    ends = [f".{name}" for name in (names[:1] + names[-1:])]
+    found = [key.removesuffix(end) + "." for key in weights for end in ends if key.endswith(end)]
+    return sorted(set(found), key=len)
+
+
+def _without(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights less a prefix; where two keys would become one, the weights as they are."""
+    stripped = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
+    return stripped if len(stripped) == len(weights) else dict(weights)
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it is dense and not already quantized."""
+    return tensor.layout == torch.strided and not tensor.is_quantized

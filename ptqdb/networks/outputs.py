@@ -1,0 +1,67 @@
+"""What a network puts out for one image: one row of logits, or a refusal that says what it is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptqdb.checkpoints import TrainedNetwork
+from ptqdb.errors import DataError
+
+
+def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
+    """The network's outputs: logits of one image.
+
+    Parameters
+    ----------
+    example
+        One normalized image, (1, channels, height, width), where the network is.
+
+    Raises
+    ------
+    DataError
+        The network cannot take such an image, or puts out anything but one row of floats.
+    """
+    taken = " x ".join(map(str, example.shape[1:]))
+    try:
+        with torch.inference_mode():
+            output = trained.module(example)
+    except Exception as error:  # a network's own code may raise anything
+        reason = (str(error).splitlines() or ["no message"])[0]
+        raise DataError(
+            f"{trained.name} cannot take an image of {taken}: {type(error).__name__}: {reason}; "
+            "give the size and the channels that it was trained on"
+        ) from error
+    fits = isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point()
+    if not fits or output.shape[0] != 1 or output.shape[1] < 1:
+        raise DataError(
+            f"expected {trained.name} to give logits of shape (1, classes) for one image of "
+            f"{taken}, found {_described(output)}; wrap it in a module that returns the logits"
+        )
+    return int(output.shape[1])
+
+
+def output_count(trained: TrainedNetwork, image_shape: tuple[int, int, int]) -> int:
+    """How many classes the network tells apart; see ``check_outputs``.
+
+    Parameters
+    ----------
+    image_shape
+        Channels, height, width.
+    """
+    parameter = next(trained.module.parameters(), torch.zeros(()))
+    return check_outputs(trained, torch.zeros(1, *image_shape, device=parameter.device))
+
+
+def _described(output: Any) -> str:
+    """An output in a few words."""
+    if isinstance(output, Tensor):
+        kind = str(output.dtype).removeprefix("torch.")
+        return f"a tensor of {kind}, shape {tuple(output.shape)}"
+    name = type(output).__name__
+    if isinstance(output, Mapping):
+        return f"a {name} of {', '.join(map(str, list(output)[:5]))}"
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return f"a {name} of {len(output)}"
+    return f"a {name}"

@@ -1,0 +1,389 @@
+"""Where a network comes from: what builds it, whose weights it takes, how it is fed."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from ptqdb.checkpoints import (
+    NetworkDescription,
+    TrainedNetwork,
+    checkpoint_sha256,
+    read_description,
+    read_weights,
+    weights_sha256,
+)
+from ptqdb.errors import DataError, UsageError
+from ptqdb.networks import ReferenceNetwork, keys, reference_network
+from ptqdb.networks.factories import WAYS, Factory, find_factory
+from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
+from ptqdb.preprocessing import Geometry, Preprocessing
+
+RANDOM = "random"
+"""As the name of weights: fresh ones, drawn with a seed."""
+
+
+class Builder(Protocol):
+    """What makes the float network, with weights of its own or fresh ones."""
+
+    @property
+    def name(self) -> str:
+        """What the network is called if nobody calls it otherwise."""
+
+    def build(self, class_count: int | None = None) -> nn.Module:
+        """The network, with so many outputs or with as many as it has by itself."""
+
+    def preprocessing(self) -> Preprocessing | None:
+        """What is known of it before anything is loaded."""
+
+    def published_as(self, checkpoint_sha256: str) -> str | None:
+        """The name of the published weights whose file has that hash."""
+
+    def ignores(self, key: str) -> bool:
+        """Whether a checkpoint's key may be left out."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference network, as wide as its checkpoint says or at full width."""
+
+    network: ReferenceNetwork
+    description: NetworkDescription | None
+
+    @property
+    def name(self) -> str:
+        """The reference network's."""
+        return self.network.name
+
+    def build(self, class_count: int | None = None) -> nn.Module:
+        """The network with fresh weights."""
+        if self.description is not None:
+            return self.network.build(self.description.width, self.description.class_count)
+        return self.network.build(class_count=10 if class_count is None else class_count)
+
+    def preprocessing(self) -> Preprocessing | None:
+        """What the checkpoint's description says."""
+        if self.description is None:
+            return None
+        return Preprocessing(self.description.mean, self.description.std)
+
+    def published_as(self, checkpoint_sha256: str) -> str | None:
+        """Unknown."""
+        return None
+
+    def ignores(self, key: str) -> bool:
+        """Nothing."""
+        return False
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """A network that is found but not loaded.
+
+    Attributes
+    ----------
+    spec
+        As the user gave it.
+    name, architecture
+        What the database calls it, and what it is kin to.
+    checkpoint
+        The file of its weights, or None.
+    weights
+        The name of published weights, ``random``, or None.
+    preprocessing
+        None where nobody says; ``load`` then refuses.
+    builder
+        Makes the float network.
+    class_count
+        Outputs asked for; None: as many as it has by itself or in its checkpoint.
+    seed
+        Of random weights.
+    remarks
+        What was recognised so far, one line each.
+    """
+
+    spec: str
+    name: str
+    architecture: str
+    checkpoint: Path | None
+    weights: str | None
+    preprocessing: Preprocessing | None
+    builder: Builder
+    class_count: int | None = None
+    seed: int = 0
+    remarks: tuple[str, ...] = ()
+
+    @cached_property
+    def checkpoint_sha256(self) -> str:
+        """SHA-256 of the checkpoint, or over the weights where there is no file: these are loaded.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read, or the weights cannot be had.
+        """
+        if self.checkpoint is not None:
+            return checkpoint_sha256(self.checkpoint)
+        return weights_sha256(self._build().state_dict())
+
+    def load(self) -> TrainedNetwork:
+        """The network with its weights, in evaluation mode, on the CPU.
+
+        Raises
+        ------
+        UsageError
+            Nobody says how the network is fed.
+        DataError
+            The code fails, the weights cannot be had or are not finite, or keys and shapes of
+            the checkpoint differ from the network's; the message lists them.
+        """
+        preprocessing, remarks = self.known_preprocessing(), list(self.remarks)
+        module = self._build()
+        if self.checkpoint is not None:
+            module, said = self._with_checkpoint(module, self.checkpoint)
+            remarks += said
+        elif weights_sha256(module.state_dict()) != self.checkpoint_sha256:
+            raise DataError(
+                f"{self.spec} has other weights each time it is built; give --checkpoint FILE, "
+                "or --weights random for random ones that come again"
+            )
+        if any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
+            remarks.append(f"network of {next(module.parameters()).dtype} cast to float32")
+        keys.refuse_infinite(module, str(self.checkpoint or self.spec))
+        return TrainedNetwork(
+            self.name,
+            self.architecture,
+            module.float().eval(),
+            self.checkpoint_sha256,
+            preprocessing,
+            tuple(remarks),
+        )
+
+    def known_preprocessing(self) -> Preprocessing:
+        """How the network is fed.
+
+        Raises
+        ------
+        UsageError
+            Nobody says it.
+        """
+        if self.preprocessing is None:
+            raise UsageError(
+                f"nothing says how the inputs of {self.spec} are normalized; give --mean and "
+                "--std (for [0, 1] inputs: --mean 0,0,0 --std 1,1,1)"
+            )
+        return self.preprocessing
+
+    def _build(self) -> nn.Module:
+        """The network before any checkpoint, on the CPU; random weights come again."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other people's code
+            if self.weights != RANDOM:
+                return self.builder.build(self.class_count).cpu()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                return self.builder.build(self.class_count).cpu()
+
+    def _with_checkpoint(self, module: nn.Module, path: Path) -> tuple[nn.Module, list[str]]:
+        """The module with the file's weights, rebuilt where the file has another class count."""
+        found = read_weights(path)
+        remarks = list(found.remarks)
+        weights, said = keys.fitted(module.state_dict(), found.tensors)
+        remarks += said
+        left_out = [key for key in weights if self.builder.ignores(key)]
+        if left_out:
+            remarks.append(f"left out {len(left_out)} keys of classifiers that only training runs")
+        weights = {key: tensor for key, tensor in weights.items() if key not in left_out}
+        counts = keys.other_class_count(module.state_dict(), weights)
+        if counts and self.class_count is None and self._may_have_other_classes:
+            module = replace(self, class_count=counts[0])._build()
+            remarks.append(f"built with {counts[0]} classes, as the checkpoint has them")
+            counts = None
+        faults = keys.faults(module.state_dict(), weights)
+        if faults:
+            hint = ""
+            if counts:
+                hint = f"; let {self.spec} build {counts[0]} classes instead of {counts[1]}"
+            raise DataError(
+                f"the keys of {path} do not fit {self.spec}: {keys.listed(faults)}{hint}"
+            )
+        keys.load(module, weights)
+        return module, remarks
+
+    @property
+    def _may_have_other_classes(self) -> bool:
+        if isinstance(self.builder, Reference):
+            return self.builder.description is None
+        return not isinstance(self.builder, Factory)
+
+
+def network_source(
+    spec: str,
+    *,
+    checkpoint: str | Path | None = None,
+    weights: str | None = None,
+    name: str | None = None,
+    architecture: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    class_count: int | None = None,
+    seed: int = 0,
+) -> NetworkSource:
+    """Find a network by what a user calls it, without loading its weights.
+
+    Parameters
+    ----------
+    spec
+        A reference network's name, ``torchvision:NAME``, ``timm:NAME``,
+        ``package.module:callable`` or ``path/file.py:callable``; the callable takes no arguments.
+    checkpoint
+        A safetensors or torch file.
+    weights
+        The name of weights that torchvision or timm publish, such as ``DEFAULT``; ``random``;
+        or a file, as ``checkpoint``.
+    name, architecture
+        By default the spec's own name, and that name or a reference network's kin.
+    mean, std, resize, crop
+        Instead of what the weights say; ``mean`` and ``std`` only together.
+    class_count
+        Outputs of a network that is built with random weights.
+    seed
+        Of random weights.
+
+    Raises
+    ------
+    UsageError
+        A spec, a name of weights or a combination that does not exist.
+    DataError
+        A checkpoint that cannot be read, or code that fails while it is imported.
+    """
+    if weights is not None and Path(weights).is_file():
+        if checkpoint is not None:
+            raise UsageError("--weights: found a file, and --checkpoint too; give one of them")
+        checkpoint, weights = weights, None
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and weights is not None:
+        raise UsageError("--weights: found --checkpoint too; give one of them")
+    builder = _builder(spec, path, weights)
+    remarks: tuple[str, ...] = ()
+    if isinstance(builder, TorchvisionNetwork) and path is not None:
+        builder, known, remarks = _recognised(builder, path)
+    else:
+        known = builder.preprocessing()
+    if weights == RANDOM:
+        remarks = (f"random weights, seed {seed}: no accuracy is to be expected",)
+    elif class_count is not None:
+        raise UsageError("class_count: only for random weights; a checkpoint has its own")
+    kin = builder.network.architecture if isinstance(builder, Reference) else None
+    chosen = builder.name if name is None else name
+    if not chosen.strip():
+        raise UsageError("--name: expected a name, found none")
+    preprocessing = _preprocessing(known, mean, std, resize, crop)
+    return NetworkSource(
+        spec,
+        chosen,
+        architecture or kin or chosen,
+        path,
+        weights,
+        preprocessing,
+        builder,
+        class_count,
+        seed,
+        remarks,
+    )
+
+
+def described_source(checkpoint: Path) -> NetworkSource:
+    """The network that a checkpoint written by ``ptqdb train`` describes.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or does not say which network it is of.
+    """
+    description = read_description(checkpoint)
+    if description is None:
+        raise DataError(
+            f"expected a checkpoint written by 'ptqdb train', found no description in "
+            f"{checkpoint}; give --network too"
+        )
+    return network_source(description.name, checkpoint=checkpoint)
+
+
+def _builder(spec: str, checkpoint: Path | None, weights: str | None) -> Builder:
+    """What a spec names; weights are named only where such are published."""
+    zoo, separator, name = spec.partition(":")
+    published = None if weights == RANDOM else weights
+    if separator and zoo in ("torchvision", "timm"):
+        if checkpoint is None and weights is None:
+            raise UsageError(
+                f"{spec} has no weights yet; give --weights DEFAULT, which downloads them, "
+                "--checkpoint FILE, or --weights random"
+            )
+        kind = TorchvisionNetwork if zoo == "torchvision" else TimmNetwork
+        return kind(name, published)
+    if published is not None:
+        raise UsageError(
+            f"--weights: no file {weights!r}, and only torchvision:NAME and timm:NAME have "
+            f"weights by name; for {spec} give --checkpoint FILE or --weights random"
+        )
+    if separator:
+        return find_factory(spec)
+    return _reference(spec, checkpoint, weights)
+
+
+def _reference(spec: str, checkpoint: Path | None, weights: str | None) -> Reference:
+    try:
+        network = reference_network(spec)
+    except UsageError as error:
+        if spec.endswith(".py"):
+            raise UsageError(f"--network: name the callable too, as in {spec}:callable") from error
+        raise UsageError(f"{error}, or give {WAYS.partition(', ')[2]}") from error
+    if checkpoint is None and weights is None:
+        raise UsageError(f"{spec} has no weights yet; give --checkpoint FILE or --weights random")
+    description = None if checkpoint is None else read_description(checkpoint)
+    if description is not None and description.name != network.name:
+        raise DataError(
+            f"expected a checkpoint of {network.name}, found one of {description.name} in "
+            f"{checkpoint}; give --network {description.name}"
+        )
+    return Reference(network, description)
+
+
+def _recognised(
+    network: TorchvisionNetwork, checkpoint: Path
+) -> tuple[TorchvisionNetwork, Preprocessing | None, tuple[str, ...]]:
+    """A file that torchvision publishes says by its hash how it is fed."""
+    published = network.published_as(checkpoint_sha256(checkpoint))
+    if published is None:
+        return network, None, ()
+    known = TorchvisionNetwork(network.name, published).preprocessing()
+    remark = f"{checkpoint.name} is torchvision's {published}: its transforms are used"
+    return replace(network, transforms_input=True), known, (remark,)
+
+
+def _preprocessing(
+    known: Preprocessing | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    resize: int | None,
+    crop: int | None,
+) -> Preprocessing | None:
+    """What the user says, and where the user says nothing what the weights say."""
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std: expected both or none, found one")
+    geometry = Geometry() if known is None else known.geometry
+    if resize is not None:
+        geometry = replace(geometry, resize=resize)
+    if crop is not None:
+        geometry = replace(geometry, crop=crop)
+    if mean is not None and std is not None:
+        return Preprocessing(tuple(mean), tuple(std), geometry)
+    return None if known is None else replace(known, geometry=geometry)
