@@ -11,7 +11,7 @@ import duckdb
 import torch
 
 from ptqdb.checkpoints import NetworkDescription, save_checkpoint
-from ptqdb.collection.plan import Cell, CollectionRequest
+from ptqdb.collection.plan import Cell, CollectionRequest, NetworkTask
 from ptqdb.collection.sweep import collect
 from ptqdb.datasets import ImageSet
 from ptqdb.networks import reference_network
@@ -73,12 +73,16 @@ def source(folder: Path, name: str, seed: int = 0) -> NetworkSource:
 
 
 def request(folder: Path, **changes: Any) -> CollectionRequest:
-    """Three networks in six formats on twenty images."""
+    """Three networks in six formats on twenty images.
+
+    ``networks``, ``images`` and ``calibration`` change the tasks, others the request itself.
+    """
     folder.mkdir(exist_ok=True)
+    networks = changes.pop("networks", None) or [source(folder, name) for name in NETWORKS]
+    shown = changes.pop("images", images(20))
+    calibration = changes.pop("calibration", images(8, "train", seed=1))
     arguments: dict[str, Any] = {
-        "networks": tuple(source(folder, name) for name in NETWORKS),
-        "images": images(20),
-        "calibration": images(8, "train", seed=1),
+        "tasks": tuple(NetworkTask(network, shown, calibration) for network in networks),
         "number_formats": matching(FORMATS),
         "scopes": ("all", "weight"),
     }

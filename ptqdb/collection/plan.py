@@ -13,15 +13,35 @@ from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 
 @dataclass(frozen=True)
+class NetworkTask:
+    """A network and the images that it is measured on.
+
+    Attributes
+    ----------
+    source
+        The network, found and not loaded yet.
+    images, calibration
+        To evaluate on; to take the ranges of the inputs from.
+    """
+
+    source: NetworkSource
+    images: ImageSet
+    calibration: ImageSet
+
+    @property
+    def name(self) -> str:
+        """What the database calls the network."""
+        return self.source.name
+
+
+@dataclass(frozen=True)
 class CollectionRequest:
     """What a user asks for.
 
     Attributes
     ----------
-    networks
-        Found and not loaded yet, each under a name of its own.
-    images, calibration
-        To evaluate on; to take the ranges of the inputs from.
+    tasks
+        One per network, each under a name of its own.
     scopes
         What is quantized: ``all``, and any of ``weight``, ``bias``, ``input`` alone.
     precision
@@ -35,9 +55,7 @@ class CollectionRequest:
         Two networks of one name.
     """
 
-    networks: tuple[NetworkSource, ...]
-    images: ImageSet
-    calibration: ImageSet
+    tasks: tuple[NetworkTask, ...]
     number_formats: tuple[NumberFormat, ...]
     scopes: tuple[str, ...] = ("all",)
     scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX
@@ -46,13 +64,13 @@ class CollectionRequest:
     replace: bool = False
 
     def __post_init__(self) -> None:
-        first: dict[str, NetworkSource] = {}
-        for source in self.networks:
-            other = first.setdefault(source.name, source)
-            if other is not source:
+        first: dict[str, NetworkTask] = {}
+        for task in self.tasks:
+            other = first.setdefault(task.name, task)
+            if other is not task:
                 raise UsageError(
-                    f"--network: {other.spec} and {source.spec} are both named {source.name}; "
-                    "collect one of them alone with --name"
+                    f"--network: {other.source.spec} and {task.source.spec} are both named "
+                    f"{task.name}; collect one of them alone with --name"
                 )
 
 
@@ -76,14 +94,14 @@ class NetworkPlan:
         Whether the network's float facts are to be written too.
     """
 
-    source: NetworkSource
+    task: NetworkTask
     is_new: bool
     cells: tuple[Cell, ...]
     present_count: int
 
 
 def plan_network(
-    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, source: NetworkSource
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, task: NetworkTask
 ) -> NetworkPlan:
     """What is missing of one network.
 
@@ -96,17 +114,17 @@ def plan_network(
         precision; the message names the argument.
     """
     wanted = [
-        Cell(source.name, number_format.name, request.scheme.name, scope)
+        Cell(task.name, number_format.name, request.scheme.name, scope)
         for number_format in request.number_formats
         for scope in request.scopes
     ]
-    stored = None if request.replace else _stored_identity(connection, source.name)
+    stored = None if request.replace else _stored_identity(connection, task.name)
     if stored is None:
-        return NetworkPlan(source, True, tuple(wanted), 0)
-    _refuse_differences(request, source, stored)
-    present = _present_cells(connection, request, source.name)
+        return NetworkPlan(task, True, tuple(wanted), 0)
+    _refuse_differences(task, stored)
+    present = _present_cells(connection, request, task.name)
     missing = tuple(cell for cell in wanted if cell not in present)
-    return NetworkPlan(source, False, missing, len(wanted) - len(missing))
+    return NetworkPlan(task, False, missing, len(wanted) - len(missing))
 
 
 @dataclass(frozen=True)
@@ -138,16 +156,14 @@ def _stored_identity(connection: duckdb.DuckDBPyConnection, name: str) -> _Ident
     return None if row is None else _Identity(row[0], _Images(*row[1:4]), _Images(*row[4:7]))
 
 
-def _refuse_differences(
-    request: CollectionRequest, source: NetworkSource, stored: _Identity
-) -> None:
-    name = source.name
+def _refuse_differences(task: NetworkTask, stored: _Identity) -> None:
+    name = task.name
     remedy = "give the same, another --db, or --replace to collect anew"
-    if source.checkpoint_sha256 != stored.checkpoint_sha256:
+    if task.source.checkpoint_sha256 != stored.checkpoint_sha256:
         raise MismatchError(f"the database holds {name} from another checkpoint; {remedy}")
     for argument, found, expected in (
-        ("--images", request.images, stored.images),
-        ("--calibration", request.calibration, stored.calibration),
+        ("--images", task.images, stored.images),
+        ("--calibration", task.calibration, stored.calibration),
     ):
         if found.content_sha256 == expected.content_sha256:
             continue

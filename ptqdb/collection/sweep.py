@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,14 @@ import duckdb
 import torch
 
 from ptqdb.collection.network_measurement import NetworkMeasurement
-from ptqdb.collection.plan import Cell, CollectionRequest, NetworkPlan, plan_network
+from ptqdb.collection.checking import checked
+from ptqdb.collection.plan import (
+    Cell,
+    CollectionRequest,
+    NetworkPlan,
+    NetworkTask,
+    plan_network,
+)
 from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
@@ -27,7 +34,6 @@ from ptqdb.collection.rows import (
 from ptqdb.database import connect, materialize, next_id, transaction
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError, PtqdbError
-from ptqdb.networks.sources import NetworkSource
 from ptqdb.number_formats import number_format as named_format
 from ptqdb.version import VERSION
 
@@ -93,7 +99,7 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
         with _recorded_run(connection, request, cells, outcome):
             if request.replace:
-                _delete(connection, [plan.source.name for plan in plans])
+                _delete(connection, [plan.task.name for plan in plans])
             for plan in plans:
                 if plan.cells or plan.is_new:
                     _collect_or_record(connection, request, plan, outcome, reporter)
@@ -106,13 +112,16 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
 def _plans(
     connection: duckdb.DuckDBPyConnection, request: CollectionRequest, outcome: CollectionOutcome
 ) -> list[NetworkPlan]:
-    """A plan for each network whose weights can be had; the others are recorded."""
+    """A plan for each network that can be loaded and fits its images; the others are recorded."""
     plans = []
-    for source in request.networks:
+    for task in request.tasks:
         try:
-            plans.append(plan_network(connection, request, source))
+            plan = plan_network(connection, request, task)
+            if plan.cells or plan.is_new:
+                plan = replace(plan, task=checked(task))
+            plans.append(plan)
         except DataError as error:
-            outcome.failures.append(Failure(source.name, str(error)))
+            outcome.failures.append(Failure(task.name, str(error)))
     return plans
 
 
@@ -167,9 +176,7 @@ def _recorded_run(
 def _arguments(request: CollectionRequest) -> str:
     return json.dumps(
         {
-            "networks": [_network_arguments(source) for source in request.networks],
-            "images": len(request.images),
-            "calibration": len(request.calibration),
+            "networks": [_task_arguments(task) for task in request.tasks],
             "number_formats": [known.name for known in request.number_formats],
             "scopes": request.scopes,
             "scheme": request.scheme.name,
@@ -181,15 +188,18 @@ def _arguments(request: CollectionRequest) -> str:
     )
 
 
-def _network_arguments(source: NetworkSource) -> dict[str, Any]:
+def _task_arguments(task: NetworkTask) -> dict[str, Any]:
     """What a user gave, the folders of files left out."""
-    preprocessing = source.preprocessing
+    source, preprocessing = task.source, task.source.preprocessing
     return {
         "spec": Path(source.spec).name,
         "name": source.name,
         "checkpoint": source.checkpoint and source.checkpoint.name,
         "weights": source.weights,
         "preprocessing": preprocessing and preprocessing.to_dict(),
+        "dataset": task.images.name,
+        "images": len(task.images),
+        "calibration": len(task.calibration),
     }
 
 
@@ -210,7 +220,7 @@ def _collect_or_record(
     reporter: Reporter,
 ) -> None:
     """Collect one network; whatever goes wrong in it is recorded and told."""
-    name = plan.source.name
+    name = plan.task.name
     try:
         _collect_network(connection, request, plan, outcome, reporter)
     except duckdb.Error:
@@ -233,27 +243,27 @@ def _collect_network(
     reporter: Reporter,
 ) -> None:
     """Measure and write a network's float facts if they are missing, then its cells."""
-    reporter.preparing(plan.source.name)
-    trained = plan.source.load()
+    reporter.preparing(plan.task.name)
+    trained = plan.task.source.load()
     for remark in trained.remarks:
         reporter.remarked(f"{trained.name}: {remark}")
     names = dict.fromkeys(cell.number_format for cell in plan.cells)
     measurement = NetworkMeasurement(
         trained,
-        request.images,
-        request.calibration,
+        plan.task.images,
+        plan.task.calibration,
         [named_format(name) for name in names],
         request.scheme,
         device=torch.device(request.device),
         precision=request.precision,
     )
     if measurement.network.folding.statement:
-        reporter.remarked(f"{plan.source.name}: {measurement.network.folding.statement}")
+        reporter.remarked(f"{plan.task.name}: {measurement.network.folding.statement}")
     if plan.is_new:
         facts = measurement.float_facts()
         with transaction(connection):
-            dataset_id = _ensure(connection, request.images)
-            calibration_id = _ensure(connection, request.calibration)
+            dataset_id = _ensure(connection, plan.task.images)
+            calibration_id = _ensure(connection, plan.task.calibration)
             write_network(connection, facts, dataset_id, calibration_id)
     for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
         _collect_format(connection, request, measurement, list(cells), outcome, reporter)

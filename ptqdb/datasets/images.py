@@ -69,6 +69,25 @@ class ImageSet:
             + (", ..." if len(missing) > _NAMES_IN_A_REMARK else ""),
         )
 
+    @property
+    def has_class_names(self) -> bool:
+        """Whether the classes have names, or only the numbers that occur among the labels."""
+        return self.class_names != tuple(map(str, range(len(self.class_names))))
+
+    def with_class_count(self, count: int) -> "ImageSet":
+        """The same images of so many classes, of which no more than some occur.
+
+        Raises
+        ------
+        DataError
+            The classes have names, and there are not so many; or a label is beyond them.
+        """
+        if count == len(self.class_names):
+            return self
+        if self.has_class_names or count < len(self.class_names):
+            raise DataError(f"{self.name} has {len(self.class_names)} classes, not {count}")
+        return replace(self, class_names=tuple(map(str, range(count))))
+
     def head(self, count: int) -> "ImageSet":
         """The first images.
 

@@ -6,10 +6,10 @@ from functools import partial
 
 from torch import nn
 
+from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 from ptqdb.networks.alexnet import AlexNet
 from ptqdb.networks.inception import InceptionBN
-from ptqdb.networks.naming import closest
 from ptqdb.networks.vgg import VGG
 
 
@@ -55,5 +55,5 @@ def reference_network(name: str) -> ReferenceNetwork:
     """
     if name in REFERENCE_NETWORKS:
         return REFERENCE_NETWORKS[name]
-    valid = closest(name, REFERENCE_NETWORKS)
+    valid = closest_first(name, REFERENCE_NETWORKS)
     raise UsageError(f"no reference network is named {name!r}; choose from {', '.join(valid)}")

@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
-from ptqdb.networks.naming import closest
 from ptqdb.preprocessing import Geometry, Preprocessing
 
 WITH_AUXILIARY_CLASSIFIERS = ("googlenet", "inception_v3")
@@ -52,13 +52,13 @@ class TorchvisionNetwork:
         if self.name not in known:
             raise UsageError(
                 f"torchvision has no classification network {self.name!r}; closest are "
-                f"{', '.join(closest(self.name, known, 5))}"
+                f"{', '.join(closest_first(self.name, known)[:5])}"
             )
         if self.weights is not None and self.weights not in self._enumeration().__members__:
             valid = ["DEFAULT", *(entry.name for entry in self._enumeration())]
             raise UsageError(
                 f"--weights: torchvision has no {self.weights!r} for {self.name}; expected "
-                f"{', '.join(closest(self.weights, valid))}, random, or a file"
+                f"{', '.join(closest_first(self.weights, valid))}, random, or a file"
             )
 
     @property
@@ -142,14 +142,14 @@ class TimmNetwork:
         timm = self._timm()
         architecture, _, tag = self.name.partition(".")
         if architecture not in timm.list_models():
-            near = ", ".join(closest(architecture, timm.list_models(), 5))
+            near = ", ".join(closest_first(architecture, timm.list_models())[:5])
             raise UsageError(f"timm has no network {architecture!r}; closest are {near}")
         asked = self.weights if self.weights not in (None, "DEFAULT") else None
         if tag and asked and asked != tag:
             raise UsageError(f"--weights: {self.spec} names the tag {tag!r}, found {asked!r}")
         tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
         if (tag or asked) and (tag or asked) not in tags:
-            known = ", ".join(closest(tag or asked or "", tags)) or "none"
+            known = ", ".join(closest_first(tag or asked or "", tags)) or "none"
             raise UsageError(
                 f"timm has no weights {tag or asked!r} for {architecture}; it knows {known}"
             )
