@@ -221,6 +221,25 @@ def test_the_hub_is_asked_through_polars(monkeypatch: pytest.MonkeyPatch) -> Non
     assert asked == [f"{address}/**/*.parquet", f"{address}/plain_text/test-*.parquet"]
 
 
+def test_files_of_the_hub_are_read_like_local_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "plain_text/train-0.parquet", [png(0)], [0])
+    write(tmp_path, "plain_text/test-0.parquet", [png(1), png(2)], [1, 2])
+    address = "hf://datasets/owner/name"
+    scan = pl.scan_parquet
+
+    def downloaded(source: str, **options: Any) -> pl.LazyFrame:
+        return scan(source.replace(address, str(tmp_path)), **options)
+
+    monkeypatch.setattr(pl, "scan_parquet", downloaded)
+    for given in (address, f"{address}/", f"{address}/plain_text/*.parquet"):
+        images = read_images(given, "test", count=1)
+        assert (images.name, images.split) == ("owner/name", "test")
+        assert images.labels.tolist() == [1]
+        assert images.class_names == tuple(CLASSES)
+
+
 def test_files_on_the_hub_are_told_apart_as_local_ones() -> None:
     root = "hf://datasets/uoft-cs/cifar100"
     for base in (root, "https://huggingface.co/datasets/uoft-cs/cifar100/resolve/main"):

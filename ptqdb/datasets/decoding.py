@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +34,7 @@ _DECODING_ERRORS = (
     Image.DecompressionBombError,
 )
 _WINDOW = 256
+_TASK = 16  # small pictures are decoded faster than a thread is handed one
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,19 @@ class PixelBlock:
         with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool:
             # By windows, so that what is decoded does not pile up.
             while window := list(islice(remaining, _WINDOW)):
-                for picture, pixels in zip(window, pool.map(self._decoded, window), strict=True):
-                    self._append(pixels, picture.origin)
+                tasks = [window[start : start + _TASK] for start in range(0, len(window), _TASK)]
+                for task, decoded in zip(tasks, pool.map(self._decoded_all, tasks), strict=True):
+                    for picture, pixels in zip(task, decoded, strict=True):
+                        self._append(pixels, picture.origin)
 
     def images(self) -> torch.Tensor:
         """The pixels, when all pictures have come."""
         if self._pixels is None or self._filled != self._count:
             raise RuntimeError(f"expected {self._count} pictures, found {self._filled}")
         return torch.from_numpy(self._pixels)
+
+    def _decoded_all(self, pictures: Sequence[Picture]) -> list[Pixels]:
+        return [self._decoded(picture) for picture in pictures]
 
     def _decoded(self, picture: Picture) -> Pixels:
         """(channels, height, width)."""
