@@ -198,9 +198,11 @@ def test_globs_and_single_files(tmp_path: Path) -> None:
         assert "has no splits" in images.remarks[0]
 
 
-def test_a_folder_whose_name_has_wildcards_is_a_folder(tmp_path: Path) -> None:
+def test_names_with_wildcards_may_be_those_of_folders_and_files(tmp_path: Path) -> None:
     write(tmp_path / "a[1]", "test-0.parquet", [png(0)], [0])
     assert read_images(tmp_path / "a[1]", "test").labels.tolist() == [0]
+    write(tmp_path, "test[1].parquet", [png(1)], [1])
+    assert read_images(tmp_path / "test[1].parquet", "test").labels.tolist() == [1]
 
 
 def test_the_hub_is_asked_through_polars(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,18 @@ def test_files_that_are_not_there_are_said_and_not_fetched(tmp_path: Path) -> No
     assert not (tmp_path / "none").exists()
 
 
+def test_torchvision_is_asked_to_download_only_on_request(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    kind = importlib.import_module("torchvision.datasets").MNIST
+    monkeypatch.setattr(kind, "download", lambda dataset: asked.append(dataset.root))
+    read_images("torchvision:FashionMNIST", "test", root=root)
+    assert asked == []
+    read_images("torchvision:FashionMNIST", "test", root=root, download=True)
+    assert asked == [str(root)]
+
+
 def test_damaged_files_are_said(root: Path) -> None:
     for raw in (root / "FashionMNIST" / "raw").iterdir():
         raw.write_bytes(gzip.compress(b"damaged"))

@@ -70,7 +70,9 @@ def read_parquet(
         if _is_labelled(labels):
             break
         taken, labels = word, _labels(files[word], columns)
-    class_names = _declared_classes(files[taken][0], columns) or _classes(files, taken, columns)
+    class_names = _declared_classes(files[taken][0], columns) or _classes(
+        files, taken, labels, columns
+    )
     name = (
         name
         or request.name
@@ -157,9 +159,11 @@ def _is_labelled(labels: list[pl.Series]) -> bool:
     )
 
 
-def _classes(files: Files, taken: str, columns: _Columns) -> tuple[str, ...]:
+def _classes(
+    files: Files, taken: str, labels: list[pl.Series], columns: _Columns
+) -> tuple[str, ...]:
     """The classes of all splits: one that a split lacks must not shift the others."""
-    labels = _labels(files[taken], columns)
+    labels = list(labels)
     for split, paths in files.items():
         if split != taken:
             try:
