@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from ptqdb.datasets import ImageSet, read_parquet
 from ptqdb.errors import UsageError
 from ptqdb.networks import REFERENCE_NETWORKS, reference_network
 from ptqdb.networks.sources import NetworkSource, network_source
@@ -37,8 +36,3 @@ def embedded_network(name: str) -> NetworkSource:
             f"{', '.join(checkpoints)}"
         )
     return network_source(name, checkpoint=checkpoints[name])
-
-
-def embedded_images(split: str) -> ImageSet:
-    """The images that travel with ptqdb: of ``test`` or of ``train``."""
-    return read_parquet(embedded_folder(), split, name=DATASET_NAME)

@@ -1,144 +1,157 @@
-"""From what a user asks for to a request that can be collected: networks, images, formats."""
+"""From what a user declares to a request that can be collected: networks found, images read."""
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import torch
 
-from ptqdb.collection.plan import CollectionRequest
-from ptqdb.embedded import embedded_checkpoints, embedded_images, embedded_network
+from ptqdb.collection.plan import CollectionRequest, NetworkTask
+from ptqdb.datasets import ImageSet, read_images
+from ptqdb.declaration import (
+    DEFAULT_CALIBRATION_COUNT,
+    DatasetEntry,
+    NetworkEntry,
+    StudyDeclaration,
+)
+from ptqdb.embedded import (
+    DATASET_NAME,
+    embedded_checkpoints,
+    embedded_folder,
+    embedded_network,
+)
 from ptqdb.errors import UsageError
 from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.number_formats import matching
+from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.layers import SCOPES
 
 
-@dataclass(frozen=True)
-class NetworkOptions:
-    """What can be said of one network beside its spec; see ``network_source``."""
-
-    checkpoint: Path | None = None
-    weights: str | None = None
-    name: str | None = None
-    architecture: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    resize: int | None = None
-    crop: int | None = None
-    seed: int | None = None
-
-    @property
-    def given(self) -> list[str]:
-        """The options that are not left to their defaults, as a user writes them."""
-        return [f"--{part.name}" for part in fields(self) if getattr(self, part.name) is not None]
-
-
-NOTHING_SAID = NetworkOptions()
-
-
-def networks_of(
-    specs: tuple[str, ...], options: NetworkOptions = NOTHING_SAID
-) -> tuple[NetworkSource, ...]:
-    """The networks that a user asks for, found and not loaded yet.
+def entries_of(specs: Sequence[str], said: NetworkEntry) -> tuple[NetworkEntry, ...]:
+    """One entry per spec; what else is said belongs to a single one.
 
     Parameters
     ----------
-    specs
-        See ``network_source``. A reference network's name alone means the weights that travel
-        with ptqdb; no spec means every network that does.
-    options
-        Of a single spec.
+    said
+        What the options say of the network; its own spec is not looked at.
 
     Raises
     ------
     UsageError
-        A spec or an option that does not exist, options with no spec or with several, or a
-        network of which nobody says how it is fed.
-    DataError
-        A checkpoint that cannot be read, or code that fails while it is imported.
+        Something is said, and there is no spec or several.
     """
-    if options.given and len(specs) != 1:
+    options = [field.name for field in fields(said) if field.name not in ("spec", "dataset")]
+    given = [name for name in options if getattr(said, name) is not None]
+    if given and len(specs) != 1:
+        option = given[0].replace("_", "-")
         raise UsageError(
-            f"{options.given[0]}: expected one --network that it belongs to, found "
-            f"{len(specs) or 'none'}"
+            f"--{option}: expected one --network that it belongs to, found {len(specs) or 'none'}"
         )
-    if not specs:
-        return tuple(embedded_network(name) for name in embedded_checkpoints())
-    return tuple(_network(spec, options) for spec in dict.fromkeys(specs))
+    return tuple(replace(said, spec=spec) for spec in dict.fromkeys(specs))
 
 
-def _network(spec: str, options: NetworkOptions) -> NetworkSource:
-    """One network, with the embedded weights where a reference network is to have no others."""
-    checkpoint, weights = options.checkpoint, options.weights
-    if spec in REFERENCE_NETWORKS and checkpoint is None and weights is None:
-        checkpoint = embedded_network(spec).checkpoint
+def collection_request(study: StudyDeclaration, *, anew: bool = False) -> CollectionRequest:
+    """Find the networks, read the images, choose the formats.
+
+    Parameters
+    ----------
+    anew
+        Whether facts that are there already are collected anew.
+
+    Raises
+    ------
+    UsageError
+        A network, dataset, format, scope or device that does not exist, two networks of one
+        name, or a network of which nobody says how it is fed; the message names the valid ones.
+    DataError
+        A checkpoint or an image that cannot be read, or fewer images than asked for.
+    """
+    for scope in study.scopes:
+        if scope not in SCOPES:
+            raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
+    number_formats = matching(study.number_formats)
+    _check_device(study.device)
+    networks = study.networks or tuple(NetworkEntry(name) for name in embedded_checkpoints())
+    found = [(entry, _source(entry)) for entry in networks]
+    images = _Images()
+    return CollectionRequest(
+        tasks=tuple(images.task(source, study.dataset_of(entry)) for entry, source in found),
+        number_formats=number_formats,
+        scopes=tuple(dict.fromkeys(("all", *study.scopes))),
+        device=study.device,
+        precision=study.precision,
+        replace=anew,
+    )
+
+
+def _source(entry: NetworkEntry) -> NetworkSource:
+    """The network, with the embedded weights where a reference network is to have no others."""
+    checkpoint = entry.checkpoint
+    if entry.spec in REFERENCE_NETWORKS and checkpoint is None and entry.weights is None:
+        checkpoint = embedded_network(entry.spec).checkpoint
     source = network_source(
-        spec,
+        entry.spec,
         checkpoint=checkpoint,
-        weights=weights,
-        name=options.name,
-        architecture=options.architecture,
-        mean=options.mean,
-        std=options.std,
-        resize=options.resize,
-        crop=options.crop,
-        seed=options.seed or 0,
+        weights=entry.weights,
+        name=entry.name,
+        architecture=entry.architecture,
+        mean=entry.mean,
+        std=entry.std,
+        resize=entry.resize,
+        crop=entry.crop,
+        interpolation=entry.interpolation,
+        class_count=entry.class_count,
+        seed=entry.seed or 0,
     )
     source.known_preprocessing()
     return source
 
 
-def embedded_request(
-    *,
-    networks: tuple[NetworkSource, ...] = (),
-    number_formats: str = "*",
-    image_count: int | None = None,
-    calibration_count: int | None = None,
-    scopes: tuple[str, ...] = (),
-    device: str = "cpu",
-    precision: str = "auto",
-    replace: bool = False,
-) -> CollectionRequest:
-    """The embedded study, a part of it, or other networks on its images.
+class _Images:
+    """Images by where they are and how they are fed, each read once."""
 
-    Parameters
-    ----------
-    networks
-        See ``networks_of``; those that travel with ptqdb when empty.
-    number_formats
-        Comma-separated names or globs.
-    image_count, calibration_count
-        Of the test and the training images that travel with ptqdb, the first so many; all by
-        default.
-    scopes
-        What to quantize alone, beside everything together.
+    def __init__(self) -> None:
+        self._read: dict[object, ImageSet] = {}
 
-    Raises
-    ------
-    UsageError
-        An unknown format, scope or device; the message names the valid ones. Or two networks of
-        one name.
-    DataError
-        More images asked for than there are.
-    """
-    for scope in scopes:
-        if scope not in SCOPES:
-            raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
-    _check_device(device)
-    images, calibration = embedded_images("test"), embedded_images("train")
-    return CollectionRequest(
-        networks=networks or networks_of(()),
-        images=images if image_count is None else images.head(image_count),
-        calibration=calibration
-        if calibration_count is None
-        else calibration.head(calibration_count),
-        number_formats=matching(number_formats),
-        scopes=tuple(dict.fromkeys(("all", *scopes))),
-        device=device,
-        precision=precision,
-        replace=replace,
-    )
+    def task(self, source: NetworkSource, entry: DatasetEntry) -> NetworkTask:
+        """The network with the images that it takes."""
+        preprocessing = source.known_preprocessing()
+        count = entry.calibration
+        at_most = DEFAULT_CALIBRATION_COUNT if count is None else None
+        calibration = replace(entry, path=entry.calibration_path or entry.path, split="train")
+        return NetworkTask(
+            source,
+            self._of(entry, preprocessing, count=entry.images),
+            self._of(calibration, preprocessing, count=count, at_most=at_most),
+        )
+
+    def _of(
+        self,
+        entry: DatasetEntry,
+        preprocessing: Preprocessing,
+        *,
+        count: int | None,
+        at_most: int | None = None,
+    ) -> ImageSet:
+        channels = entry.channels
+        if channels is None and preprocessing.channel_count in (1, 3):
+            channels = preprocessing.channel_count
+        key = (entry, preprocessing.geometry, channels, count, at_most)
+        if key not in self._read:
+            self._read[key] = read_images(
+                embedded_folder() if entry.path is None else entry.path,
+                entry.split,
+                geometry=preprocessing.geometry,
+                channels=channels,
+                count=count,
+                at_most=at_most,
+                image_column=entry.image_column,
+                label_column=entry.label_column,
+                name=DATASET_NAME if entry.path is None else entry.name,
+                root=entry.root,
+                download=entry.download,
+            )
+        return self._read[key]
 
 
 def _check_device(device: str) -> None:

@@ -30,7 +30,9 @@ class Study:
         The DuckDB connection, for whatever this class does not offer.
     """
 
-    def __init__(self, path: Path | None, connection: "duckdb.DuckDBPyConnection", stack: ExitStack):
+    def __init__(
+        self, path: Path | None, connection: "duckdb.DuckDBPyConnection", stack: ExitStack
+    ):
         self.path, self.connection, self._stack = path, connection, stack
 
     def views(self, pattern: str = "*") -> "pl.DataFrame":

@@ -37,123 +37,42 @@
     crop = 32                               # centre square in pixels
     interpolation = "bilinear"
 
+    [dataset.fashion]
+    path = "torchvision:FashionMNIST"
+    root = "images"                         # where torchvision's files are
+    download = true                         # fetch them if they are not there
+
+    [[network]]
+    spec = "timm:vit_tiny_patch16_224"
+    weights = "random"                      # for a try: no accuracy is to be expected
+    class_count = 10                        # outputs of random weights
+    seed = 1
+    dataset = "fashion"
+
 Paths are relative to the file. An unknown key is an error, not a setting without effect.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ptqdb.closest import closest_first
+from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
 from ptqdb.preprocessing import INTERPOLATIONS
 from ptqdb.quantization.layers import SCOPES
 from ptqdb.toml_table import TomlTable
 
-DEFAULT_CALIBRATION_COUNT = 1024
 PRECISIONS = ("auto", "float32")
 # Where a path is no path but a name elsewhere.
 _ELSEWHERE = ("torchvision:", "hf://")
 
 
-@dataclass(frozen=True)
-class DatasetEntry:
-    """A table ``[dataset.NAME]``.
-
-    Attributes
-    ----------
-    name
-        What networks refer to it by, and what the database calls it.
-    path
-        Anything that ``--dataset`` takes; a path is absolute here.
-    calibration_path
-        Where the calibration images are, if elsewhere.
-    images
-        Evaluate on the first so many; None: on all.
-    calibration
-        Calibrate on the first so many; None: on 1024, or all where there are fewer.
-    split
-        Which images are evaluated on; the calibration images are those of ``train``.
-    channels
-        1 or 3 makes every picture grayscale or RGB; None: as they are.
-    """
-
-    name: str
-    path: str
-    calibration_path: str | None = None
-    images: int | None = None
-    calibration: int | None = None
-    split: str = "test"
-    image_column: str | None = None
-    label_column: str | None = None
-    channels: int | None = None
-
-
-@dataclass(frozen=True)
-class NetworkEntry:
-    """A table ``[[network]]``.
-
-    Attributes
-    ----------
-    spec
-        Anything that ``--network`` takes; the file in ``file.py:Class`` is absolute here.
-    dataset
-        The name of a ``DatasetEntry`` of the same study.
-    checkpoint, weights
-        A file of weights, or weights by name; at most one of both.
-    name, architecture
-        What the database calls it, and what it is kin to; derived from the spec by default.
-    mean, std
-        Per channel, in units of the full range 0..1; both or none.
-    resize, crop, interpolation
-        See ``Geometry``; None: as the network's own description says.
-    """
-
-    spec: str
-    dataset: str
-    checkpoint: Path | None = None
-    weights: str | None = None
-    name: str | None = None
-    architecture: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    resize: int | None = None
-    crop: int | None = None
-    interpolation: str | None = None
-
-
-@dataclass(frozen=True)
-class StudyFile:
-    """What a study file declares.
-
-    Attributes
-    ----------
-    path
-        The file.
-    number_formats
-        Comma-separated names or globs, each of which matches a format.
-    scopes
-        What to quantize alone, beside everything together.
-    """
-
-    path: Path
-    datasets: tuple[DatasetEntry, ...]
-    networks: tuple[NetworkEntry, ...]
-    number_formats: str = "*"
-    scopes: tuple[str, ...] = ()
-    device: str = "cpu"
-    precision: str = "auto"
-
-    def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
-        """The dataset that a network of this study is measured on."""
-        return next(entry for entry in self.datasets if entry.name == network.dataset)
-
-
-def read_study_file(path: Path) -> StudyFile:
+def read_study_file(path: Path) -> StudyDeclaration:
     """The study that a TOML file declares; nothing that it names is opened yet.
 
     Raises
@@ -163,7 +82,7 @@ def read_study_file(path: Path) -> StudyFile:
         key, a value of the wrong kind; the message names the file, the table and the key.
     """
     study = TomlTable(path, "", _loaded(path))
-    study.refuse_others(["dataset", "network", *_keys(StudyFile, "path", "datasets", "networks")])
+    study.refuse_others(["dataset", "network", *_keys(StudyDeclaration, "datasets", "networks")])
     datasets = tuple(
         _dataset(study.child(f"[dataset.{name}]", table), name, path.resolve().parent)
         for name, table in study.tables("dataset").items()
@@ -176,8 +95,7 @@ def read_study_file(path: Path) -> StudyFile:
     )
     if not networks:
         raise study.error("expected a table [[network]] with a spec, found none")
-    result = StudyFile(
-        path,
+    result = StudyDeclaration(
         datasets,
         networks,
         number_formats=_number_formats(study),
@@ -210,6 +128,7 @@ def _heading(number: int, table: Mapping[str, Any]) -> str:
 def _dataset(table: TomlTable, name: str, folder: Path) -> DatasetEntry:
     table.refuse_others(_keys(DatasetEntry, "name"))
     calibration_path = table.text("calibration_path")
+    root = table.text("root")
     channels = table.count("channels")
     if channels not in (None, 1, 3):
         raise table.error(f"channels: expected 1 (grayscale) or 3 (RGB), found {channels}")
@@ -223,6 +142,8 @@ def _dataset(table: TomlTable, name: str, folder: Path) -> DatasetEntry:
         image_column=table.text("image_column"),
         label_column=table.text("label_column"),
         channels=channels,
+        root=None if root is None else Path(_located(root, folder)),
+        download=table.flag("download"),
     )
 
 
@@ -243,7 +164,7 @@ def _network(table: TomlTable, datasets: tuple[DatasetEntry, ...], folder: Path)
             raise table.error(f"std: expected numbers above 0, found {min(std):g}")
     return NetworkEntry(
         _located_code(table.needed_text("spec"), folder),
-        _dataset_name(table, [entry.name for entry in datasets]),
+        _dataset_name(table, [entry.name for entry in datasets if entry.name is not None]),
         checkpoint=None if checkpoint is None else Path(_located(checkpoint, folder)),
         weights=weights,
         name=table.text("name"),
@@ -253,6 +174,8 @@ def _network(table: TomlTable, datasets: tuple[DatasetEntry, ...], folder: Path)
         resize=table.count("resize"),
         crop=table.count("crop"),
         interpolation=table.text("interpolation", INTERPOLATIONS),
+        class_count=table.count("class_count"),
+        seed=table.count("seed"),
     )
 
 

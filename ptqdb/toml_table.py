@@ -101,6 +101,13 @@ class TomlTable:
             raise self.error(f"{key}: expected a whole number from 1 up, found {_shown(found)}")
         return found
 
+    def flag(self, key: str) -> bool:
+        """Whether ``true`` stands under the key."""
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise self.error(f"{key}: expected true or false, found {_shown(value)}")
+        return value
+
     def numbers(self, key: str) -> tuple[float, ...] | None:
         """A list of finite numbers that is not empty; None if absent."""
         found = self.values.get(key)

@@ -154,7 +154,7 @@ def test_replace_collects_anew_and_leaves_the_others(tmp_path: Path, whole: Path
 
 def test_one_network_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     asked = request(tmp_path)
-    damaged = asked.networks[0].checkpoint
+    damaged = asked.tasks[0].source.checkpoint
     assert damaged is not None
     from safetensors.torch import load_file, save_file
 
@@ -164,7 +164,8 @@ def test_one_network_that_fails_does_not_stop_the_others(tmp_path: Path) -> None
     overwritten = source(tmp_path, "VGG_16")
     (tmp_path / "VGG_16.safetensors").write_text("not a checkpoint")
     reporter = Silence()
-    asked = replace(asked, networks=(overwritten, *asked.networks), scopes=("all",))
+    tasks = (replace(asked.tasks[0], source=overwritten), *asked.tasks)
+    asked = replace(asked, tasks=tasks, scopes=("all",))
     outcome = collect(asked, tmp_path / "study.duckdb", reporter)
     assert [failure.network for failure in outcome.failures] == ["VGG_16", "AlexNet"]
     assert "NaN or infinity in features.0.weight" in outcome.failures[1].reason

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import ptqdb.study_file
+from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.errors import UsageError
-from ptqdb.study_file import DatasetEntry, NetworkEntry, StudyFile, read_study_file
+from ptqdb.study_file import read_study_file
 
 SMALLEST = """
 [dataset.toy]
@@ -44,9 +45,11 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
         split="validation",
         channels=3,
     )
-    assert study == StudyFile(
-        path,
-        (cifar10, flowers),
+    fashion = DatasetEntry(
+        "fashion", "torchvision:FashionMNIST", root=tmp_path / "images", download=True
+    )
+    assert study == StudyDeclaration(
+        (cifar10, flowers, fashion),
         (
             NetworkEntry("torchvision:resnet18", "flowers", weights="DEFAULT"),
             NetworkEntry(
@@ -61,6 +64,9 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
                 crop=32,
                 interpolation="bilinear",
             ),
+            NetworkEntry(
+                "timm:vit_tiny_patch16_224", "fashion", weights="random", class_count=10, seed=1
+            ),
         ),
         number_formats="INT_*, FLOAT_8_*",
         scopes=("weight", "bias"),
@@ -71,8 +77,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
 
 def test_most_may_be_left_out(tmp_path: Path) -> None:
     study = read_study_file(written(tmp_path, SMALLEST))
-    assert study == StudyFile(
-        tmp_path / "study.toml",
+    assert study == StudyDeclaration(
         (DatasetEntry("toy", str(tmp_path / "toy")),),
         (NetworkEntry("AlexNet", "toy"),),
     )

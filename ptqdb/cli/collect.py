@@ -2,11 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.output import OutputFormat, print_rows
+
+if TYPE_CHECKING:
+    from ptqdb.collection.estimate import Preview
+    from ptqdb.collection.plan import CollectionRequest
+
+NETWORK, IMAGES, CELLS = "The network", "The images", "What is quantized"
+ALL_NAMES = 6
 
 
 class Precision(StrEnum):
@@ -21,11 +29,15 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog="Examples: `ptqdb collect --network AlexNet --number-formats 'INT_*'`; "
         "`ptqdb collect --network nets.py:small --checkpoint small.pt --mean 0.5,0.5,0.5 "
-        "--std 0.25,0.25,0.25`"
+        "--std 0.25,0.25,0.25 --dataset cifar10`; `ptqdb collect study.toml --dry-run`"
     )(collect)
 
 
 def collect(
+    study: Annotated[
+        Path | None,
+        typer.Argument(help="A TOML file that declares datasets, networks, formats and counts."),
+    ] = None,
     db: Database = DEFAULT_DATABASE,
     network: Annotated[
         list[str] | None,
@@ -34,68 +46,176 @@ def collect(
             help="A reference network's name, torchvision:NAME, timm:NAME, "
             "package.module:callable or path/file.py:callable; repeat for several. "
             "Default: the embedded study's.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The network's weights: a safetensors or torch file.")
+        Path | None,
+        typer.Option(
+            help="The network's weights: a safetensors or torch file.", rich_help_panel=NETWORK
+        ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights that torchvision or timm publish, by name, such as DEFAULT; or random."
+            help="Weights that torchvision or timm publish, by name, such as DEFAULT; or random.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the database calls the network. Default: as the spec.")
+        str | None,
+        typer.Option(
+            help="What the database calls the network. Default: as the spec.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="What the network is kin to. Default: its name.")
+        str | None,
+        typer.Option(
+            help="What the network is kin to. Default: its name.", rich_help_panel=NETWORK
+        ),
+    ] = None,
+    class_count: Annotated[
+        int | None,
+        typer.Option(help="Outputs, with --weights random.", min=1, rich_help_panel=NETWORK),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of --weights random. Default: 0.", rich_help_panel=NETWORK),
     ] = None,
     mean: Annotated[
         str | None,
         typer.Option(
-            metavar="M,M,M", help="The network is fed (x / 255 - mean) / std; one per channel."
+            metavar="M,M,M",
+            help="The network is fed (x / 255 - mean) / std; one number per channel.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
-    std: Annotated[str | None, typer.Option(metavar="S,S,S", help="See --mean.")] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="S,S,S", help="See --mean.", rich_help_panel=NETWORK)
+    ] = None,
     resize: Annotated[
-        int | None, typer.Option(help="Resize the images' shorter edge to so many pixels.", min=1)
+        int | None,
+        typer.Option(
+            help="Resize the images' shorter edge to so many pixels.",
+            min=1,
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     crop: Annotated[
-        int | None, typer.Option(help="Cut a centre square of so many pixels.", min=1)
+        int | None,
+        typer.Option(help="Cut a centre square of so many pixels.", min=1, rich_help_panel=NETWORK),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of --weights random. Default: 0.")] = None,
-    number_formats: Annotated[
-        str, typer.Option(help="Comma-separated names or globs, such as 'INT_*,FLOAT_8_*'.")
-    ] = "*",
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder or files of Parquet, a folder of class folders, an .npz file, "
+            "hf://datasets/OWNER/NAME or torchvision:NAME. Default: the embedded study's.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
+    calibration_dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the calibration images are, if elsewhere.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
     images: Annotated[
-        int | None, typer.Option(help="Evaluate on the first so many test images.", min=1)
+        int | None,
+        typer.Option(
+            help="Evaluate on the first so many test images.", min=1, rich_help_panel=IMAGES
+        ),
     ] = None,
     calibration: Annotated[
-        int | None, typer.Option(help="Calibrate on the first so many training images.", min=1)
+        int | None,
+        typer.Option(
+            help="Calibrate on the first so many training images. Default: 1024 at most.",
+            min=1,
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="The images' column, if its name is unusual.", rich_help_panel=IMAGES),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="The labels' column, if its name is unusual.", rich_help_panel=IMAGES),
+    ] = None,
+    dataset_root: Annotated[
+        Path | None,
+        typer.Option(help="Where torchvision's files are.", rich_help_panel=IMAGES),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option("--download", help="Let torchvision fetch its files.", rich_help_panel=IMAGES),
+    ] = False,
+    number_formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated names or globs, such as 'INT_*,FLOAT_8_*'.",
+            show_default="*",
+            rich_help_panel=CELLS,
+        ),
     ] = None,
     scopes: Annotated[
-        str, typer.Option(help="Also quantize these alone: any of weight,bias,input.")
-    ] = "",
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+        str | None,
+        typer.Option(
+            help="Also quantize these alone: any of weight,bias,input.", rich_help_panel=CELLS
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda or cuda:N.", show_default="cpu", rich_help_panel=CELLS),
+    ] = None,
     precision: Annotated[
-        Precision,
-        typer.Option(help="auto multiplies codes in bfloat16 where that is exact and fast."),
-    ] = Precision.AUTO,
-    replace: Annotated[bool, typer.Option(help="Collect anew what is there already.")] = False,
+        Precision | None,
+        typer.Option(
+            help="auto multiplies codes in bfloat16 where that is exact and fast.",
+            show_default="auto",
+            rich_help_panel=CELLS,
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Collect anew what is there already.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the cells, what is there and about how long it would take."
+        ),
+    ] = False,
+    output: Annotated[
+        OutputFormat, typer.Option("--format", help="How to print what --dry-run finds.")
+    ] = OutputFormat.TABLE,
 ) -> None:
     """Quantize networks in every number format and store what was measured.
 
     Without options: the embedded study, five small networks on CIFAR-10. A stopped collection
-    goes on where it was. With one --network, the options from --checkpoint to --seed say more
-    of it.
+    goes on where it was. What is said of a network belongs to a single --network; several
+    networks of one's own, or several datasets, are declared in a study file.
     """
-    from ptqdb.cli.progress import CollectionProgress
-    from ptqdb.collection.sweep import collect as run_collection
+    from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+    from ptqdb.errors import UsageError
     from ptqdb.preprocessing import channel_values
-    from ptqdb.requests import NetworkOptions, embedded_request, networks_of
+    from ptqdb.requests import collection_request, entries_of
+    from ptqdb.study_file import read_study_file
 
-    options = NetworkOptions(
+    images_said = DatasetEntry(
+        path=dataset,
+        calibration_path=calibration_dataset,
+        images=images,
+        calibration=calibration,
+        image_column=image_column,
+        label_column=label_column,
+        root=dataset_root,
+        download=download,
+    )
+    network_said = NetworkEntry(
+        "",
         checkpoint=checkpoint,
         weights=weights,
         name=name,
@@ -104,18 +224,40 @@ def collect(
         std=None if std is None else channel_values("--std", std),
         resize=resize,
         crop=crop,
+        class_count=class_count,
         seed=seed,
     )
-    request = embedded_request(
-        networks=networks_of(tuple(network or ()), options),
-        number_formats=number_formats,
-        image_count=images,
-        calibration_count=calibration,
-        scopes=tuple(scope.strip() for scope in scopes.split(",") if scope.strip()),
-        device=device,
-        precision=precision.value,
-        replace=replace,
-    )
+    cells_said = {
+        "number_formats": number_formats,
+        "scopes": None if scopes is None else _listed(scopes),
+        "device": device,
+        "precision": precision and precision.value,
+    }
+    cells = {key: value for key, value in cells_said.items() if value is not None}
+    if study is None:
+        networks = entries_of(tuple(network or ()), network_said)
+        declared = StudyDeclaration((images_said,), networks, **cells)  # type: ignore[arg-type]
+    elif network or cells or images_said != DatasetEntry() or network_said != NetworkEntry(""):
+        raise UsageError(
+            f"{study} declares networks, images and formats: expected no such options beside it"
+        )
+    else:
+        declared = read_study_file(study)
+    request = collection_request(declared, anew=replace)
+    if dry_run:
+        _print_preview(request, db, output)
+    else:
+        _collect(request, db)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _collect(request: "CollectionRequest", db: Path) -> None:
+    from ptqdb.cli.progress import CollectionProgress
+    from ptqdb.collection.sweep import collect as run_collection
+
     with CollectionProgress() as progress:
         outcome = run_collection(request, db, progress)
     typer.echo(
@@ -124,3 +266,63 @@ def collect(
     )
     if outcome.failures:
         raise typer.Exit(1)
+
+
+def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat) -> None:
+    """Print a row per network and scope; the sums on stderr."""
+    from ptqdb.collection.estimate import preview
+
+    previews = preview(request, db)
+    rows = [row for shown in previews for row in _preview_rows(shown, request)]
+    print_rows(list(rows[0]), rows, output)
+    for shown in previews:
+        if shown.failure:
+            typer.echo(f"{shown.network} would fail: {shown.failure}", err=True)
+    to_fill = sum(len(names) for shown in previews for names in shown.missing.values())
+    present = sum(shown.present for shown in previews)
+    seconds = sum(shown.seconds or 0 for shown in previews)
+    typer.echo(
+        f"{db}: {to_fill} cells to fill, {present} there already, about {_duration(seconds)} "
+        "on this machine",
+        err=True,
+    )
+    if any(shown.failure for shown in previews):
+        raise typer.Exit(1)
+
+
+def _preview_rows(shown: "Preview", request: "CollectionRequest") -> list[dict[str, object]]:
+    asked, known = len(request.number_formats), shown.failure is None
+    return [
+        {
+            "network": shown.network,
+            "dataset": shown.dataset,
+            "images": shown.image_count,
+            "calibration": shown.calibration_count,
+            "scope": scope,
+            "cells": asked,
+            "there_already": asked - len(shown.missing.get(scope, ())) if known else None,
+            "to_fill": len(shown.missing.get(scope, ())) if known else None,
+            "formats": _formats(shown.missing.get(scope, ()), asked),
+        }
+        for scope in request.scopes
+    ]
+
+
+def _formats(names: tuple[str, ...], asked: int) -> str:
+    """The formats to be filled: all, none or some; many are only begun to be named."""
+    if not names:
+        return ""
+    if len(names) > ALL_NAMES:
+        return f"{names[0]} ... {names[-1]}" if len(names) == asked else ", ".join(names)
+    return ", ".join(names)
+
+
+def _duration(seconds: float) -> str:
+    """A rough duration in words.
+
+    >>> _duration(42.4), _duration(200), _duration(9000)
+    ('42 s', '3 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import duckdb
 import torch
 
-from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.checking import checked
+from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import (
     Cell,
     CollectionRequest,

@@ -106,7 +106,9 @@ def find_factory(spec: str) -> Factory:
     module = _file_module(spec, Path(where)) if in_file else _named_module(spec, where)
     if not hasattr(module, name):
         own = [key for key, value in vars(module).items() if _is_own(module, value)]
-        found = f"it has {', '.join(closest_first(name, own)[:5])}" if own else "it defines no callable"
+        found = (
+            f"it has {', '.join(closest_first(name, own)[:5])}" if own else "it defines no callable"
+        )
         raise UsageError(f"no callable {name!r} in {where}; {found}")
     function = getattr(module, name)
     if not isinstance(function, nn.Module):

@@ -233,6 +233,7 @@ def network_source(
     std: Sequence[float] | None = None,
     resize: int | None = None,
     crop: int | None = None,
+    interpolation: str | None = None,
     class_count: int | None = None,
     seed: int = 0,
 ) -> NetworkSource:
@@ -250,7 +251,7 @@ def network_source(
         or a file, as ``checkpoint``.
     name, architecture
         By default the spec's own name, and that name or a reference network's kin.
-    mean, std, resize, crop
+    mean, std, resize, crop, interpolation
         Instead of what the weights say; ``mean`` and ``std`` only together.
     class_count
         Outputs of a network that is built with random weights.
@@ -285,7 +286,7 @@ def network_source(
     chosen = builder.name if name is None else name
     if not chosen.strip():
         raise UsageError("--name: expected a name, found none")
-    preprocessing = _preprocessing(known, mean, std, resize, crop)
+    preprocessing = _preprocessing(known, mean, std, resize, crop, interpolation)
     return NetworkSource(
         spec,
         chosen,
@@ -375,6 +376,7 @@ def _preprocessing(
     std: Sequence[float] | None,
     resize: int | None,
     crop: int | None,
+    interpolation: str | None,
 ) -> Preprocessing | None:
     """What the user says, and where the user says nothing what the weights say."""
     if (mean is None) != (std is None):
@@ -384,6 +386,8 @@ def _preprocessing(
         geometry = replace(geometry, resize=resize)
     if crop is not None:
         geometry = replace(geometry, crop=crop)
+    if interpolation is not None:
+        geometry = replace(geometry, interpolation=interpolation)
     if mean is not None and std is not None:
         return Preprocessing(tuple(mean), tuple(std), geometry)
     return None if known is None else replace(known, geometry=geometry)

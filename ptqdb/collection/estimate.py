@@ -1,0 +1,142 @@
+"""What a collection would do, and about how long it would take, without writing anything."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ptqdb.collection.checking import checked
+from ptqdb.collection.network_measurement import NetworkMeasurement
+from ptqdb.collection.plan import CollectionRequest, NetworkPlan, plan_network
+from ptqdb.database import connect
+from ptqdb.errors import DataError
+from ptqdb.number_formats import NumberFormat, number_format
+
+SAMPLE_COUNT = 100
+"""Images that are measured; more would tell little more."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would be done for one network.
+
+    Attributes
+    ----------
+    cells, present
+        Number of cells asked for, and of those that are there already.
+    missing
+        The cells that would be filled, by scope: names of formats.
+    seconds
+        An estimate; 0 where nothing is to be done.
+    failure
+        Why nothing could be done, or None.
+    """
+
+    network: str
+    dataset: str
+    image_count: int
+    calibration_count: int
+    cells: int
+    present: int
+    missing: dict[str, tuple[str, ...]]
+    seconds: float | None
+    failure: str | None = None
+
+
+def preview(request: CollectionRequest, database: Path) -> list[Preview]:
+    """What would be done for each network of a request.
+
+    The time is extrapolated from up to 100 images of each network in three formats, measured
+    here and now.
+
+    Raises
+    ------
+    MismatchError
+        The database holds one of the networks with other arguments.
+    DatabaseError
+        The file is there and cannot be read.
+    """
+    path = database if database.exists() else Path(":memory:")
+    connection = connect(path, read_only=database.exists())
+    previews = []
+    try:
+        for task in request.tasks:
+            cell_count = len(request.number_formats) * len(request.scopes)
+            shown = Preview(
+                task.name,
+                f"{task.images.name} {task.images.split}",
+                len(task.images),
+                len(task.calibration),
+                cell_count,
+                0,
+                {},
+                None,
+            )
+            try:
+                plan = plan_network(connection, request, task)
+                plan = replace(plan, task=checked(task))
+                shown = replace(shown, present=plan.present_count, missing=_missing(plan))
+                shown = replace(shown, seconds=_seconds(request, plan) if plan.cells else 0.0)
+            except DataError as error:
+                shown = replace(shown, failure=str(error))
+            previews.append(shown)
+    finally:
+        connection.close()
+    return previews
+
+
+def _missing(plan: NetworkPlan) -> dict[str, tuple[str, ...]]:
+    missing: dict[str, tuple[str, ...]] = {}
+    for cell in plan.cells:
+        missing[cell.scope] = (*missing.get(cell.scope, ()), cell.number_format)
+    return missing
+
+
+def _seconds(request: CollectionRequest, plan: NetworkPlan) -> float:
+    """The time of a few cells on a few images, times how many there are of each."""
+    task = plan.task
+    images = task.images.head(min(SAMPLE_COUNT, len(task.images)))
+    calibration = task.calibration.head(min(SAMPLE_COUNT, len(task.calibration)))
+    names = list(dict.fromkeys(cell.number_format for cell in plan.cells))
+    sample = _one_per_family(names)
+    started = time.perf_counter()
+    measurement = NetworkMeasurement(
+        task.source.load(),
+        images,
+        calibration,
+        sample,
+        request.scheme,
+        device=torch.device(request.device),
+        precision=request.precision,
+    )
+    calibrated = time.perf_counter()
+    # the first pass over codes pays for fresh memory
+    measurement.evaluate(measurement.code(sample[0]), sample[0], "all")
+    coded_s = evaluated_s = 0.0
+    for known in sample:
+        begun = time.perf_counter()
+        coded = measurement.code(known)
+        measurement.quantized_facts(coded, known)
+        middle = time.perf_counter()
+        measurement.evaluate(coded, known, "all")
+        coded_s += middle - begun
+        evaluated_s += time.perf_counter() - middle
+    calibrated_s = (calibrated - started) * len(task.calibration) / len(calibration)
+    formats = len(names) / len(sample)
+    cells = len(plan.cells) / len(sample)
+    return (
+        calibrated_s * formats
+        + coded_s * formats
+        + evaluated_s * cells * len(task.images) / len(images)
+    )
+
+
+def _one_per_family(names: Sequence[str]) -> list[NumberFormat]:
+    """Of each family among the formats, the one of median width."""
+    families: dict[str, list[NumberFormat]] = {}
+    for name in names:
+        known = number_format(name)
+        families.setdefault(known.family, []).append(known)
+    return [members[len(members) // 2] for members in families.values()]

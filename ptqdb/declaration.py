@@ -1,0 +1,108 @@
+"""What a user declares of a study, by options or in a file: its datasets, networks and formats."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_CALIBRATION_COUNT = 1024
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """Where images are, and which of them are used.
+
+    Attributes
+    ----------
+    name
+        What networks refer to it by, and what the database calls it; None: as its source does.
+    path
+        Anything that ``--dataset`` takes; None: the images that travel with ptqdb.
+    calibration_path
+        Where the calibration images are, if elsewhere.
+    images
+        Evaluate on the first so many; None: on all.
+    calibration
+        Calibrate on the first so many; None: on 1024, or all where there are fewer.
+    split
+        Which images are evaluated on; the calibration images are those of ``train``.
+    image_column, label_column
+        Where their names are unusual.
+    channels
+        1 or 3 makes every picture grayscale or RGB; None: as the network takes them.
+    root, download
+        Of a torchvision dataset: where its files are, and whether they may be fetched.
+    """
+
+    name: str | None = None
+    path: str | None = None
+    calibration_path: str | None = None
+    images: int | None = None
+    calibration: int | None = None
+    split: str = "test"
+    image_column: str | None = None
+    label_column: str | None = None
+    channels: int | None = None
+    root: Path | None = None
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A network and what is to be said of it; see ``ptqdb.networks.sources.network_source``.
+
+    Attributes
+    ----------
+    spec
+        Anything that ``--network`` takes.
+    dataset
+        The name of a ``DatasetEntry`` of the same study.
+    checkpoint, weights
+        A file of weights, or weights by name; at most one of both.
+    name, architecture
+        What the database calls it, and what it is kin to; derived from the spec by default.
+    mean, std
+        Per channel, in units of the full range 0..1; both or none.
+    resize, crop, interpolation
+        See ``Geometry``; None: as the network's own description says.
+    class_count, seed
+        Of random weights.
+    """
+
+    spec: str
+    dataset: str | None = None
+    checkpoint: Path | None = None
+    weights: str | None = None
+    name: str | None = None
+    architecture: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: str | None = None
+    class_count: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class StudyDeclaration:
+    """Networks, the images that each is measured on, and the number formats.
+
+    Attributes
+    ----------
+    networks
+        Those that travel with ptqdb when empty.
+    number_formats
+        Comma-separated names or globs, each of which matches a format.
+    scopes
+        What to quantize alone, beside everything together.
+    """
+
+    datasets: tuple[DatasetEntry, ...]
+    networks: tuple[NetworkEntry, ...] = ()
+    number_formats: str = "*"
+    scopes: tuple[str, ...] = ()
+    device: str = "cpu"
+    precision: str = "auto"
+
+    def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
+        """The dataset that a network of this study is measured on."""
+        return next(entry for entry in self.datasets if entry.name == network.dataset)
