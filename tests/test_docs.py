@@ -10,7 +10,7 @@ from typer.main import get_command
 from ptqdb.cli import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "docs" / "networks.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)

@@ -116,7 +116,7 @@ def test_compiled_and_distributed_at_once(tmp_path: Path) -> None:
 
 def test_keys_that_would_become_one_stay_apart(tmp_path: Path) -> None:
     message = refused(tmp_path, prefixed("module.") | {"linear.bias": torch.ones(10)})
-    assert "unexpected module.linear.bias" in message
+    assert "missing conv1.weight; unexpected module.conv1.weight" in message
 
 
 def test_faults_are_listed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Networks of torchvision and timm, without any download: random weights, files, and errors."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,18 @@ def test_auxiliary_classifiers_of_a_file_are_left_out(tmp_path: Path) -> None:
     assert output_count(trained, (3, 64, 64)) == 5
     assert not [name for name, _ in trained.module.named_modules() if name.startswith("aux")]
     assert trained.remarks[0].startswith("left out 20 keys of classifiers that only training")
+
+
+def test_keys_of_published_densenets_have_a_dot_more(tmp_path: Path) -> None:
+    module = torchvision.models.densenet121(num_classes=5)
+    old = {
+        re.sub(r"(denselayer\d+)\.(norm|conv)([12])\.", r"\1.\2.\3.", key): tensor
+        for key, tensor in module.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "a.pt")
+    source = network_source("torchvision:densenet121", checkpoint=tmp_path / "a.pt", **IMAGENET)
+    assert output_count(source.load(), (3, 32, 32)) == 5
 
 
 def test_networks_of_timm_are_built_and_fed_as_their_tag_says(timm: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def fitted(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The given weights under the keys that fit better, and what was taken off them.
 
-    A prefix is taken off only where more keys fit without it than with it.
+    A prefix is taken off only where most keys have it, and more fit without it than with it.
 
     >>> fitted({"a": torch.ones(1)}, {"module.a": torch.ones(1)})[1]
     ["keys: prefix 'module.' taken off"]
@@ -117,11 +117,12 @@ def _fit_count(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
 
 
 def _prefixes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the first and the last expected key in the given ones."""
+    """What stands before the first or the last expected key, and before most of the given ones."""
     names = list(expected)
     ends = [f".{name}" for name in (names[:1] + names[-1:])]
-    found = [key.removesuffix(end) + "." for key in weights for end in ends if key.endswith(end)]
-    return sorted(set(found), key=len)
+    found = {key.removesuffix(end) + "." for key in weights for end in ends if key.endswith(end)}
+    count_of = {prefix: sum(key.startswith(prefix) for key in weights) for prefix in found}
+    return sorted((prefix for prefix in found if 2 * count_of[prefix] > len(weights)), key=len)
 
 
 def _without_compiled(compiled: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
