@@ -44,8 +44,13 @@ def folder(tmp_path: Path, empty_file: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("A file of your own", None, ["again", "small"], "small: keys: prefix 'module.' taken off"),
         ("A reference network", None, ["mine"], ""),
-        ("torchvision", "torchvision", ["resnet18"], "resnet18: built with 10 classes"),
-        ("timm", "timm", ["resnet10t"], "resnet10t: built with 10 classes"),
+        (
+            "torchvision",
+            "torchvision",
+            ["mobilenet_v3_small"],
+            "mobilenet_v3_small: built with 10 classes",
+        ),
+        ("timm", "timm", ["mobilenetv3_small_050"], "mobilenetv3_small_050: built with 10 classes"),
     ],
 )
 def test_every_way_in_works_as_shown(
