@@ -181,14 +181,15 @@ def _not_weights(path: Path, error: Exception) -> DataError:
         return DataError(f"expected a checkpoint, found no file {path}")
     if path.is_dir():
         return DataError(f"expected a checkpoint, found the folder {path}; name the file in it")
-    reason = str(error).splitlines()[0]
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
     return DataError(f"expected a safetensors file or a torch file, found {path}: {reason}")
 
 
 def _torch_content(path: Path) -> Any:
     """Whatever a torch file holds, its tensors on the CPU."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by its name, torch takes a.safetensors for safetensors
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         if "Weights only load failed" not in str(error):
             raise _not_weights(path, error) from error

@@ -1,6 +1,7 @@
 """Collecting: what lands, what a second run does, and what survives a kill."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collecting import Silence, contents, images, request, source
 from ptqdb.collection.rows import write_evaluation
 from ptqdb.collection.sweep import collect
 from ptqdb.errors import MismatchError
+from ptqdb.networks.sources import network_source
 from ptqdb.number_formats import matching
 
 
@@ -152,39 +154,76 @@ def test_replace_collects_anew_and_leaves_the_others(tmp_path: Path, whole: Path
     assert rows(database, "select count(*) from fakefreeze_flops") == [(18,)]
 
 
-def test_one_network_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
-    asked = request(tmp_path)
-    damaged = asked.tasks[0].source.checkpoint
-    assert damaged is not None
-    from safetensors.torch import load_file, save_file
+FRAGILE = """
+import torch
+from torch import nn
 
-    weights, metadata = load_file(damaged), _metadata(damaged)
-    weights["features.0.weight"][0] = torch.nan
-    save_file(weights, damaged, metadata)
+
+class Fragile(nn.Module):
+    '''Takes one image, and no two at a time.'''
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3 * 32 * 32, 10)
+
+    def forward(self, images):
+        if len(images) > 1:
+            raise ValueError("one at a time")
+        return self.layer(images.flatten(1))
+"""
+
+
+def test_one_network_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    asked = request(tmp_path, scopes=("all",))
     overwritten = source(tmp_path, "VGG_16")
     (tmp_path / "VGG_16.safetensors").write_text("not a checkpoint")
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    fragile = network_source(
+        f"{tmp_path}/fragile.py:Fragile", weights="random", mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    failing = [replace(asked.tasks[0], source=found) for found in (overwritten, fragile)]
     reporter = Silence()
-    tasks = (replace(asked.tasks[0], source=overwritten), *asked.tasks)
-    asked = replace(asked, tasks=tasks, scopes=("all",))
+    asked = replace(asked, tasks=(*failing, *asked.tasks[1:]))
     outcome = collect(asked, tmp_path / "study.duckdb", reporter)
-    assert [failure.network for failure in outcome.failures] == ["VGG_16", "AlexNet"]
-    assert "NaN or infinity in features.0.weight" in outcome.failures[1].reason
+    assert [failure.network for failure in outcome.failures] == ["VGG_16", "Fragile"]
+    assert "one at a time" in outcome.failures[1].reason
     assert outcome.filled_count == 12
     recorded = rows(tmp_path / "study.duckdb", "select outcome, failures from collection_run")[0]
     assert recorded[0] == "failed"
     assert len(recorded[1]) == 2
-    assert any("AlexNet failed" in remark for remark in reporter.remarks)
+    assert any("Fragile failed" in remark for remark in reporter.remarks)
     missing_cells = rows(
-        tmp_path / "study.duckdb", "select count(*) from missing_cell where network = 'AlexNet'"
+        tmp_path / "study.duckdb", "select count(*) from missing_cell where network = 'Fragile'"
     )
     assert missing_cells[0][0] >= 6
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"class_names": ("a", "b", "c")}, "found 10: toy has 3 classes"),
+        ({"images": torch.zeros(20, 1, 32, 32, dtype=torch.uint8)}, "3 channels.* found 1 in toy"),
+        ({"images": torch.zeros(20, 3, 8, 8, dtype=torch.uint8)}, "32 x 32|8 x 8"),
+    ],
+)
+def test_images_that_do_not_fit_the_network_are_told_before_the_first_cell(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    shown = images(20)
+    few = replace(shown, labels=shown.labels % 3, **changed)
+    asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")], images=few)
+    outcome = collect(asked, tmp_path / "study.duckdb", Silence())
+    assert outcome.filled_count == 0
+    assert re.search(said, outcome.failures[0].reason)
 
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata())
+
+def test_numbered_classes_that_do_not_all_occur_are_as_many_as_the_outputs(tmp_path: Path) -> None:
+    shown = images(20)
+    few = replace(shown, labels=shown.labels % 3, class_names=("0", "1", "2"))
+    asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")], images=few)
+    asked = replace(asked, number_formats=asked.number_formats[:1])
+    collect(asked, tmp_path / "study.duckdb", Silence())
+    assert rows(tmp_path / "study.duckdb", "select class_count from dataset") == [(10,), (10,)]
 
 
 def test_a_cell_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

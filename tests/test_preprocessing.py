@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ptqdb.errors import UsageError
-from ptqdb.preprocessing import Geometry, Preprocessing
+from ptqdb.preprocessing import Geometry, Preprocessing, channel_values
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_it_survives_json() -> None:
     given = Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), Geometry(256, 224, "bicubic"))
     assert Preprocessing.from_dict(json.loads(json.dumps(given.to_dict()))) == given
     assert Preprocessing.from_dict({"mean": [0], "std": [1]}) == Preprocessing((0,), (1,))
+
+
+def test_numbers_per_channel_are_read_or_refused() -> None:
+    assert channel_values("--mean", "0.5, 0.25,1e-1") == (0.5, 0.25, 0.1)
+    with pytest.raises(UsageError, match=r"--std: expected comma-separated numbers.*'0.2;0.2'"):
+        channel_values("--std", "0.2;0.2")

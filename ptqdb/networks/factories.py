@@ -84,9 +84,9 @@ class Factory:
         """Unknown."""
         return None
 
-    def ignores(self, key: str) -> bool:
-        """Nothing."""
-        return False
+    def key(self, key: str) -> str | None:
+        """As it is."""
+        return key
 
 
 def find_factory(spec: str) -> Factory:

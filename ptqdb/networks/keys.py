@@ -1,6 +1,7 @@
 """How the keys of a checkpoint come to fit those of a network."""
 
 from collections.abc import Mapping
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -19,43 +20,45 @@ def fitted(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The given weights under the keys that fit better, and what was taken off them.
 
-    A prefix is taken off only where more keys fit without it than with it.
+    A prefix is taken off only where most keys have it, and more fit without it than with it.
 
     >>> fitted({"a": torch.ones(1)}, {"module.a": torch.ones(1)})[1]
     ["keys: prefix 'module.' taken off"]
     """
-    weights, remarks = dict(given), []
-    plain = {key.replace(COMPILED, ""): tensor for key, tensor in weights.items()}
-    if len(plain) == len(weights) and _fit_count(expected, plain) > _fit_count(expected, weights):
-        weights = plain
-        remarks.append(f"keys: {COMPILED!r} of a compiled network taken off")
-    prefixes = _prefixes(expected, weights)
-    stripped = {prefix: _without(prefix, weights) for prefix in prefixes}
-    best = max(stripped, key=lambda prefix: _fit_count(expected, stripped[prefix]), default="")
-    if best and _fit_count(expected, stripped[best]) > _fit_count(expected, weights):
-        weights = stripped[best]
-        remarks.append(f"keys: prefix {best!r} taken off")
+    ways = [
+        (compiled, prefix, stripped)
+        for compiled in ("", COMPILED)
+        for prefix in ("", *_prefixes(expected, _without_compiled(compiled, given)))
+        if (stripped := _stripped(compiled, prefix, given)) is not None
+    ]
+    # the first of equals: as little as possible is taken off
+    compiled, prefix, weights = max(ways, key=lambda way: _fit_count(expected, way[2]))
+    remarks = [f"keys: {compiled!r} of a compiled network taken off"] if compiled else []
+    remarks += [f"keys: prefix {prefix!r} taken off"] if prefix else []
     return weights, remarks
 
 
 def faults(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """Missing, unexpected and misshapen keys, one line each; none when the weights fit."""
-    found = [
+    """Missing, unexpected and misshapen keys in turn; none when the weights fit."""
+    missing = [
         f"missing {name}"
         for name in expected
         if name not in weights and name.rpartition(".")[2] != COUNTER
     ]
-    found += [f"unexpected {name}" for name in weights if name not in expected]
-    for name, tensor in weights.items():
-        if name not in expected:
-            continue
-        if tensor.shape != expected[name].shape:
-            shapes = tuple(tensor.shape), tuple(expected[name].shape)
-            found.append(f"{name} of shape {shapes[0]} instead of {shapes[1]}")
-        elif not _is_plain(tensor) or _is_real(tensor) < _is_real(expected[name]):
-            kinds = (str(part.dtype).removeprefix("torch.") for part in (tensor, expected[name]))
-            found.append(f"{name} of type {' instead of '.join(kinds)}")
-    return found
+    unexpected = [f"unexpected {name}" for name in weights if name not in expected]
+    misshapen = []
+    for name in weights.keys() & expected.keys():
+        found, wanted = weights[name], expected[name]
+        if found.shape != wanted.shape:
+            misshapen.append(
+                f"{name} of shape {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+            )
+        elif not _is_plain(found) or found.is_floating_point() < wanted.is_floating_point():
+            kinds = (str(part.dtype).removeprefix("torch.") for part in (found, wanted))
+            misshapen.append(f"{name} of type {' instead of '.join(kinds)}")
+    # in turn, so that the first few show what the one has where the other lacks something
+    in_turn = zip_longest(missing, unexpected, sorted(misshapen))
+    return [fault for turn in in_turn for fault in turn if fault is not None]
 
 
 def listed(found: list[str]) -> str:
@@ -114,21 +117,25 @@ def _fit_count(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
 
 
 def _prefixes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the first and the last expected key in the given ones."""
+    """What stands before the first or the last expected key, and before most of the given ones."""
     names = list(expected)
     ends = [f".{name}" for name in (names[:1] + names[-1:])]
-    found = [key.removesuffix(end) + "." for key in weights for end in ends if key.endswith(end)]
-    return sorted(set(found), key=len)
+    found = {key.removesuffix(end) + "." for key in weights for end in ends if key.endswith(end)}
+    count_of = {prefix: sum(key.startswith(prefix) for key in weights) for prefix in found}
+    return sorted((prefix for prefix in found if 2 * count_of[prefix] > len(weights)), key=len)
 
 
-def _without(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights less a prefix; where two keys would become one, the weights as they are."""
-    stripped = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
-    return stripped if len(stripped) == len(weights) else dict(weights)
+def _without_compiled(compiled: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.replace(compiled, "") if compiled else key: t for key, t in weights.items()}
 
 
-def _is_real(tensor: Tensor) -> bool:
-    return tensor.is_floating_point()
+def _stripped(
+    compiled: str, prefix: str, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """The weights under shorter keys, or None where two keys would become one."""
+    plain = _without_compiled(compiled, weights)
+    stripped = {key.removeprefix(prefix): tensor for key, tensor in plain.items()}
+    return stripped if len(stripped) == len(weights) else None
 
 
 def _is_plain(tensor: Tensor) -> bool:

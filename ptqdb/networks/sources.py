@@ -44,8 +44,8 @@ class Builder(Protocol):
     def published_as(self, checkpoint_sha256: str) -> str | None:
         """The name of the published weights whose file has that hash."""
 
-    def ignores(self, key: str) -> bool:
-        """Whether a checkpoint's key may be left out."""
+    def key(self, key: str) -> str | None:
+        """What a checkpoint's key is called in the network; None where it is left out."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Reference:
         """Unknown."""
         return None
 
-    def ignores(self, key: str) -> bool:
-        """Nothing."""
-        return False
+    def key(self, key: str) -> str | None:
+        """As it is."""
+        return key
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,11 @@ class NetworkSource:
         remarks = list(found.remarks)
         weights, said = keys.fitted(module.state_dict(), found.tensors)
         remarks += said
-        left_out = [key for key in weights if self.builder.ignores(key)]
-        if left_out:
-            remarks.append(f"left out {len(left_out)} keys of classifiers that only training runs")
-        weights = {key: tensor for key, tensor in weights.items() if key not in left_out}
+        given = [(self.builder.key(key), tensor) for key, tensor in weights.items()]
+        weights = {key: tensor for key, tensor in given if key is not None}
+        left_out_count = sum(key is None for key, _ in given)
+        if left_out_count:
+            remarks.append(f"left out {left_out_count} keys of classifiers that only training runs")
         counts = keys.other_class_count(module.state_dict(), weights)
         if counts and self.class_count is None and self._may_have_other_classes:
             module = replace(self, class_count=counts[0])._build()

@@ -6,6 +6,7 @@ downloaded before weights are asked for by name.
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,10 +108,16 @@ class TorchvisionNetwork:
         with _published_weights(f"{self.spec} {entry.name}", entry.url):
             return _module(self._models().get_model(self.name, weights=entry, **arguments))
 
-    def ignores(self, key: str) -> bool:
-        """Whether a checkpoint's key belongs to a classifier that only training runs."""
-        auxiliary = key.startswith(("aux1.", "aux2.", "AuxLogits."))
-        return auxiliary and self.name in WITH_AUXILIARY_CLASSIFIERS
+    def key(self, key: str) -> str | None:
+        """What a checkpoint's key is called; None for a classifier that only training runs.
+
+        The published files of DenseNets have their keys from before 2017, with one dot more.
+        """
+        if self.name in WITH_AUXILIARY_CLASSIFIERS:
+            return None if key.startswith(("aux1.", "aux2.", "AuxLogits.")) else key
+        if self.name.startswith("densenet"):
+            return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
+        return key
 
     def _models(self) -> Any:
         return _extra("torchvision.models", "torchvision", self.spec)
@@ -210,9 +217,9 @@ class TimmNetwork:
         with _published_weights(f"timm:{self._tagged}", where):
             return _module(timm.create_model(self._tagged, pretrained=True, **arguments))
 
-    def ignores(self, key: str) -> bool:
-        """Nothing."""
-        return False
+    def key(self, key: str) -> str | None:
+        """As it is."""
+        return key
 
     def _timm(self) -> Any:
         _extra("timm.data", "timm", self.spec)
