@@ -27,7 +27,7 @@ def digits(tmp_path: Path) -> DatasetEntry:
     for split, count in (("train", 20), ("test", 8)):
         arrays[f"x_{split}"] = generator.integers(0, 256, (count, 12, 10), np.uint8)
         arrays[f"y_{split}"] = np.arange(count) % 10
-    np.savez(tmp_path / "digits.npz", **arrays)
+    np.savez(tmp_path / "digits.npz", **arrays)  # type: ignore[arg-type]
     return DatasetEntry("digits", str(tmp_path / "digits.npz"), calibration=5)
 
 

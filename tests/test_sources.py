@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ptqdb.checkpoints import NetworkDescription, TrainedNetwork, save_checkpoint
 from ptqdb.collection.evaluation import Batches, logits_of
 from ptqdb.datasets import read_parquet
+from ptqdb.embedded import embedded_folder
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks import reference_network
 from ptqdb.networks.outputs import check_outputs, output_count
@@ -424,5 +425,8 @@ def test_other_outputs_than_logits_are_told(function: Callable[[Tensor], Any], n
 def test_images_of_another_channel_count_are_refused() -> None:
     with pytest.raises(DataError, match=r"expected images of 1 channels.*found 3 in cifar10"):
         Batches(
-            read_parquet(embedded_folder(), "test").head(1), (0.5,), (0.5,), torch.device("cpu")
+            read_parquet(embedded_folder(), "test", name="cifar10").head(1),
+            (0.5,),
+            (0.5,),
+            torch.device("cpu"),
         )
