@@ -1,6 +1,7 @@
 """Databases for the tests: one without facts, and one with a small synthetic study."""
 
 import gc
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 import synthetic
 
 from ptqdb.database import connect, materialize
+
+# The tests' processes share the cores: threads of theirs would wait for each other. Set before
+# anything imports torch; the processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
