@@ -100,45 +100,45 @@ def test_opening_again_changes_nothing(path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def text_file(path: Path) -> None:
+def text_file(path: Path, whole: Path) -> None:
     path.write_text("network,divergence\n" * 1000)
 
 
-def empty_file(path: Path) -> None:
+def hollow_file(path: Path, whole: Path) -> None:
     path.write_bytes(b"")
 
 
-def sqlite_file(path: Path) -> None:
+def sqlite_file(path: Path, whole: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("create table migration (version)")
     connection.commit()
     connection.close()
 
 
-def foreign_duckdb(path: Path) -> None:
+def foreign_duckdb(path: Path, whole: Path) -> None:
     with duckdb.connect(path) as connection:
         connection.execute("create table prices (price double)")
 
 
-def newer_schema(path: Path) -> None:
-    connect(path, read_only=False).close()
+def newer_schema(path: Path, whole: Path) -> None:
+    shutil.copy(whole, path)
     with duckdb.connect(path) as connection:
         connection.execute("insert into migration values (99, 'later', now()::timestamp)")
 
 
-def truncated(path: Path) -> None:
-    connect(path, read_only=False).close()
+def truncated(path: Path, whole: Path) -> None:
+    shutil.copy(whole, path)
     path.write_bytes(path.read_bytes()[:-20_000])
 
 
-def damaged(path: Path) -> None:
-    connect(path, read_only=False).close()
+def damaged(path: Path, whole: Path) -> None:
+    shutil.copy(whole, path)
     content = bytearray(path.read_bytes())
     content[3 * 4096 :: 500] = bytes(len(content[3 * 4096 :: 500]))
     path.write_bytes(content)
 
 
-def folder(path: Path) -> None:
+def folder(path: Path, whole: Path) -> None:
     path.mkdir()
 
 
@@ -147,7 +147,7 @@ def folder(path: Path) -> None:
     ("make", "reason"),
     [
         (text_file, "is not a DuckDB file"),
-        (empty_file, "is not a DuckDB file"),
+        (hollow_file, "is not a DuckDB file"),
         (sqlite_file, "is not a DuckDB file"),
         (foreign_duckdb, "is a DuckDB file without ptqdb's tables"),
         (newer_schema, "has schema version 99, this ptqdb knows 3: upgrade ptqdb"),
@@ -157,10 +157,14 @@ def folder(path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_refused_and_left_as_it_is(
-    tmp_path: Path, make: Callable[[Path], None], reason: str, read_only: bool
+    empty_file: Path,
+    tmp_path: Path,
+    make: Callable[[Path, Path], None],
+    reason: str,
+    read_only: bool,
 ) -> None:
     path = tmp_path / "wrong.duckdb"
-    make(path)
+    make(path, empty_file)
     content = path.read_bytes() if path.is_file() else None
     with pytest.raises(DatabaseError, match=reason) as caught:
         connect(path, read_only=read_only)
@@ -263,6 +267,25 @@ def test_definitions_follow_sql(path: Path, own_sql: Path) -> None:
     (own_sql / "macros" / "extra.sql").unlink()
     with connect(path, read_only=False) as connection, pytest.raises(QueryError, match="eight"):
         query(connection, "select eight(0)")
+
+
+def test_named_views_are_as_if_created_over_the_formula(path: Path) -> None:
+    """They are created over an empty table in its place, which is ten times as fast."""
+    catalog = (
+        "select view_name, sql, list((column_name, data_type) order by column_index) "
+        "from duckdb_views() join duckdb_columns() on view_name = table_name "
+        "where not duckdb_views.internal group by all order by all"
+    )
+    with connect(path, read_only=False) as connection:
+        created = connection.execute(catalog).fetchall()
+        assert len(created) > len(NAMED_VIEWS)
+        temporary = "select 1 from duckdb_functions() where database_name = 'temp'"
+        assert connection.execute(temporary).fetchall() == []
+        assert connection.execute("select 1 from duckdb_tables() where temporary").fetchall() == []
+        for name in ("fakefreeze_flops_log", "l2_flops_sensitivity", "l2_flops_segmented"):
+            (sql,) = list_views(connection, name)["sql"]
+            connection.execute(sql.replace("CREATE VIEW", "create or replace view"))
+        assert connection.execute(catalog).fetchall() == created
 
 
 def test_views_that_need_each_other_are_an_error(own_sql: Path, tmp_path: Path) -> None:
