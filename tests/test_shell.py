@@ -42,8 +42,7 @@ def study_file(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         )
         materialize(connection)
         connection.execute(
-            "delete from evaluation "
-            "where network_id = 2 and number_format_id = 2 and scope = 'all'"
+            "delete from evaluation where network_id = 2 and number_format_id = 2 and scope = 'all'"
         )
     return path
 
@@ -88,8 +87,7 @@ def test_the_shell_reads_the_same_numbers_in_every_view(shell: str, study_file: 
         for statement in statements:
             cursor = connection.execute(statement)
             columns = [column[0] for column in cursor.description or ()]
-            rows = cursor.fetchall()
-            expected.append([dict(zip(columns, row, strict=True)) for row in rows])
+            expected.append([dict(zip(columns, row, strict=True)) for row in cursor.fetchall()])
         out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     shown = results(out)
