@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,6 +13,7 @@ from ptqdb.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ptqdb.curves.base import CurveResults
+    from ptqdb.curves.least_squares import CurveFit
 
 ALL = "ALL"
 
@@ -39,8 +41,8 @@ class GroupFit:
         Rows left out for want of a finite divergence or loss.
     error
         Why nothing was fitted, or None.
-    results
-        The statsmodels results, for predictions; not part of `as_dict`.
+    fitted
+        The curve and its points, for predictions; not part of `as_dict`. None as above.
     """
 
     view: str
@@ -55,7 +57,15 @@ class GroupFit:
     params: tuple[float, ...] = ()
     dropped: int = 0
     error: str | None = None
-    results: "CurveResults | None" = field(default=None, repr=False, compare=False)
+    fitted: "CurveFit | None" = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def results(self) -> "CurveResults | None":
+        """The same fit with the statistics of statsmodels (a second or two to import), or None."""
+        if self.fitted is None:
+            return None
+        model = curve_by_name(self.curve).model(self.fitted.x, self.fitted.y)
+        return model.results(self.fitted.params)
 
     @property
     def note(self) -> str | None:
@@ -137,17 +147,17 @@ def _fit_group(rows: pl.DataFrame, chosen: Curve, view: str, by: str, group: str
         dropped=rows.height - finite.height,
     )
     try:
-        results = chosen.fit(finite["x"].to_numpy(), finite["y"].to_numpy())
+        fitted = chosen.estimate(finite["x"].to_numpy(), finite["y"].to_numpy())
     except DataError as error:
         return replace(fit, error=str(error))
     return replace(
         fit,
-        r_squared=results.rsquared,
-        rmse=results.rmse,
-        sse=results.ssr,
-        monotone=results.monotone,
-        params=tuple(results.params.tolist()),
-        results=results,
+        r_squared=fitted.rsquared,
+        rmse=fitted.rmse,
+        sse=fitted.ssr,
+        monotone=fitted.monotone,
+        params=tuple(fitted.params.tolist()),
+        fitted=fitted,
     )
 
 

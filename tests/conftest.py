@@ -26,6 +26,12 @@ def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def path(empty_file: Path, tmp_path: Path) -> Path:
+    """A database file without facts, closed."""
+    return Path(shutil.copy(empty_file, tmp_path / "study.duckdb"))
+
+
+@pytest.fixture
 def database(empty_file: Path, tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database, migrated, with macros and views and without facts."""
     connection = connect(
@@ -55,6 +61,21 @@ def study(
     connection = connect(Path(shutil.copy(empty_file, path)), read_only=False)
     synthetic.fill(connection)
     materialize(connection)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def tiny(module_database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """The pencil's network, not materialized; tests undo what they change."""
+    synthetic.write_tiny(module_database)
+    return module_database
+
+
+@pytest.fixture(scope="module")
+def formulas(empty_file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database without facts; tests only read it."""
+    connection = connect(empty_file, read_only=True)
     yield connection
     connection.close()
 

@@ -304,3 +304,46 @@ def write_evaluation(
         cross_entropy_sum=0.0,
         kl_sum=0.0,
     )
+
+
+def write_tiny(connection: duckdb.DuckDBPyConnection) -> None:
+    """One layer without bias, one with; two elements each; INT_2 has the codes -1, 0, 1."""
+    networks = (
+        SyntheticNetwork(
+            "Tiny",
+            "Tiny",
+            (SyntheticLayer(2, 0, 3_000_000), SyntheticLayer(4, 1, 1_000_000)),
+            0.5,
+        ),
+    )
+    fill(connection, networks=networks, formats=FORMATS[:1], scopes=())
+    for table in ("tensor", "tensor_histogram", "quantized_tensor", "code_histogram"):
+        connection.execute(f"delete from {table}")
+    known = FORMATS[0]
+    first = np.array([1.0, 0.25])
+    weight = write_tensor(connection, 1, "weight", first)
+    write_codes(connection, weight, 1, known, 1.0, np.array([1.0, 0.0]), first)
+    second = np.array([1.0, -1.0, 1.0, 0.0])
+    weight = write_tensor(connection, 2, "weight", second)
+    write_codes(connection, weight, 1, known, 1.0, second, second)
+    bias = write_tensor(connection, 2, "bias", np.array([0.5]))
+    write_codes(connection, bias, 1, known, 1.0, np.array([0.0]), np.array([0.5]))
+    float_correct = np.array([True, True, True, True, False, False])
+    correct = np.array([True, True, False, False, True, False])
+    connection.execute("delete from evaluation")
+    write_evaluation(connection, 1, None, "none", float_correct, float_correct)
+    write_evaluation(connection, 1, 1, "all", correct, float_correct)
+
+
+def dataset(dataset_id: int) -> pl.DataFrame:
+    """A row of the table dataset, to insert."""
+    return pl.DataFrame(
+        {
+            "dataset_id": [dataset_id],
+            "name": ["d"],
+            "split": ["test"],
+            "class_count": [10],
+            "image_count": [100],
+            "content_sha256": [f"hash{dataset_id}"],
+        }
+    )

@@ -1,14 +1,11 @@
-"""Opening, migrating and writing databases, and every way that it is refused."""
+"""Writing facts and reading views, and where sql/ is found."""
 
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -17,267 +14,22 @@ import pytest
 import synthetic
 
 from ptqdb.database import (
-    connect,
-    definitions,
     insert,
     interruptible,
     list_views,
     materialize,
     next_id,
-    opening,
     query,
     read_view,
     transaction,
     variant_names,
     view_names,
 )
-from ptqdb.errors import DatabaseError, DataError, QueryError, UsageError
+from ptqdb.errors import DataError, QueryError, UsageError
 from ptqdb.resources import _folder, data_folder, sql_folder
 
 with (sql_folder() / "variants.csv").open(encoding="utf-8") as _file:
     NAMED_VIEWS = sorted(line.split(",")[0] for line in list(_file)[1:])
-
-
-@pytest.fixture
-def path(empty_file: Path, tmp_path: Path) -> Path:
-    """A database file without facts, closed."""
-    return Path(shutil.copy(empty_file, tmp_path / "study.duckdb"))
-
-
-@pytest.fixture
-def own_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of sql/ that ptqdb takes for its own."""
-    folder = tmp_path / "sql"
-    shutil.copytree(sql_folder(), folder)
-    for module in (definitions, opening):
-        monkeypatch.setattr(module, "sql_folder", lambda: folder)
-    return folder
-
-
-def dataset(dataset_id: int) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "dataset_id": [dataset_id],
-            "name": ["d"],
-            "split": ["test"],
-            "class_count": [10],
-            "image_count": [100],
-            "content_sha256": [f"hash{dataset_id}"],
-        }
-    )
-
-
-# Opening.
-
-
-def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
-    before = datetime.now(UTC).replace(tzinfo=None)
-    with connect(path, read_only=False) as writer:
-        insert(writer, "dataset", dataset(1))
-    with connect(path, read_only=True) as reader:
-        assert query(reader, "select dataset_id from dataset").rows() == [(1,)]
-        migrations = query(reader, "select * from migration")
-        assert migrations["version"].to_list() == [1, 2, 3]
-        assert migrations["name"].to_list() == [
-            "0001_base_tables",
-            "0002_derived_tables",
-            "0003_more_measures",
-        ]
-        assert all(abs(x - before) < timedelta(minutes=30) for x in migrations["applied_at"])
-        with pytest.raises(DataError, match="read-only"):
-            insert(reader, "dataset", dataset(2))
-
-
-def test_an_empty_database_is_small(path: Path) -> None:
-    # Two hundred objects in blocks of 16 KiB; at the default block size it is 5 MiB.
-    assert path.stat().st_size < 1_000_000
-
-
-def test_opening_again_changes_nothing(path: Path) -> None:
-    content = path.read_bytes()
-    connect(path, read_only=False).close()
-    connect(path, read_only=True).close()
-    assert path.read_bytes() == content
-
-
-def text_file(path: Path) -> None:
-    path.write_text("network,divergence\n" * 1000)
-
-
-def empty_file(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def sqlite_file(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute("create table migration (version)")
-    connection.commit()
-    connection.close()
-
-
-def foreign_duckdb(path: Path) -> None:
-    with duckdb.connect(path) as connection:
-        connection.execute("create table prices (price double)")
-
-
-def newer_schema(path: Path) -> None:
-    connect(path, read_only=False).close()
-    with duckdb.connect(path) as connection:
-        connection.execute("insert into migration values (99, 'later', now()::timestamp)")
-
-
-def truncated(path: Path) -> None:
-    connect(path, read_only=False).close()
-    path.write_bytes(path.read_bytes()[:-20_000])
-
-
-def damaged(path: Path) -> None:
-    connect(path, read_only=False).close()
-    content = bytearray(path.read_bytes())
-    content[3 * 4096 :: 500] = bytes(len(content[3 * 4096 :: 500]))
-    path.write_bytes(content)
-
-
-def folder(path: Path) -> None:
-    path.mkdir()
-
-
-@pytest.mark.parametrize("read_only", [True, False])
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (text_file, "is not a DuckDB file"),
-        (empty_file, "is not a DuckDB file"),
-        (sqlite_file, "is not a DuckDB file"),
-        (foreign_duckdb, "is a DuckDB file without ptqdb's tables"),
-        (newer_schema, "has schema version 99, this ptqdb knows 3: upgrade ptqdb"),
-        (truncated, "is damaged"),
-        (damaged, "is damaged"),
-        (folder, "is a folder"),
-    ],
-)
-def test_a_wrong_file_is_refused_and_left_as_it_is(
-    tmp_path: Path, make: Callable[[Path], None], reason: str, read_only: bool
-) -> None:
-    path = tmp_path / "wrong.duckdb"
-    make(path)
-    content = path.read_bytes() if path.is_file() else None
-    with pytest.raises(DatabaseError, match=reason) as caught:
-        connect(path, read_only=read_only)
-    assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert (path.read_bytes() if path.is_file() else None) == content
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_missing_files_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match="does not exist: create it with `ptqdb collect`"):
-        connect(tmp_path / "none.duckdb", read_only=True)
-    with pytest.raises(DatabaseError, match=r"the folder .*nowhere does not exist"):
-        connect(tmp_path / "nowhere" / "x.duckdb", read_only=False)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that root cannot write")
-def test_an_unwritable_folder() -> None:
-    with pytest.raises(DatabaseError, match=r"/proc/x\.duckdb cannot be (created|written)"):
-        connect(Path("/proc/x.duckdb"), read_only=False)
-
-
-@pytest.mark.parametrize("read_only", [True, False])
-def test_a_locked_file_names_the_process(path: Path, read_only: bool) -> None:
-    holding = (
-        "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
-    )
-    command = [sys.executable, "-c", holding, str(path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "open\n"
-        with pytest.raises(
-            DatabaseError, match=rf"is open in another process \(PID {holder.pid}\)"
-        ):
-            connect(path, read_only=read_only)
-        holder.communicate("\n")
-
-
-def test_open_in_this_process_in_another_mode(path: Path) -> None:
-    with (
-        connect(path, read_only=True),
-        pytest.raises(DatabaseError, match="already open in this process"),
-    ):
-        connect(path, read_only=False)
-
-
-# Migrations and definitions.
-
-
-def tables_of(path: Path) -> list[str]:
-    with duckdb.connect(path, read_only=True) as connection:
-        rows = connection.execute("select table_name from duckdb_tables() order by 1").fetchall()
-    return [name for (name,) in rows]
-
-
-def test_a_failing_migration_leaves_everything_as_it_was(path: Path, own_sql: Path) -> None:
-    before = tables_of(path)
-    migration = own_sql / "migrations" / "0004_more.sql"
-    migration.write_text("create table more (a integer); select 1 / 0 from nothing;")
-    with pytest.raises(duckdb.CatalogException, match="nothing"):
-        connect(path, read_only=False)
-    assert tables_of(path) == before
-    with pytest.raises(DatabaseError, match="has schema version 3, this ptqdb needs 4"):
-        connect(path, read_only=True)
-    migration.write_text("create table more (a integer);")
-    with connect(path, read_only=False) as connection:
-        assert query(connection, "select max(version) from migration").item() == 4
-    assert tables_of(path) == sorted([*before, "more"])
-
-
-def test_migrations_are_numbered_without_gaps() -> None:
-    names = sorted(file.name for file in (sql_folder() / "migrations").iterdir())
-    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
-
-
-def test_definitions_follow_sql(path: Path, own_sql: Path) -> None:
-    with connect(path, read_only=False) as connection:
-        connection.execute("create view mine as select 1 as one")
-    csv = own_sql / "variants.csv"
-    kept = [line for line in csv.read_text().splitlines() if not line.startswith("l2_param,")]
-    added = "l2_layer,l2,half,layer,none,none,false,The network's layers alike"
-    csv.write_text("\n".join([*kept, added, ""]))
-    (own_sql / "macros" / "extra.sql").write_text(
-        "-- Uses a macro that sorts after it.\n"
-        "create or replace macro eight(x) as fine_bin(x, 1) + 8;\n"
-    )
-    with pytest.raises(DatabaseError, match="has the views of another version of ptqdb"):
-        connect(path, read_only=True)
-    with connect(path, read_only=False) as connection:
-        expected = sorted({*NAMED_VIEWS, "l2_layer"} - {"l2_param"})
-        assert variant_names(connection) == expected
-        assert query(connection, "select eight(0)").item() == 8
-        described = list_views(connection, "l2_layer")["description"].item()
-        assert described == "Grain: one network in one number format. The network's layers alike."
-        # What the user added stays.
-        assert query(connection, "from mine").item() == 1
-    (own_sql / "macros" / "extra.sql").unlink()
-    with connect(path, read_only=False) as connection, pytest.raises(QueryError, match="eight"):
-        query(connection, "select eight(0)")
-
-
-def test_views_that_need_each_other_are_an_error(own_sql: Path, tmp_path: Path) -> None:
-    for one, other in (("first", "second"), ("second", "first")):
-        text = f"create or replace view {one} as select * from {other};"
-        (own_sql / "views" / f"{one}.sql").write_text(text)
-    with pytest.raises(ValueError, match="cycle"):
-        connect(tmp_path / "new.duckdb", read_only=False)
-
-
-def test_a_view_name_is_a_plain_word(own_sql: Path, tmp_path: Path) -> None:
-    with (own_sql / "variants.csv").open("a") as csv:
-        csv.write("x; drop table network,l2,half,layer,none,none,false,Bad\n")
-    with pytest.raises(DataError, match="expected a lowercase view name, found 'x; drop"):
-        connect(tmp_path / "new.duckdb", read_only=False)
 
 
 # Writing.
@@ -286,13 +38,13 @@ def test_a_view_name_is_a_plain_word(own_sql: Path, tmp_path: Path) -> None:
 def test_a_transaction_is_all_or_nothing(database: duckdb.DuckDBPyConnection) -> None:
     def write_and_stop(error: BaseException) -> None:
         with transaction(database):
-            insert(database, "dataset", dataset(1))
+            insert(database, "dataset", synthetic.dataset(1))
             raise error
 
     def write_twice() -> None:
         with transaction(database):
-            insert(database, "dataset", dataset(1))
-            insert(database, "dataset", dataset(1))
+            insert(database, "dataset", synthetic.dataset(1))
+            insert(database, "dataset", synthetic.dataset(1))
 
     with pytest.raises(KeyboardInterrupt):
         write_and_stop(KeyboardInterrupt())
@@ -301,7 +53,7 @@ def test_a_transaction_is_all_or_nothing(database: duckdb.DuckDBPyConnection) ->
         write_twice()
     assert query(database, "from dataset").is_empty()
     with transaction(database):
-        insert(database, "dataset", dataset(1))
+        insert(database, "dataset", synthetic.dataset(1))
     assert len(query(database, "from dataset")) == 1
 
 
@@ -343,10 +95,10 @@ def test_insert_matches_columns_by_name(database: duckdb.DuckDBPyConnection) -> 
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        (dataset(1).drop("name"), "NOT NULL"),
-        (dataset(1).with_columns(colour=1), "colour"),
-        (dataset(1).with_columns(class_count=pl.lit("ten")), "ten"),
-        (pl.concat([dataset(1), dataset(1)]), "PRIMARY KEY|[Dd]uplicate"),
+        (synthetic.dataset(1).drop("name"), "NOT NULL"),
+        (synthetic.dataset(1).with_columns(colour=1), "colour"),
+        (synthetic.dataset(1).with_columns(class_count=pl.lit("ten")), "ten"),
+        (pl.concat([synthetic.dataset(1), synthetic.dataset(1)]), "PRIMARY KEY|[Dd]uplicate"),
     ],
 )
 def test_insert_says_what_does_not_fit(

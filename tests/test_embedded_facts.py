@@ -1,6 +1,7 @@
 """Without a database the reading commands read the facts that travel with ptqdb, and say so."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from ptqdb import embedded_facts
 from ptqdb.cli import main
-from ptqdb.database import connect, query
+from ptqdb.database import query
 from ptqdb.embedded_facts import embedded_facts_folder, open_embedded_facts
 from ptqdb.errors import DataError
 from ptqdb.studies import export_study
@@ -80,7 +81,7 @@ def test_every_reading_command_falls_back_and_says_so(cache: Path, run: Run) -> 
 
 
 def test_a_named_or_present_database_comes_first(
-    cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    cache: Path, run: Run, empty_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = ("sql", "select count(*) as networks from network", "--format", "csv")
     done = run(*count, "--db", "ptqdb.duckdb")
@@ -88,7 +89,7 @@ def test_a_named_or_present_database_comes_first(
     monkeypatch.setenv("PTQDB_DB", "other.duckdb")
     assert "other.duckdb does not exist" in run(*count).err
     monkeypatch.delenv("PTQDB_DB")
-    connect(Path("ptqdb.duckdb"), read_only=False).close()
+    shutil.copy(empty_file, "ptqdb.duckdb")
     assert run(*count) == (0, "networks\n0\n", "")
     assert not cache.exists()
 

@@ -2,14 +2,20 @@
 
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import synthetic
 
+from ptqdb.curves import curve
+from ptqdb.database import connect
 from ptqdb.errors import UsageError
 from ptqdb.fitting import GroupFit, fit_view_frame
 
@@ -128,11 +134,60 @@ def test_unknown_names() -> None:
         fits(view_frame(), curve="linear")
 
 
+def test_results_of_statsmodels_say_the_same() -> None:
+    frame = view_frame()
+    fit = fits(frame)["ALL"]
+    assert fit.results is not None
+    assert fit.fitted is not None
+    assert fit.results is fit.results
+    figures = (fit.results.rsquared, fit.results.rmse, fit.results.ssr, fit.results.monotone)
+    assert figures == (fit.r_squared, fit.rmse, fit.sse, fit.monotone)
+    again = curve("rational2").fit(fit.fitted.x, fit.fitted.y)
+    assert again.params.tolist() == fit.results.params.tolist() == list(fit.params)
+    assert again.bse.tolist() == fit.results.bse.tolist()
+    # Past the points both hold the ends.
+    x = [0.0, 0.3, 1e6]
+    assert fit.fitted.predict(x).tolist() == fit.results.predict(np.array(x)).tolist()
+
+
+HEAVY = {"altair", "pandas", "polars", "scipy", "statsmodels", "torch"}
+
+
 def test_import_is_light() -> None:
-    # statsmodels takes seconds; it is for those who fit, and torch for nobody here.
     code = "import sys, ptqdb.fitting; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "polars" in out
-    assert not {"statsmodels", "scipy", "pandas", "torch", "altair"} & set(out)
+    assert HEAVY & set(out) == {"polars"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("fit", "--help"), set()),
+        (("fit",), {"polars", "scipy"}),
+        (("chart", "-o", "fit.json"), {"altair", "polars", "scipy"}),
+    ],
+)
+def test_commands_import_no_more_than_they_need(
+    empty_file: Path, tmp_path: Path, arguments: tuple[str, ...], expected: set[str]
+) -> None:
+    """Statsmodels takes two seconds to import, which is more than all the rest."""
+    path = Path(shutil.copy(empty_file, tmp_path / "study.duckdb"))
+    with connect(path, read_only=False) as connection:
+        synthetic.fill(connection, networks=synthetic.NETWORKS[:1])
+    code = (
+        "import sys\nfrom ptqdb.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        "print(*sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PTQDB_DB": str(path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert HEAVY & set(done.stderr.splitlines()[-1].split()) == expected
+    assert ("rational2" in done.stdout) is (arguments[0] == "fit")

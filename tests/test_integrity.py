@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -318,9 +319,12 @@ def test_a_file_without_the_tables_is_an_error() -> None:
 
 
 def test_the_command_prints_what_it_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    empty_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = tmp_path / "study.duckdb"
+    path = Path(shutil.copy(empty_file, tmp_path / "study.duckdb"))
     with connect(path, read_only=False) as connection:
         synthetic.fill(connection, networks=synthetic.NETWORKS[2:])
         materialize(connection)

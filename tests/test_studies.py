@@ -67,23 +67,24 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def memory() -> Iterator[Callable[..., duckdb.DuckDBPyConnection]]:
-    """Databases in memory, with or without synthetic networks."""
-    opened = []
+def create(empty_file: Path, tmp_path: Path) -> Iterator[Callable[..., duckdb.DuckDBPyConnection]]:
+    """Databases with or without synthetic networks."""
+    opened: list[duckdb.DuckDBPyConnection] = []
 
-    def create(**filling: Any) -> duckdb.DuckDBPyConnection:
-        connection = connect(Path(":memory:"), read_only=False)
+    def create_one(**filling: Any) -> duckdb.DuckDBPyConnection:
+        path = Path(shutil.copy(empty_file, tmp_path / f"{len(opened)}.duckdb"))
+        connection = connect(path, read_only=False)
         opened.append(connection)
         if filling:
             synthetic.fill(connection, **filling)
         return connection
 
-    yield create
+    yield create_one
     for connection in opened:
         connection.close()
 
 
-Memory = Callable[..., duckdb.DuckDBPyConnection]
+Create = Callable[..., duckdb.DuckDBPyConnection]
 
 
 def contents(connection: duckdb.DuckDBPyConnection) -> dict[str, pl.DataFrame]:
@@ -129,9 +130,9 @@ def change(folder: Path, table: str, *columns: pl.Expr) -> None:
 
 
 def test_a_round_trip_is_the_same_to_the_byte(
-    exported: Path, tmp_path: Path, memory: Memory, study: duckdb.DuckDBPyConnection
+    exported: Path, tmp_path: Path, create: Create, study: duckdb.DuckDBPyConnection
 ) -> None:
-    connection = memory()
+    connection = create()
     added = import_study(connection, exported)
     assert [added[name] for name in ("network", "layer", "tensor", "collection_run")] == [
         3,
@@ -148,8 +149,8 @@ def test_a_round_trip_is_the_same_to_the_byte(
     assert all(result.has_passed for result in check(connection))
 
 
-def test_a_file_on_disk_keeps_the_import(exported: Path, tmp_path: Path) -> None:
-    path = tmp_path / "study.duckdb"
+def test_a_file_on_disk_keeps_the_import(exported: Path, empty_file: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(empty_file, tmp_path / "study.duckdb"))
     with connect(path, read_only=False) as connection:
         import_study(connection, exported)
         expected = contents(connection)
@@ -164,8 +165,8 @@ def test_every_base_table_is_exported(database: duckdb.DuckDBPyConnection) -> No
     assert sorted(tables) == sorted([*FACT_TABLES, "migration", "definition"])
 
 
-def test_importing_twice_changes_nothing(exported: Path, memory: Memory) -> None:
-    connection = memory()
+def test_importing_twice_changes_nothing(exported: Path, create: Create) -> None:
+    connection = create()
     import_study(connection, exported)
     before = contents(connection)
     assert not any(import_study(connection, exported).values())
@@ -175,15 +176,15 @@ def test_importing_twice_changes_nothing(exported: Path, memory: Memory) -> None
 # Merging.
 
 
-def test_a_part_and_then_the_whole(exported: Path, copy: Path, memory: Memory) -> None:
+def test_a_part_and_then_the_whole(exported: Path, copy: Path, create: Create) -> None:
     networks_only(copy, "Plain_BN")
-    connection = memory()
+    connection = create()
     assert import_study(connection, copy)["network"] == 1
     assert import_study(connection, exported)["network"] == 2
     assert import_study(connection, copy)["network"] == 0
     assert all(result.has_passed for result in check(connection))
     # Rows lie in another order under other ids, and mean the same.
-    whole = memory()
+    whole = create()
     import_study(whole, exported)
     assert read_view(connection, "fakefreeze_flops").equals(read_view(whole, "fakefreeze_flops"))
     for table in ("code_histogram", "tensor_histogram", "evaluation", "layer", "tensor_channel"):
@@ -191,15 +192,15 @@ def test_a_part_and_then_the_whole(exported: Path, copy: Path, memory: Memory) -
         assert query(connection, count).item() == query(whole, count).item()
 
 
-def test_ids_in_use_are_translated(exported: Path, memory: Memory) -> None:
+def test_ids_in_use_are_translated(exported: Path, create: Create) -> None:
     # Other networks, formats in another order: nearly every id means something else here.
     other = synthetic.SyntheticNetwork("Other", "Other", PLAIN.layers, 0.5)
-    connection = memory(networks=(other,), formats=synthetic.FORMATS[::-1][:3], seed=5)
+    connection = create(networks=(other,), formats=synthetic.FORMATS[::-1][:3], seed=5)
     before = read_view(connection, "fakefreeze_flops")
     import_study(connection, exported)
     after = read_view(connection, "fakefreeze_flops")
     assert after.filter(pl.col("network") == "Other").equals(before)
-    alone = memory()
+    alone = create()
     import_study(alone, exported)
     expected = read_view(alone, "fakefreeze_flops")
     assert after.filter(pl.col("network") != "Other").equals(expected)
@@ -207,7 +208,7 @@ def test_ids_in_use_are_translated(exported: Path, memory: Memory) -> None:
 
 
 def test_a_network_gets_only_the_cells_that_it_lacks(
-    exported: Path, copy: Path, memory: Memory
+    exported: Path, copy: Path, create: Create
 ) -> None:
     fewer = pl.read_parquet(copy / "number_format.parquet").filter(pl.col("name") != "POT_4")
     for table in ("evaluation", "quantized_tensor", "code_histogram"):
@@ -216,7 +217,7 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
         of_format = pl.col("number_format_id").is_in(fewer["number_format_id"].implode())
         frame.filter(of_format | pl.col("number_format_id").is_null()).write_parquet(path)
     change(copy, "evaluation", pl.col("cross_entropy_sum") + 1)
-    connection = memory()
+    connection = create()
     import_study(connection, copy)
     added = import_study(connection, exported)
     # Three networks in POT_4, in two scopes; ten tensors.
@@ -231,8 +232,8 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
     assert all(result.has_passed for result in check(connection))
 
 
-def test_a_run_of_the_same_number_is_another_run(exported: Path, memory: Memory) -> None:
-    connection = memory()
+def test_a_run_of_the_same_number_is_another_run(exported: Path, create: Create) -> None:
+    connection = create()
     insert(connection, "collection_run", run(1, "Small"))
     assert import_study(connection, exported)["collection_run"] == 1
     runs = query(connection, "select run_id, cells[1].network as network from collection_run")
@@ -259,7 +260,7 @@ def test_a_run_of_the_same_number_is_another_run(exported: Path, memory: Memory)
 def test_a_conflict_is_refused_whole(
     exported: Path,
     copy: Path,
-    memory: Memory,
+    create: Create,
     table: str,
     column: str,
     value: object,
@@ -267,7 +268,7 @@ def test_a_conflict_is_refused_whole(
 ) -> None:
     networks_only(copy, "Small")
     change(copy, table, pl.lit(value).alias(column).cast(_dtype(copy, table, column)))
-    connection = memory()
+    connection = create()
     import_study(connection, exported)
     before = contents(connection)
     with pytest.raises(MismatchError) as caught:
@@ -281,14 +282,14 @@ def _dtype(folder: Path, table: str, column: str) -> pl.DataType:
     return pl.read_parquet_schema(folder / f"{table}.parquet")[column]
 
 
-def test_another_calibration_set_is_a_conflict(exported: Path, copy: Path, memory: Memory) -> None:
+def test_another_calibration_set_is_a_conflict(exported: Path, copy: Path, create: Create) -> None:
     path = copy / "dataset.parquet"
     other = pl.read_parquet(path).with_columns(
         dataset_id=pl.lit(2, pl.Int32), content_sha256=pl.lit("other")
     )
     pl.concat([pl.read_parquet(path), other]).write_parquet(path)
     change(copy, "network", pl.lit(2, pl.Int32).alias("calibration_dataset_id"))
-    connection = memory()
+    connection = create()
     import_study(connection, exported)
     with pytest.raises(MismatchError, match="calibration_dataset_id of Plain is 2"):
         import_study(connection, copy)
@@ -348,14 +349,14 @@ def test_another_calibration_set_is_a_conflict(exported: Path, copy: Path, memor
 )
 def test_what_does_not_fit_is_refused_with_file_and_column(
     copy: Path,
-    memory: Memory,
+    create: Create,
     table: str,
     spoil: Callable[[pl.DataFrame], pl.DataFrame],
     said: str,
 ) -> None:
     path = copy / f"{table}.parquet"
     spoil(pl.read_parquet(path)).write_parquet(path)
-    connection = memory()
+    connection = create()
     with pytest.raises(DataError) as caught:
         import_study(connection, copy)
     assert f"{table}.parquet: " in str(caught.value)
@@ -364,8 +365,8 @@ def test_what_does_not_fit_is_refused_with_file_and_column(
     assert all(frame.is_empty() for frame in contents(connection).values())
 
 
-def test_missing_and_damaged_files_and_folders(copy: Path, memory: Memory, tmp_path: Path) -> None:
-    connection = memory()
+def test_missing_and_damaged_files_and_folders(copy: Path, create: Create, tmp_path: Path) -> None:
+    connection = create()
     with pytest.raises(DataError, match="nowhere is no folder"):
         import_study(connection, tmp_path / "nowhere")
     (copy / "layer.parquet").write_text("layer_id,name")

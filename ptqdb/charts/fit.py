@@ -13,7 +13,7 @@ from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting import ALL, GroupFit
 
 if TYPE_CHECKING:
-    from ptqdb.curves.base import CurveResults
+    from ptqdb.curves.least_squares import CurveFit
 
 # Okabe and Ito's palette for every kind of colour vision (Color Universal Design, 2008), the
 # dark ones first, yellow last; a grey makes nine, one for each reference network.
@@ -109,8 +109,8 @@ def fit_chart(
         subtitleColor="#555555",
     )
     layers = [_points(rows, view, log=floor is not None, by_network=network is None)]
-    if fit.results is not None:
-        layers.append(_curve(fit.results, rows["x"].to_numpy(), log=floor is not None))
+    if fit.fitted is not None:
+        layers.append(_curve(fit.fitted, rows["x"].to_numpy(), log=floor is not None))
     chart: alt.LayerChart = (
         alt.layer(*layers)
         .properties(width=WIDTH, height=HEIGHT, title=title)
@@ -183,7 +183,7 @@ def _floor(x: NDArray[np.float64]) -> tuple[float | None, int]:
 
 def _goodness(fit: GroupFit) -> str:
     points = "1 point" if fit.points == 1 else f"{fit.points} points"
-    if fit.results is None or fit.r_squared is None or fit.rmse is None:
+    if fit.fitted is None or fit.r_squared is None or fit.rmse is None:
         return f"{fit.curve} was not fitted to {points}: {fit.error}"
     return (
         f"{fit.curve}: R² {fit.r_squared:.4f}, RMSE {fit.rmse:.2%} of the float accuracy, {points}"
@@ -237,13 +237,13 @@ def _points(rows: pl.DataFrame, view: str, *, log: bool, by_network: bool) -> al
     return chart
 
 
-def _curve(results: "CurveResults", x: NDArray[np.float64], *, log: bool) -> alt.Chart:
+def _curve(fitted: "CurveFit", x: NDArray[np.float64], *, log: bool) -> alt.Chart:
     """Draw the curve over the points' range, on a linear grid and, if `log`, a geometric one."""
     grid = np.linspace(x.min(), x.max(), CURVE_POINTS)
     if log:
         grid = np.concatenate([grid, np.geomspace(x.min(), x.max(), CURVE_POINTS)])
     grid = np.unique(np.clip(grid, x.min(), x.max()))
-    line = pl.DataFrame({"x": grid, "fitted": np.asarray(results.predict(grid))})
+    line = pl.DataFrame({"x": grid, "fitted": fitted.predict(grid)})
     chart: alt.Chart = (
         alt.Chart(_inline(line))
         .mark_line(color=CURVE_COLOUR, strokeWidth=2.5, clip=True)

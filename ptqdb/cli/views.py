@@ -11,7 +11,9 @@ from ptqdb.cli.reading import open_reader
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: `ptqdb views 'fakefreeze_*'`")(views)
+    app.command(epilog="Examples: `ptqdb views 'fakefreeze_*'`, `ptqdb views pot_crowding --sql`")(
+        views
+    )
 
 
 def views(
@@ -20,13 +22,20 @@ def views(
     show_sql: Annotated[bool, typer.Option("--sql", help="Print the views' SQL.")] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """List the views, each with what it means."""
-    from ptqdb.database import list_views
+    """List the views, each with what it means.
+
+    With --sql the statements themselves; as json, csv, markdown or parquet beside the meaning.
+    """
+    from ptqdb.database import list_views, measures_sensitivity
 
     with open_reader(db) as connection:
         frame = list_views(connection, pattern)
-    if show_sql:
+        names = [name for name in frame["view"] if name.endswith("_sensitivity")]
+        if names and not measures_sensitivity(connection):
+            empty = names[0] if len(names) == 1 else f"the {len(names)} views *_sensitivity"
+            typer.echo(f"empty: {empty}: needs `ptqdb collect --scopes weight,bias`", err=True)
+    if show_sql and output is OutputFormat.TABLE:
         for sql in frame["sql"]:
             typer.echo(sql)
     else:
-        print_frame(frame.drop("sql"), output)
+        print_frame(frame if show_sql else frame.drop("sql"), output)

@@ -11,13 +11,14 @@ from ptqdb.errors import UsageError
 
 if TYPE_CHECKING:
     from ptqdb.curves.base import CurveModel, CurveResults
+    from ptqdb.curves.least_squares import CurveFit, CurveFunction
 
 __all__ = ["CURVES", "Curve", "curve"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve that can be fitted, described without importing statsmodels (seconds).
+    """One curve that can be fitted, described without importing SciPy or statsmodels (seconds).
 
     Attributes
     ----------
@@ -27,35 +28,45 @@ class Curve:
         One line for help and listings.
     parameter_count
         Free parameters, and so the fewest points that it takes.
-    module, model_class
-        Where the statsmodels model is.
+    function_class, model_class
+        Modules and classes of its formula and search, and of its statsmodels model.
     options
-        Keyword arguments that the model takes besides ``endog`` and ``exog``.
+        Keyword arguments that the function takes, and the model besides ``endog`` and ``exog``.
     """
 
     name: str
     description: str
     parameter_count: int
-    module: str
-    model_class: str
+    function_class: tuple[str, str]
+    model_class: tuple[str, str]
     options: Mapping[str, Any]
 
-    def model(self, x: Any, y: Any) -> "CurveModel":
-        """Return the statsmodels model of `y` over `x`, not yet fitted.
+    def estimate(self, x: Any, y: Any) -> "CurveFit":
+        """Fit `y` over `x` without statsmodels: parameters, goodness of fit, predictions.
 
         Raises
         ------
         DataError
-            The points cannot carry the curve; see `ptqdb.curves.base.CurveModel`.
+            The points cannot carry the curve; see `ptqdb.curves.least_squares.checked_points`.
         """
-        model: CurveModel = getattr(import_module(self.module), self.model_class)(
-            y, x, **self.options
-        )
+        from ptqdb.curves.least_squares import fit_curve
+
+        function: CurveFunction = _named(self.function_class)(**self.options)
+        return fit_curve(function, x, y)
+
+    def model(self, x: Any, y: Any) -> "CurveModel":
+        """Return the statsmodels model of `y` over `x`, not yet fitted; raises as `estimate`."""
+        model: CurveModel = _named(self.model_class)(y, x, **self.options)
         return model
 
     def fit(self, x: Any, y: Any) -> "CurveResults":
-        """Fit `y` over `x`; raises DataError where the points cannot carry the curve."""
+        """Fit `y` over `x` with the statistics of statsmodels; raises as `estimate`."""
         return self.model(x, y).fit()
+
+
+def _named(place: tuple[str, str]) -> Any:
+    """Import a class, given as module and name."""
+    return getattr(import_module(place[0]), place[1])
 
 
 def _rational(degree: int) -> Curve:
@@ -63,8 +74,8 @@ def _rational(degree: int) -> Curve:
         name=f"rational{degree}",
         description=f"non-decreasing ratio of two polynomials of degree {degree}",
         parameter_count=2 * degree + 1,
-        module="ptqdb.curves.rational",
-        model_class="RationalModel",
+        function_class=("ptqdb.curves.rational_function", "RationalFunction"),
+        model_class=("ptqdb.curves.rational", "RationalModel"),
         options=MappingProxyType({"degree": degree}),
     )
 

@@ -1,17 +1,14 @@
-"""What curves share: checks on the points and statsmodels' Model and Results."""
+"""Curves as statsmodels' Model and Results, over the numbers of least_squares."""
 
-from abc import abstractmethod
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from statsmodels.base.model import LikelihoodModelResults, Model
 from statsmodels.iolib.summary import Summary
 
-from ptqdb.errors import DataError
-
-Floats = NDArray[np.float64]
+from ptqdb.curves.least_squares import CurveFit, CurveFunction, Floats, checked_points
 
 # Relative to the largest singular value of the Jacobian with columns of unit length.
 SINGULAR = 1e-10
@@ -26,25 +23,24 @@ class CurveModel(Model):  # type: ignore[misc]
         y, shape (points,), finite and not all equal.
     exog
         x, shape (points,) or (points, 1), finite and not all equal.
-    parameter_names
-        One name per parameter, in the order of ``params``.
+    function
+        The curve: its formula and the search for its parameters.
     **kwargs
         As `statsmodels.base.model.Model` takes them.
 
     Raises
     ------
     DataError
-        `endog` and `exog` differ in length; a value is missing or infinite; there are fewer
-        points than parameters; x, or y, is the same everywhere.
+        The points cannot carry the curve; see `ptqdb.curves.least_squares.checked_points`.
     """
 
     def __init__(
-        self, endog: ArrayLike, exog: ArrayLike, *, parameter_names: tuple[str, ...], **kwargs: Any
+        self, endog: ArrayLike, exog: ArrayLike, *, function: CurveFunction, **kwargs: Any
     ) -> None:
-        y = np.asarray(endog, dtype=np.float64)
-        x = np.asarray(exog, dtype=np.float64)
-        _check_points(x, y, len(parameter_names))
-        super().__init__(y.ravel(), x.reshape(-1, 1), hasconst=False, **kwargs)
+        parameter_names = function.parameter_names
+        x, y = checked_points(exog, endog, len(parameter_names))
+        super().__init__(y, x.reshape(-1, 1), hasconst=False, **kwargs)
+        self.function = function
         self.parameter_names = parameter_names
         self.x: Floats = self.exog[:, 0]
         self.df_model = float(len(parameter_names) - 1)
@@ -55,21 +51,38 @@ class CurveModel(Model):  # type: ignore[misc]
         """The smallest and the largest x of the points."""
         return float(self.x.min()), float(self.x.max())
 
-    @abstractmethod
     def fit(self) -> "CurveResults":
         """Fit by least squares, the same way each time."""
+        return self.results(self.function.estimate(self.x, self.endog))
 
-    @abstractmethod
+    def results(self, params: ArrayLike) -> "CurveResults":
+        """Return the results of these parameters."""
+        return CurveResults(self, params)
+
     def predict(self, params: ArrayLike, exog: ArrayLike | None = None) -> Floats:
-        """Return the curve's y at `exog`, by default at the points; shape (values,)."""
+        """Return the curve's y at `exog`, by default at the points, whatever their range.
 
-    @abstractmethod
+        Parameters
+        ----------
+        params
+            As `parameter_names` lists them.
+        exog
+            x, shape (values,) or (values, 1).
+
+        Returns
+        -------
+        Shape (values,); infinite at a pole.
+        """
+        x = self.x if exog is None else np.asarray(exog, dtype=np.float64).ravel()
+        return self.function.values(params, x)
+
     def jacobian(self, params: ArrayLike) -> Floats:
         """Return dy/dparams at the points, shape (points, parameters)."""
+        return self.function.jacobian(params, self.x)
 
-    @abstractmethod
     def is_monotone(self, params: ArrayLike) -> bool:
         """Whether the curve is proved finite and non-decreasing on `domain`."""
+        return self.function.is_monotone(params, *self.domain)
 
     def loglike(self, params: ArrayLike) -> float:
         """Gaussian log-likelihood, the variance at its maximum ssr / points (as in OLS)."""
@@ -92,29 +105,30 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
 
     def __init__(self, model: CurveModel, params: ArrayLike) -> None:
         params = np.asarray(params, dtype=np.float64)
-        self.fittedvalues: Floats = model.predict(params)
-        self.resid: Floats = model.endog - self.fittedvalues
+        self.curve_fit = CurveFit(model.function, model.x, model.endog, params)
+        self.fittedvalues: Floats = self.curve_fit.fittedvalues
+        self.resid: Floats = self.curve_fit.resid
         self.nobs = float(len(model.endog))
         self.df_model = model.df_model
         self.df_resid = model.df_resid
-        self.ssr = float(np.sum(self.resid**2))
+        self.ssr = self.curve_fit.ssr
         scale = self.ssr / self.df_resid if self.df_resid > 0 else np.nan
         super().__init__(model, params, _inverse_gram(model.jacobian(params)), scale, use_t=True)
 
     @cached_property
     def monotone(self) -> bool:
         """Whether the curve is proved finite and non-decreasing from the least to the largest x."""
-        return bool(self.model.is_monotone(self.params))
+        return self.curve_fit.monotone
 
     @cached_property
     def centered_tss(self) -> float:
         """Sum of squares of y about its mean."""
-        return float(np.sum((self.model.endog - self.model.endog.mean()) ** 2))
+        return self.curve_fit.centered_tss
 
     @cached_property
     def rsquared(self) -> float:
         """1 - ssr / centered_tss."""
-        return 1.0 - self.ssr / self.centered_tss
+        return self.curve_fit.rsquared
 
     @cached_property
     def rsquared_adj(self) -> float:
@@ -126,7 +140,7 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
     @cached_property
     def rmse(self) -> float:
         """Root of ssr / nobs, in the unit of y."""
-        return float(np.sqrt(self.ssr / self.nobs))
+        return self.curve_fit.rmse
 
     @property
     def aic(self) -> float:
@@ -201,31 +215,6 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
         tables.add_table_2cols(self, gleft=left, gright=right, yname=yname, title=title)
         tables.add_table_params(self, yname=yname, xname=names, alpha=alpha, use_t=self.use_t)
         return tables
-
-
-def _check_points(x: Floats, y: Floats, parameter_count: int) -> None:
-    """Raise DataError unless a curve can be fitted to the points."""
-    if x.size != y.size or y.ndim > 2 or max(x.shape, default=1) != x.size:
-        raise DataError(
-            f"expected one x per y, found shapes {x.shape} and {y.shape}; pass two columns"
-        )
-    bad = int(np.sum(~(np.isfinite(x.ravel()) & np.isfinite(y.ravel()))))
-    if bad:
-        raise DataError(
-            f"expected finite x and y, found {bad} of {y.size} points missing or infinite; "
-            "leave those points out"
-        )
-    if y.size < parameter_count:
-        raise DataError(
-            f"expected at least {parameter_count} points, one per parameter, found {y.size}; "
-            "add points or choose a curve of fewer parameters"
-        )
-    for name, values in (("x", x), ("y", y)):
-        if values.min() == values.max():
-            raise DataError(
-                f"expected {name} to vary, found {name} = {float(values.flat[0]):g} at all "
-                f"{y.size} points; a curve cannot be told from them"
-            )
 
 
 def _inverse_gram(jacobian: Floats) -> Floats:

@@ -1,7 +1,14 @@
 """Opens the database, writes facts into it and reads views from it."""
 
 from ptqdb.database.opening import connect
-from ptqdb.database.reading import list_views, query, read_view, variant_names, view_names
+from ptqdb.database.reading import (
+    list_views,
+    measures_sensitivity,
+    query,
+    read_view,
+    variant_names,
+    view_names,
+)
 from ptqdb.database.writing import insert, interruptible, materialize, next_id, transaction
 
 __all__ = [
@@ -10,6 +17,7 @@ __all__ = [
     "interruptible",
     "list_views",
     "materialize",
+    "measures_sensitivity",
     "next_id",
     "query",
     "read_view",

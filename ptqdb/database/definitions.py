@@ -23,6 +23,7 @@ _DEFINITION = re.compile(
 )
 _COMMENTS_AND_STRINGS = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 _VIEW_NAME = re.compile(r"[a-z_]\w*")
+_VARIANT_MACROS = ("variant", "segmented_variant")
 _VARIANT_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction")
 
 
@@ -89,11 +90,39 @@ def load_definitions(connection: duckdb.DuckDBPyConnection) -> None:
                     kind = "macro table" if made.kind == "table macro" else "macro"
                     comment = _literal(made.comment)
                     connection.execute(f"comment on {kind} {made.name} is {comment}")
+            if any(made.name == _VARIANT_MACROS[-1] for made in source.definitions):
+                _shadow_variants(connection)
+        _unshadow_variants(connection)
         connection.execute("delete from definition")
         rows = [(name, kind, sha256) for name, (kind, sha256) in sorted(wanted.items())]
         insert(
             connection, "definition", pl.DataFrame(rows, ["name", "kind", "sha256"], orient="row")
         )
+
+
+def _shadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let empty tables of the same columns stand in for the macros of the named views.
+
+    Creating a view binds all that is behind it, only to learn its columns: two seconds for the
+    formula of every named view. A view keeps its text, and finds the macro of that name when it
+    is queried; a temporary macro of the same name comes first until it is dropped.
+    """
+    for name in _VARIANT_MACROS:
+        connection.execute(f"create temporary table {name}_columns as from {name}() limit 0")
+    for name in _VARIANT_MACROS:
+        rows = connection.execute(
+            "select parameters from duckdb_functions() where function_name = ?", [name]
+        ).fetchall()
+        parameters = ", ".join(f"{parameter} := null" for parameter in rows[0][0])
+        connection.execute(
+            f"create temporary macro {name}({parameters}) as table from {name}_columns"
+        )
+
+
+def _unshadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
+    for name in _VARIANT_MACROS:
+        connection.execute(f"drop macro table if exists temp.{name}")
+        connection.execute(f"drop table if exists temp.{name}_columns")
 
 
 def _wanted(sources: list[_Source]) -> dict[str, tuple[str, str]]:

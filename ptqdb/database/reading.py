@@ -44,6 +44,14 @@ def list_views(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> pl.
     return pl.DataFrame(chosen, ["view", "description", "sql"], orient="row")
 
 
+def measures_sensitivity(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether any network was evaluated with its weights alone and with its biases alone.
+
+    Without such evaluations the views of the correction ``sensitivity`` have no rows.
+    """
+    return read_number(connection, "select count(*) from tensor_sensitivity()") > 0
+
+
 def _unknown_view(view: str, names: list[str]) -> UsageError:
     closest = difflib.get_close_matches(view, names, n=3, cutoff=0.4) or names
     return UsageError(f"there is no view {view!r}: choose {', '.join(closest)}")
@@ -97,37 +105,71 @@ def _view_error(error: Exception, *, is_call: bool) -> PtqdbError:
 
 
 def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    """Read the rows of a query; none for a statement without rows.
+    """Run the statements of a text; read the rows of the last, none for one without rows.
 
     Raises
     ------
     QueryError
-        The query fails; the message is DuckDB's own, with the position.
+        There is no statement, or one fails; the message is DuckDB's own, with the position.
     """
     try:
-        return _frame(connection, sql)
-    except (duckdb.Error, pl.exceptions.PolarsError) as error:
-        raise QueryError(_located(connection, sql, error)) from error
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+    if not statements:
+        raise QueryError("expected a query, found none")
+    place = 0
+    for number, statement in enumerate(statements, start=1):
+        place = sql.find(statement.query, place)
+        try:
+            if number == len(statements):
+                return _frame(connection, statement.query)
+            connection.execute(statement.query)
+        except (duckdb.Error, pl.exceptions.PolarsError) as error:
+            message = _located(connection, statement.query, error)
+            raise QueryError(_moved(message, sql.count("\n", 0, place))) from error
+    raise AssertionError("unreachable")
 
 
-def _located(connection: duckdb.DuckDBPyConnection, sql: str, error: Exception) -> str:
+def _located(connection: duckdb.DuckDBPyConnection, statement: str, error: Exception) -> str:
     """Return the message with the position, which a relation leaves out and a statement names."""
-    is_unbound = isinstance(error, duckdb.BinderException | duckdb.CatalogException)
-    if is_unbound and len(connection.extract_statements(sql)) == 1:
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         try:
             # A statement that names what does not exist does nothing, however often it runs.
-            connection.execute(sql)
+            connection.execute(statement)
         except duckdb.Error as located:
             return str(located)
     return str(error)
 
 
+def _moved(message: str, line_count: int) -> str:
+    """Count the line of the position from the beginning of the text, not of the statement."""
+
+    def move(found: re.Match[str]) -> str:
+        label = f"LINE {int(found['line']) + line_count}:"
+        shift = " " * (len(label) - len(f"LINE {found['line']}:"))
+        return f"{label}{found['text']}\n{shift}{found['mark']}"
+
+    return re.sub(r"LINE (?P<line>\d+):(?P<text>.*)\n(?P<mark> *\^)", move, message)
+
+
 def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    """Read rows with plain numbers: DECIMAL and HUGEINT as integers where whole, else floats."""
+    """Read rows with plain numbers: DECIMAL and HUGEINT as integers where whole, else floats.
+
+    Types that polars does not have, such as INTERVAL, become text.
+    """
     connection.complete()
     relation = connection.sql(sql)
     if relation is None:
         return pl.DataFrame()
+    foreign = [
+        '"' + name.replace('"', '""') + '"'
+        for name, kind in zip(relation.columns, relation.types, strict=True)
+        if re.search("INTERVAL|UNION", str(kind))
+    ]
+    if foreign:
+        texts = ", ".join(f"{name}::varchar as {name}" for name in foreign)
+        relation = relation.project(f"* replace ({texts})")
     # Polars keeps the class of what it reads forever: DuckDB's own would outlive the module,
     # and the interpreter would end with a page of warnings about leaked types.
     stream = SimpleNamespace(__arrow_c_stream__=relation.__arrow_c_stream__)

@@ -1,0 +1,141 @@
+"""The hand-written views, and what the file says of itself."""
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+import synthetic
+from scipy.stats import kurtosis
+
+from ptqdb.database import read_view, variant_names
+
+
+def test_network_overview(study: duckdb.DuckDBPyConnection) -> None:
+    rows = read_view(study, "network_overview").to_dicts()
+    assert [row["network"] for row in rows] == ["Plain", "Plain_BN", "Small"]
+    plain = rows[0]
+    assert plain["layers"] == 3
+    assert plain["params"] == 900 + 12 + 2000 + 500 + 10
+    assert plain["images"] == 1000
+    assert plain["float_accuracy"] == pytest.approx(0.8, abs=0.05)
+    cells = ["all_cells", "weight_cells", "bias_cells", "input_cells", "missing_cells"]
+    assert [plain[cell] for cell in cells] == [5, 5, 0, 0, 0]
+
+
+def test_missing_cells(database: duckdb.DuckDBPyConnection) -> None:
+    synthetic.fill(database, networks=synthetic.NETWORKS[:1], formats=synthetic.FORMATS[:2])
+    assert read_view(database, "missing_cell").is_empty()
+    database.execute("delete from evaluation where scope = 'all' and number_format_id = 2")
+    cell = "{{'network': '{}', 'number_format': 'INT_8', 'scheme': '{}', 'scope': '{}'}}"
+    cells = [cell.format(*x) for x in (("Gone", synthetic.SCHEME, "all"),)]
+    cells += [cell.format("Plain", synthetic.SCHEME, scope) for scope in ("weight", "bias")]
+    database.execute(
+        "insert into collection_run by name select 1 as run_id, '' as version, '' as arguments, "
+        "'cpu' as device, 0 as seed, now()::timestamp as started_at, 'failed' as outcome, "
+        f"[] as failures, [{', '.join(cells)}] as cells"
+    )
+    found = read_view(database, "missing_cell").select("network", "number_format", "scope").rows()
+    # Of the grid: all; of the run: bias, and a network that never came; weight is there.
+    assert found == [
+        ("Gone", "INT_8", "all"),
+        ("Plain", "INT_8", "all"),
+        ("Plain", "INT_8", "bias"),
+    ]
+    overview = read_view(database, "network_overview")
+    assert overview["missing_cells"].to_list() == [2]
+
+
+def test_layer_contributions_add_up(study: duckdb.DuckDBPyConnection) -> None:
+    layers = read_view(study, "layer_divergence")
+    key = ["network", "number_format"]
+    summed = layers.group_by(key).agg(pl.col("contribution").sum())
+    joined = summed.join(read_view(study, "fakefreeze_flops"), on=key)
+    assert len(joined) == len(synthetic.NETWORKS) * len(synthetic.FORMATS)
+    for row in joined.to_dicts():
+        assert row["contribution"] == pytest.approx(row["divergence"], rel=1e-12)
+    for (_, _), rows in layers.group_by(key, maintain_order=True):
+        assert rows["contribution"].is_sorted(descending=True)
+    for row in layers.to_dicts():
+        assert row["weight_sqnr_db"] == pytest.approx(-10 * np.log10(row["weight_nsr"]))
+
+
+def test_tensor_shape(database: duckdb.DuckDBPyConnection) -> None:
+    synthetic.write_tiny(database)
+    rows = read_view(database, "tensor_shape").to_dicts()
+    assert [(row["layer"], row["role"]) for row in rows] == [
+        ("layer0", "weight"), ("layer1", "weight"), ("layer1", "bias"),
+    ]  # fmt: skip
+    values = np.array([1.0, -1.0, 1.0, 0.0])
+    assert rows[1]["kurtosis"] == pytest.approx(kurtosis(values, fisher=False))
+    # A single element has no spread.
+    assert rows[2]["kurtosis"] is None
+    # The mean |x| is 0.625 and 0.75: one of two and one of four are within.
+    assert [row["mean_range_share"] for row in rows] == [0.5, 0.25, 1.0]
+    assert [row["codes_used"] for row in rows] == [2, 3, 1]
+    database.execute("update quantized_tensor set clipped_count = 1 where tensor_id = 2")
+    clipped = read_view(database, "tensor_shape")["clipped_share"].to_list()
+    assert clipped == [0, 0.25, 0]
+
+
+def test_pot_crowding(study: duckdb.DuckDBPyConnection) -> None:
+    points = read_view(study, "fakefreeze_flops")
+    for row in read_view(study, "pot_crowding").to_dicts():
+        x = points.filter(pl.col("network") == row["network"])["divergence"]
+        assert row["divergence_range"] == pytest.approx(np.ptp(x.to_numpy()), rel=1e-15)
+        # Of POT_4 to POT_8 the synthetic study has the first.
+        assert (row["formats"], row["divergence_spread"]) == (1, 0)
+        assert row["accuracy_loss_spread"] == 0
+        assert row["largest_se"] > 0
+
+
+def test_format_frontier(database: duckdb.DuckDBPyConnection) -> None:
+    synthetic.fill(database, networks=synthetic.NETWORKS[:1], scopes=("all",))
+    # The widest format is no better than that of 2 bits.
+    database.execute(
+        "update evaluation set correct_top1 = (select correct_top1 from evaluation "
+        "where number_format_id = 1) where number_format_id = 3"
+    )
+    points = read_view(database, "fakefreeze_flops")
+    frontier = read_view(database, "format_frontier")
+    assert len(frontier) == len({x.bits for x in synthetic.FORMATS})
+    for row in frontier.to_dicts():
+        of_network = points.filter(pl.col("network") == row["network"])
+        least = of_network.filter(pl.col("bits") == row["bits"])["accuracy_loss"].min()
+        narrower = of_network.filter(pl.col("bits") < row["bits"])["accuracy_loss"]
+        assert row["accuracy_loss"] == least
+        assert row["on_frontier"] == bool((narrower > least).all())
+    assert set(frontier["on_frontier"]) == {True, False}
+
+
+def test_data_dictionary_covers_everything(study: duckdb.DuckDBPyConnection) -> None:
+    dictionary = read_view(study, "data_dictionary")
+    empty = dictionary.filter(pl.col("comment").fill_null("") == "")
+    assert empty.is_empty(), empty
+    described = set(dictionary.select("object", "column_name").rows())
+    columns = study.execute(
+        "select table_name, column_name from duckdb_columns() where not internal"
+    ).fetchall()
+    assert len(columns) > 150
+    assert set(columns) <= described
+    macros = study.execute(
+        "select distinct function_name from duckdb_functions() where not internal"
+    ).fetchall()
+    assert {(name, None) for (name,) in macros} <= described
+
+
+def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> None:
+    expected = [
+        "network", "architecture", "number_format", "family", "bits", "ebits", "divergence",
+        "accuracy", "float_accuracy", "accuracy_loss", "accuracy_loss_se", "images", "saturated",
+    ]  # fmt: skip
+    names = variant_names(study)
+    # Once for all: it binds every view.
+    rows = study.execute(
+        "select table_name, list(column_name order by column_index) from duckdb_columns() "
+        "group by table_name"
+    ).fetchall()
+    columns = dict(rows)
+    for name in names:
+        extra = ["breakpoint"] if name.endswith("_segmented") else []
+        assert columns[name] == expected + extra
+    assert len(names) == 96 + 6 * 7

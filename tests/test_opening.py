@@ -1,0 +1,164 @@
+"""Opening databases, and every way that it is refused."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+import synthetic
+
+from ptqdb.database import (
+    connect,
+    insert,
+    query,
+)
+from ptqdb.errors import DatabaseError, DataError
+
+
+def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
+    before = datetime.now(UTC).replace(tzinfo=None)
+    with connect(path, read_only=False) as writer:
+        insert(writer, "dataset", synthetic.dataset(1))
+    with connect(path, read_only=True) as reader:
+        assert query(reader, "select dataset_id from dataset").rows() == [(1,)]
+        migrations = query(reader, "select * from migration")
+        assert migrations["version"].to_list() == [1, 2, 3]
+        assert migrations["name"].to_list() == [
+            "0001_base_tables",
+            "0002_derived_tables",
+            "0003_more_measures",
+        ]
+        assert all(abs(x - before) < timedelta(minutes=30) for x in migrations["applied_at"])
+        with pytest.raises(DataError, match="read-only"):
+            insert(reader, "dataset", synthetic.dataset(2))
+
+
+def test_an_empty_database_is_small(path: Path) -> None:
+    # Two hundred objects in blocks of 16 KiB; at the default block size it is 5 MiB.
+    assert path.stat().st_size < 1_000_000
+
+
+def test_opening_again_changes_nothing(path: Path) -> None:
+    content = path.read_bytes()
+    connect(path, read_only=False).close()
+    connect(path, read_only=True).close()
+    assert path.read_bytes() == content
+
+
+def text_file(path: Path, whole: Path) -> None:
+    path.write_text("network,divergence\n" * 1000)
+
+
+def hollow_file(path: Path, whole: Path) -> None:
+    path.write_bytes(b"")
+
+
+def sqlite_file(path: Path, whole: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("create table migration (version)")
+    connection.commit()
+    connection.close()
+
+
+def foreign_duckdb(path: Path, whole: Path) -> None:
+    with duckdb.connect(path) as connection:
+        connection.execute("create table prices (price double)")
+
+
+def newer_schema(path: Path, whole: Path) -> None:
+    shutil.copy(whole, path)
+    with duckdb.connect(path) as connection:
+        connection.execute("insert into migration values (99, 'later', now()::timestamp)")
+
+
+def truncated(path: Path, whole: Path) -> None:
+    shutil.copy(whole, path)
+    path.write_bytes(path.read_bytes()[:-20_000])
+
+
+def damaged(path: Path, whole: Path) -> None:
+    shutil.copy(whole, path)
+    content = bytearray(path.read_bytes())
+    content[3 * 4096 :: 500] = bytes(len(content[3 * 4096 :: 500]))
+    path.write_bytes(content)
+
+
+def folder(path: Path, whole: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (text_file, "is not a DuckDB file"),
+        (hollow_file, "is not a DuckDB file"),
+        (sqlite_file, "is not a DuckDB file"),
+        (foreign_duckdb, "is a DuckDB file without ptqdb's tables"),
+        (newer_schema, "has schema version 99, this ptqdb knows 3: upgrade ptqdb"),
+        (truncated, "is damaged"),
+        (damaged, "is damaged"),
+        (folder, "is a folder"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_left_as_it_is(
+    empty_file: Path,
+    tmp_path: Path,
+    make: Callable[[Path, Path], None],
+    reason: str,
+    read_only: bool,
+) -> None:
+    path = tmp_path / "wrong.duckdb"
+    make(path, empty_file)
+    content = path.read_bytes() if path.is_file() else None
+    with pytest.raises(DatabaseError, match=reason) as caught:
+        connect(path, read_only=read_only)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert (path.read_bytes() if path.is_file() else None) == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match="does not exist: create it with `ptqdb collect`"):
+        connect(tmp_path / "none.duckdb", read_only=True)
+    with pytest.raises(DatabaseError, match=r"the folder .*nowhere does not exist"):
+        connect(tmp_path / "nowhere" / "x.duckdb", read_only=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that root cannot write")
+def test_an_unwritable_folder() -> None:
+    with pytest.raises(DatabaseError, match=r"/proc/x\.duckdb cannot be (created|written)"):
+        connect(Path("/proc/x.duckdb"), read_only=False)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_locked_file_names_the_process(path: Path, read_only: bool) -> None:
+    holding = (
+        "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    )
+    command = [sys.executable, "-c", holding, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(
+            DatabaseError, match=rf"is open in another process \(PID {holder.pid}\)"
+        ):
+            connect(path, read_only=read_only)
+        holder.communicate("\n")
+
+
+def test_open_in_this_process_in_another_mode(path: Path) -> None:
+    with (
+        connect(path, read_only=True),
+        pytest.raises(DatabaseError, match="already open in this process"),
+    ):
+        connect(path, read_only=False)
