@@ -77,11 +77,12 @@ def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
     with connect(path, read_only=True) as reader:
         assert query(reader, "select dataset_id from dataset").rows() == [(1,)]
         migrations = query(reader, "select * from migration")
-        assert migrations["version"].to_list() == [1, 2, 3]
+        assert migrations["version"].to_list() == [1, 2, 3, 4]
         assert migrations["name"].to_list() == [
             "0001_base_tables",
             "0002_derived_tables",
             "0003_more_measures",
+            "0004_unquantized_parts",
         ]
         assert all(abs(x - before) < timedelta(minutes=30) for x in migrations["applied_at"])
         with pytest.raises(DataError, match="read-only"):
@@ -150,7 +151,7 @@ def folder(path: Path) -> None:
         (empty_file, "is not a DuckDB file"),
         (sqlite_file, "is not a DuckDB file"),
         (foreign_duckdb, "is a DuckDB file without ptqdb's tables"),
-        (newer_schema, "has schema version 99, this ptqdb knows 3: upgrade ptqdb"),
+        (newer_schema, "has schema version 99, this ptqdb knows 4: upgrade ptqdb"),
         (truncated, "is damaged"),
         (damaged, "is damaged"),
         (folder, "is a folder"),
@@ -221,16 +222,16 @@ def tables_of(path: Path) -> list[str]:
 
 def test_a_failing_migration_leaves_everything_as_it_was(path: Path, own_sql: Path) -> None:
     before = tables_of(path)
-    migration = own_sql / "migrations" / "0004_more.sql"
+    migration = own_sql / "migrations" / "0005_more.sql"
     migration.write_text("create table more (a integer); select 1 / 0 from nothing;")
     with pytest.raises(duckdb.CatalogException, match="nothing"):
         connect(path, read_only=False)
     assert tables_of(path) == before
-    with pytest.raises(DatabaseError, match="has schema version 3, this ptqdb needs 4"):
+    with pytest.raises(DatabaseError, match="has schema version 4, this ptqdb needs 5"):
         connect(path, read_only=True)
     migration.write_text("create table more (a integer);")
     with connect(path, read_only=False) as connection:
-        assert query(connection, "select max(version) from migration").item() == 4
+        assert query(connection, "select max(version) from migration").item() == 5
     assert tables_of(path) == sorted([*before, "more"])
 
 

@@ -232,8 +232,9 @@ def _collect_network(
         device=torch.device(request.device),
         precision=request.precision,
     )
-    if measurement.network.folding.statement:
-        reporter.remarked(f"{plan.description.name}: {measurement.network.folding.statement}")
+    for statement in (measurement.network.folding.statement, measurement.unquantized_statement):
+        if statement:
+            reporter.remarked(f"{plan.description.name}: {statement}")
     if plan.is_new:
         facts = measurement.float_facts()
         with transaction(connection):
