@@ -35,6 +35,8 @@ class _Table:
     agreeing
         Columns in which a row that is there already has to be the same; the others are
         measured, and may differ in the last digits from one device to another.
+    may_be_missing
+        Whether a folder that an older ptqdb exported has no such file: it had no such rows.
     """
 
     name: str
@@ -42,6 +44,7 @@ class _Table:
     references: tuple[_Reference, ...] = ()
     row_id: str | None = None
     agreeing: tuple[str, ...] = ()
+    may_be_missing: bool = False
 
 
 def _by_id(column: str, table: str, target: str | None = None) -> _Reference:
@@ -92,6 +95,12 @@ _TABLES = (
             "macs",
             "unfolded_batch_norm_count",
         ),
+    ),
+    _Table(
+        "unquantized_part",
+        ("network_id", "name"),
+        (_by_id("network_id", "network"),),
+        may_be_missing=True,
     ),
     _Table(
         "layer",
@@ -196,13 +205,16 @@ def import_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[st
 def _read(connection: duckdb.DuckDBPyConnection, table: _Table, folder: Path) -> pl.DataFrame:
     """Read a table's file; refuse one whose columns are not the table's."""
     path = folder / f"{table.name}.parquet"
+    empty = query(connection, f"select * from {table.name} limit 0")
+    if table.may_be_missing and not path.exists():
+        return empty
     if not path.is_file():
         raise DataError(f"{path} is missing: export the study again")
     try:
         frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {_line(error)}") from error
-    expected = query(connection, f"select * from {table.name} limit 0").schema
+    expected = empty.schema
     for column, dtype in expected.items():
         if column not in frame.columns:
             raise DataError(f"{path}: expected the column {column} ({dtype}), found none")
@@ -291,6 +303,9 @@ class _Merge:
     def _new_rows(self, table: _Table, frame: pl.DataFrame) -> pl.DataFrame:
         if table.name in ("tensor_channel", "tensor_histogram"):
             return frame.join(self.new["tensor"], on="tensor_id", how="semi", maintain_order="left")
+        if table.name == "unquantized_part":
+            new_networks = self.new["network"]
+            return frame.join(new_networks, on="network_id", how="semi", maintain_order="left")
         if table.name == "code_histogram":
             new_cells = self.new["quantized_tensor"]
             return frame.join(new_cells, on=_CELL, how="semi", maintain_order="left")

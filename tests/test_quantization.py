@@ -36,8 +36,8 @@ def test_folding_leaves_no_batch_norm_and_the_same_outputs(name: str) -> None:
     torch.manual_seed(1)
     module = with_lived_in_batch_norm(REFERENCE_NETWORKS[name].build(width=0.0625))
     before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
-    folding = fold_batch_norm(module)
     images = torch.randn(4, 3, 32, 32)
+    folding = fold_batch_norm(module, images[:1])
     norms = [part for part in folding.module.modules() if isinstance(part, nn.BatchNorm2d)]
     assert norms == []
     assert folding.unfolded == ()
@@ -52,7 +52,7 @@ def test_linear_and_transposed_layers_fold_too() -> None:
     linear = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7))
     transposed = nn.Sequential(nn.ConvTranspose2d(3, 4, 3, stride=2), nn.BatchNorm2d(4))
     for module, inputs in ((linear, torch.randn(6, 5)), (transposed, torch.randn(2, 3, 5, 5))):
-        folding = fold_batch_norm(with_lived_in_batch_norm(module))
+        folding = fold_batch_norm(with_lived_in_batch_norm(module), inputs[:1])
         assert folding.folded == ("1",)
         assert torch.allclose(folding.module(inputs), module(inputs), atol=1e-5)
 
@@ -82,8 +82,8 @@ class Untraceable(Shared):
 @pytest.mark.parametrize("kind", [Shared, Untraceable])
 def test_batch_norm_that_cannot_be_folded_stays_and_is_named(kind: type[nn.Module]) -> None:
     module = with_lived_in_batch_norm(kind())
-    folding = fold_batch_norm(module)
     images = torch.rand(2, 3, 4, 4)
+    folding = fold_batch_norm(module, images[:1])
     assert folding.unfolded == ("norm",)
     assert "float" in folding.statement
     assert torch.equal(folding.module(images), module(images))

@@ -38,6 +38,16 @@ CODES = {"number_format_id": [1, 1, 1], "code_index": [-1, 0, 1], "code": [-1.0,
 CHANNEL = {"tensor_id": [1], "channel": [0], "min_value": [-1], "max_value": [1], "sum_x2": [2]}
 
 
+PART = {
+    "network_id": [1],
+    "name": ["norm"],
+    "kind": ["LayerNorm"],
+    "params": [4],
+    "macs": [6],
+    "reason": ["no convolution or linear layer"],
+}
+
+
 def run(run_id: int, network: str) -> pl.DataFrame:
     cell = {
         "network": network,
@@ -104,6 +114,7 @@ def networks_only(folder: Path, *names: str) -> None:
     kept = pl.read_parquet(folder / "network.parquet").filter(pl.col("name").is_in(names))
     keep(folder, "network", kept)
     keep(folder, "evaluation", kept)
+    keep(folder, "unquantized_part", kept)
     for table, parent in (
         ("layer", "network"),
         ("tensor", "layer"),
@@ -190,6 +201,41 @@ def test_a_part_and_then_the_whole(exported: Path, copy: Path, create: Create) -
     for table in ("code_histogram", "tensor_histogram", "evaluation", "layer", "tensor_channel"):
         count = f"select count(*) from {table}"
         assert query(connection, count).item() == query(whole, count).item()
+
+
+def test_a_folder_of_before_the_unquantized_parts_is_welcome(
+    exported: Path, copy: Path, create: Create
+) -> None:
+    (copy / "unquantized_part.parquet").unlink()
+    connection = create()
+    assert import_study(connection, copy)["unquantized_part"] == 0
+    # the network is there: parts of it that come later are none of what it lacks
+    assert import_study(connection, exported)["unquantized_part"] == 0
+
+
+def test_unquantized_parts_follow_their_network(copy: Path, create: Create) -> None:
+    path = copy / "unquantized_part.parquet"
+    parts = pl.DataFrame(PART, schema=pl.read_parquet(path).schema)
+    parts.write_parquet(path)
+    names = pl.read_parquet(copy / "network.parquet")
+    name = names.filter(pl.col("network_id") == 1)["name"].item()
+    other = synthetic.SyntheticNetwork("Other", "Other", PLAIN.layers, 0.5)
+    connection = create(networks=(other,), formats=synthetic.FORMATS[:1], seed=5)
+    assert import_study(connection, copy)["unquantized_part"] == 1
+    assert import_study(connection, copy)["unquantized_part"] == 0
+    overview = f"select * from network_overview where network = '{name}'"
+    found = query(connection, overview).row(0, named=True)
+    layers = "select sum(l.params)::bigint from layer as l join network as n using (network_id) "
+    params = query(connection, f"{layers} where n.name = '{name}'").item()
+    assert found["unquantized_param_share"] == pytest.approx(4 / (4 + params))
+    assert found["unquantized_mac_share"] == pytest.approx(6 / (6 + found["macs"]))
+    # an export brings them back, under the ids of this database
+    export_study(connection, copy)
+    again = pl.read_parquet(path)
+    assert again["network_id"].to_list() != [1]
+    assert again.drop("network_id").equals(parts.drop("network_id"))
+    connection.execute("update unquantized_part set macs = null")
+    assert query(connection, overview).row(0, named=True)["unquantized_mac_share"] is None
 
 
 def test_ids_in_use_are_translated(exported: Path, create: Create) -> None:

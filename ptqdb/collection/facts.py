@@ -96,6 +96,27 @@ class LayerFacts:
 
 
 @dataclass(frozen=True)
+class UnquantizedPart:
+    """What a network computes in float whatever the format.
+
+    Attributes
+    ----------
+    name
+        Of the module, or of the parameter where its module has other modules too.
+    kind
+        Class of the module, or ``Parameter``.
+    macs
+        For one image; None where the operation's are not counted, as a recurrent layer's.
+    """
+
+    name: str
+    kind: str
+    params: int
+    macs: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class EvaluationFacts:
     """Counts over the images, and sums of losses in nats.
 
@@ -125,6 +146,11 @@ class NetworkFacts:
 
     Attributes
     ----------
+    params
+        Of the float network; at least those of its parts, for folding may turn statistics into
+        a bias, and a weight that two layers share counts for each.
+    macs
+        Of the quantized layers.
     tensors
         In the order of the layers; within a layer weight, bias, input.
     """
@@ -136,6 +162,7 @@ class NetworkFacts:
     macs: int
     unfolded_batch_norm_count: int
     layers: tuple[LayerFacts, ...]
+    unquantized: tuple[UnquantizedPart, ...]
     tensors: Mapping[TensorKey, TensorFacts]
     channels: Mapping[TensorKey, ChannelFacts]
     evaluation: EvaluationFacts

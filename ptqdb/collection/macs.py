@@ -1,20 +1,176 @@
-"""Counts each layer's multiply-accumulates for one image."""
+"""Counts multiply-accumulates for one image: by the module that runs and the weight it reads."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ptqdb.errors import UnsupportedLayerError
+from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer
+
+# Of the operations that read a weight of two or more dimensions, these multiply nothing, or once
+# per element as a norm does, which no MACs of this study count. Those of torch's pointwise
+# operations and its views do not either. What is left is unknown, and never silently 0.
+_MOVES = (
+    *("_to_copy", "_unsafe_view", "as_strided", "cat", "clone", "constant_pad_nd", "copy_"),
+    *("detach", "expand", "flip", "gather", "index", "index_select", "pad", "permute", "repeat"),
+    *("reshape", "roll", "select", "slice", "split", "stack", "t", "transpose", "unsqueeze"),
+    *("view", "where", "embedding", "embedding_bag", "_embedding_bag"),
+    *("_embedding_bag_forward_only", "upsample_nearest2d", "upsample_bilinear2d"),
+    *("upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
+)
+_NORMS = (
+    *("layer_norm", "native_layer_norm", "batch_norm", "native_batch_norm", "group_norm"),
+    *("_native_batch_norm_legit_no_training", "native_group_norm", "rms_norm"),
+    *("_fused_rms_norm", "linalg_vector_norm", "norm", "max", "mean", "min", "amax", "amin"),
+    *("std", "std_mean", "sum", "var", "var_mean"),
+)
+_WITHOUT_MACS = frozenset(f"aten.{name}" for name in (*_MOVES, *_NORMS))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a network multiplies for one image.
+
+    Attributes
+    ----------
+    macs
+        By (module, parameter): the innermost module that runs, "" being the network, and the
+        parameter that is multiplied, "" where activations are multiplied with each other. None
+        where the operation is unknown. A layer that runs twice counts twice.
+    run, read
+        Names of the modules that ran, and of the parameters that an operation read.
+    """
+
+    macs: Mapping[tuple[str, str], int | None]
+    run: frozenset[str]
+    read: frozenset[str]
+
+    def of_module(self, name: str) -> int | None:
+        """All that runs while the module is the innermost; None where some is unknown."""
+        return total(macs for (module, _), macs in self.macs.items() if module == name)
+
+
+def total(counts: Iterator[int | None]) -> int | None:
+    """The sum; None where a count is unknown."""
+    found = list(counts)
+    known = [count for count in found if count is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Looks at every operation: how much it multiplies, and which parameter it reads."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.running = [""]
+        self.macs: dict[tuple[str, str], int | None] = {}
+        self.run: set[str] = {""}
+        self.read: set[str] = set()
+        self._names: dict[int, str] = {}
+        for name, parameter in module.named_parameters():
+            if parameter.numel():
+                self._names.setdefault(parameter.untyped_storage().data_ptr(), name)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        operation = func._overloadpacket
+        if operation not in flop_registry:
+            with self:
+                result = func.decompose(*args, **kwargs)
+                if result is not NotImplemented:
+                    return result
+        out = func(*args, **kwargs)
+        tensors = [tensor for tensor in _tensors(args) if tensor.numel()]
+        named = [(tensor, name) for tensor in tensors if (name := self._name(tensor)) is not None]
+        self.read.update(name for _, name in named)
+        matrix = next((name for tensor, name in named if tensor.ndim >= 2), "")
+        key = self.running[-1], matrix
+        if operation in flop_registry:
+            flops = flop_registry[operation](*args, **kwargs, out_val=out)
+            self.macs[key] = total(iter((self.macs.get(key, 0), flops // 2)))
+        elif matrix and not _is_without_macs(func):
+            self.macs[key] = None
+        return out
+
+    def _name(self, tensor: Tensor) -> str | None:
+        try:
+            return self._names.get(tensor.untyped_storage().data_ptr())
+        except (NotImplementedError, RuntimeError):  # a tensor without a storage
+            return None
+
+
+def _is_without_macs(func: Any) -> bool:
+    return (
+        func.is_view
+        or torch.Tag.pointwise in func.tags
+        or str(func._overloadpacket) in _WITHOUT_MACS
+    )
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
+
+
+def count_work(module: nn.Module, example: Tensor) -> Work:
+    """Run the network once and look at what it multiplies.
+
+    Half the floating-point operations that ``torch.utils.flop_counter`` knows. The inside of a
+    quantized layer counts as that layer.
+
+    Parameters
+    ----------
+    example
+        One image as the network takes it, (1, channels, height, width).
+    """
+    counter = _Counter(module)
+    with _watched(module, counter), torch.no_grad(), counter:
+        module(example)
+    return Work(counter.macs, frozenset(counter.run), frozenset(counter.read))
+
+
+@contextmanager
+def _watched(module: nn.Module, counter: _Counter) -> Iterator[None]:
+    """Tell the counter which module runs; torch's fused attention stays out of its way."""
+
+    def enter(name: str, *_: Any) -> None:
+        counter.running.append(name)
+        counter.run.add(name)
+
+    def leave(*_: Any) -> None:
+        counter.running.pop()
+
+    handles = []
+    layers = [name for name, part in module.named_modules() if isinstance(part, QuantizedLayer)]
+    inside = tuple(f"{name}." for name in layers)
+    for name, part in module.named_modules():
+        if name and not name.startswith(inside):
+            handles.append(part.register_forward_pre_hook(partial(enter, name)))
+            handles.append(part.register_forward_hook(leave, always_call=True))
+    has_fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(has_fast_path)
+        for handle in handles:
+            handle.remove()
 
 
 def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
-    """MACs of every leaf with a weight of two or more dimensions, by qualified name.
-
-    Half the floating-point operations that ``torch.utils.flop_counter`` counts while the module
-    runs; a layer that runs twice counts twice.
+    """MACs of every convolution and linear layer, quantized or not, by qualified name.
 
     Parameters
     ----------
@@ -24,39 +180,30 @@ def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
     Raises
     ------
     UnsupportedLayerError
-        A layer has such a weight and counts no operation: the counter does not know it, or it
-        never runs. The message names it.
+        Such a layer counts no operation: the counter does not know it, or it never runs. The
+        message names it.
     """
-    counter = FlopCounterMode(display=False)
-    totals: dict[str, int] = {}
-    started: dict[str, int] = {}
+    work = count_work(module, example)
+    kinds = (*QUANTIZED_KINDS, QuantizedLayer)
+    layers = [name for name, part in module.named_modules() if isinstance(part, kinds)]
+    return layer_macs(work, [name for name in layers if name.removesuffix(".layer") == name])
 
-    def before(name: str, *_: Any) -> None:
-        started[name] = counter.get_total_flops()
 
-    def after(name: str, *_: Any) -> None:
-        totals[name] += counter.get_total_flops() - started[name]
+def layer_macs(work: Work, names: list[str]) -> dict[str, int]:
+    """MACs of each of these layers.
 
-    handles = []
-    for name, layer in module.named_modules():
-        own = layer.parameters(recurse=False)
-        if any(parameter.ndim >= 2 for parameter in own):
-            totals[name] = 0
-            handles.append(layer.register_forward_pre_hook(partial(before, name)))
-            handles.append(layer.register_forward_hook(partial(after, name)))
-    try:
-        with torch.inference_mode(), counter:
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-    uncounted = [name for name, flops in totals.items() if flops == 0]
+    Raises
+    ------
+    UnsupportedLayerError
+        One counts no operation; the message names it.
+    """
+    found = {name: work.of_module(name) for name in names}
+    macs = {name: count for name, count in found.items() if count}
+    uncounted = [name for name in names if name not in macs]
     if uncounted:
-        kinds = ", ".join(
-            f"{name} ({type(module.get_submodule(name)).__name__})" for name in uncounted
-        )
         raise UnsupportedLayerError(
-            f"expected multiplications in every layer with weights, counted none in {kinds}: "
-            "the operation is unknown to the counter, or the layer never runs"
+            f"expected multiplications in every layer with weights, counted none in "
+            f"{', '.join(uncounted)}: the operation is unknown to the counter, or the layer "
+            "never runs"
         )
-    return {name: flops // 2 for name, flops in totals.items()}
+    return macs

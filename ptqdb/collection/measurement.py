@@ -46,6 +46,8 @@ class TensorMeasurement:
     def add(self, values: Tensor) -> None:
         """Count further elements, float32 of any shape."""
         for piece in pieces(values):
+            if not piece.numel():
+                continue
             exact = piece.double()
             magnitude, square = exact.abs(), exact.square()
             self._sums += torch.stack(
@@ -104,9 +106,9 @@ def tensor_facts(values: Tensor) -> TensorFacts:
     return measurement.facts()
 
 
-def channel_facts(weight: Tensor, channel_dim: int) -> ChannelFacts:
-    """Per output channel: range and sum of squares."""
-    rows = weight.movedim(channel_dim, 0).flatten(1).double()
+def channel_facts(weight: Tensor) -> ChannelFacts:
+    """Range and sum of squares of each row: the weight by output channel."""
+    rows = weight.double()
     low, high = torch.aminmax(rows, dim=1)
     return ChannelFacts(
         low.cpu().numpy(), high.cpu().numpy(), rows.square().sum(dim=1).cpu().numpy()

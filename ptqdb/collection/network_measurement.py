@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.modules.conv import _ConvTransposeNd
 
 from ptqdb.checkpoints import TrainedNetwork
 from ptqdb.collection.evaluation import Batches, evaluation_facts, logits_of
@@ -17,7 +16,7 @@ from ptqdb.collection.facts import (
     TensorFacts,
     TensorKey,
 )
-from ptqdb.collection.macs import count_macs
+from ptqdb.collection.macs import count_work, layer_macs
 from ptqdb.collection.measurement import (
     CodedMeasurement,
     TensorMeasurement,
@@ -26,8 +25,10 @@ from ptqdb.collection.measurement import (
     pieces,
     tensor_facts,
 )
+from ptqdb.collection.unquantized import unquantized_parts, unquantized_statement
 from ptqdb.datasets import ImageSet
 from ptqdb.number_formats import NumberFormat, bias_format
+from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.layers import CodedLayer, QuantizedLayer
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.precision import matrix_precision, precision_of
@@ -65,7 +66,9 @@ class NetworkMeasurement:
         self._calibration = Batches(calibration, mean, std, device)
         module = trained.module.to(device).to(memory_format=torch.channels_last)
         self.network = prepare(module, self._batches.example())
-        self._macs = count_macs(module, self._batches.example())
+        work = count_work(self.network.module, self._batches.example())
+        self._macs = layer_macs(work, list(self.network.layers))
+        self.unquantized = unquantized_parts(self.network, work)
         self._ranges = input_ranges(self.network, self._calibration)
         self._measure_inputs(number_formats)
         with matrix_precision("float32"):
@@ -112,24 +115,34 @@ class NetworkMeasurement:
         tensors: dict[TensorKey, TensorFacts] = {}
         channels: dict[TensorKey, ChannelFacts] = {}
         for position, (name, layer) in enumerate(self.network.layers.items()):
-            params = layer.weight.numel() + (0 if layer.bias is None else layer.bias.numel())
-            macs = self._macs[name]
-            layers.append(LayerFacts(position, name, layer.kind, params, macs))
+            layers.append(
+                LayerFacts(position, name, layer.kind, layer.param_count, self._macs[name])
+            )
             tensors |= self._float_tensors(name, layer)
-            channels[name, "weight"] = _channels(layer)
+            channels[name, "weight"] = channel_facts(by_output_channel(layer.layer, layer.weight))
         module = self._trained.module
+        params = sum(parameter.numel() for parameter in module.parameters())
+        of_parts = sum(layer.params for layer in layers)
+        of_parts += sum(part.params for part in self.unquantized)
         return NetworkFacts(
             name=self._trained.name,
             architecture=self._trained.architecture,
             checkpoint_sha256=self._trained.checkpoint_sha256,
-            params=sum(parameter.numel() for parameter in module.parameters()),
+            params=max(params, of_parts),
             macs=sum(layer.macs for layer in layers),
             unfolded_batch_norm_count=len(self.network.folding.unfolded),
             layers=tuple(layers),
+            unquantized=self.unquantized,
             tensors=tensors,
             channels=channels,
             evaluation=self._evaluation(self._float_logits, "float32"),
         )
+
+    @property
+    def unquantized_statement(self) -> str:
+        """One line on what stays in float; empty where nothing does."""
+        params = sum(layer.param_count for layer in self.network.layers.values())
+        return unquantized_statement(self.unquantized, params, sum(self._macs.values()))
 
     def _float_tensors(self, name: str, layer: QuantizedLayer) -> dict[TensorKey, TensorFacts]:
         facts = {(name, "weight"): tensor_facts(layer.weight)}
@@ -182,8 +195,3 @@ class NetworkMeasurement:
 
     def _evaluation(self, logits: Tensor, precision: str) -> EvaluationFacts:
         return evaluation_facts(logits, self._float_logits, self._batches.labels, precision)
-
-
-def _channels(layer: QuantizedLayer) -> ChannelFacts:
-    """Transposed convolutions keep their output channels in dimension 1."""
-    return channel_facts(layer.weight, int(isinstance(layer.layer, _ConvTransposeNd)))

@@ -129,6 +129,13 @@ def write_network(
         for layer in facts.layers
     ]
     insert(connection, "layer", pl.DataFrame(layers))
+    if facts.unquantized:
+        parts = pl.DataFrame(list(map(asdict, facts.unquantized)), infer_schema_length=None)
+        insert(
+            connection,
+            "unquantized_part",
+            parts.with_columns(pl.col("macs").cast(pl.Int64), network_id=pl.lit(network_id)),
+        )
     first_tensor_id = next_id(connection, "tensor")
     tensor_ids = {key: first_tensor_id + i for i, key in enumerate(facts.tensors)}
     insert(connection, "tensor", _tensor_rows(facts.tensors, tensor_ids, layer_ids))
@@ -239,6 +246,8 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
         )
     ]
     statements += [of_network.format(table="evaluation"), of_layer]
-    statements += [of_network.format(table="layer"), of_network.format(table="network")]
+    statements += [
+        of_network.format(table=table) for table in ("unquantized_part", "layer", "network")
+    ]
     for statement in statements:
         connection.execute(statement, {"names": list(names)})

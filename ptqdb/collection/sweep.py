@@ -257,8 +257,9 @@ def _collect_network(
         device=torch.device(request.device),
         precision=request.precision,
     )
-    if measurement.network.folding.statement:
-        reporter.remarked(f"{plan.task.name}: {measurement.network.folding.statement}")
+    for statement in (measurement.network.folding.statement, measurement.unquantized_statement):
+        if statement:
+            reporter.remarked(f"{plan.task.name}: {statement}")
     if plan.is_new:
         facts = measurement.float_facts()
         with transaction(connection):

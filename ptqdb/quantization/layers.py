@@ -1,8 +1,9 @@
 """The quantized twin of a convolution or linear layer, computing in codes."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,22 @@ from ptqdb.quantization.rounding import round_to_codes_
 from ptqdb.quantization.schemes import Scheme, scale_of
 
 QUANTIZED_KINDS = (_ConvNd, nn.Linear)
+_TORCH_FORWARDS = frozenset(
+    kind.forward
+    for kind in (
+        nn.Linear,
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.ConvTranspose1d,
+        nn.ConvTranspose2d,
+        nn.ConvTranspose3d,
+    )
+)
 SCOPES = ("all", "weight", "bias", "input")
+_TORCH_CONV_FORWARDS = frozenset(
+    {None, *(kind._conv_forward for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
+)
 
 
 @dataclass(frozen=True)
@@ -118,9 +134,35 @@ class QuantizedLayer(nn.Module):
         return bias.detach() if isinstance(bias, Tensor) else None
 
     @property
+    def param_count(self) -> int:
+        """Elements of weight and bias."""
+        return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
+
+    @property
     def kind(self) -> str:
         """The class of the float layer, such as ``Conv2d``."""
         return type(self.layer).__name__
+
+    @property
+    def has_torch_forward(self) -> bool:
+        """Whether the layer computes as torch's own class of its kind does."""
+        layer = self.layer
+        return (
+            type(layer).forward in _TORCH_FORWARDS
+            and getattr(type(layer), "_conv_forward", None) in _TORCH_CONV_FORWARDS
+            and "forward" not in vars(layer)
+            and not layer._forward_hooks
+            and not layer._forward_pre_hooks
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """What the network's code asks of the layer, such as ``out_channels``."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "layer":
+                raise
+            return getattr(self.layer, name)
 
     def code(self, max_abs: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedLayer:
         """Codes of weight and bias in a format.
@@ -176,6 +218,21 @@ class QuantizedLayer(nn.Module):
             outputs = outputs.mul_(self._along_channels(self._output_scale))
         return outputs
 
+    def computes_in_scaled_units(self, inputs: Tensor) -> bool:
+        """Whether scaling weight and bias, or input and bias, scales the outputs alike.
+
+        That is what computing in codes rests on. The classes of torch do; a subclass with a
+        forward of its own is tried with powers of two, which float32 multiplies by exactly.
+        """
+        if self.has_torch_forward:
+            return True
+        bias = None if self.bias is None else self.bias * 4
+        with torch.inference_mode():
+            expected = self.layer(inputs) * 4
+            by_weight = _with_parameters(self.layer, self.weight * 4, bias)(inputs)
+            by_input = _with_parameters(self.layer, self.weight, bias)(inputs * 4)
+        return torch.equal(by_weight, expected) and torch.equal(by_input, expected)
+
     def _codes_of(self, inputs: Tensor) -> Tensor:
         """The input in codes, or as it is; a tensor that several layers read is coded once."""
         if self._input_scale is None or self._number_format is None:
@@ -199,6 +256,7 @@ def _with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> n
     """A shallow copy of the layer that computes with other parameters."""
     twin = copy.copy(layer)
     twin._parameters = {
+        **layer._parameters,
         "weight": nn.Parameter(weight, requires_grad=False),
         "bias": None if bias is None else nn.Parameter(bias, requires_grad=False),
     }
@@ -208,11 +266,24 @@ def _with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> n
 def use_quantized_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
     """Put a ``QuantizedLayer`` in the place of every convolution and linear layer, in place.
 
-    A layer that stands in several places gets one twin, under the first of its names.
+    A layer that stands in several places gets one twin, under the first of its names. A weight
+    that is no parameter, but computed anew at each pass, cannot be held in codes: such a layer
+    stays as it is.
     """
     twins: dict[int, QuantizedLayer] = {}
     for name, layer in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(layer, QUANTIZED_KINDS):
+        if (
+            name
+            and isinstance(layer, QUANTIZED_KINDS)
+            and layer._parameters.get("weight") is not None
+        ):
             twin = twins.setdefault(id(layer), QuantizedLayer(layer, name))
             module.set_submodule(name, twin)
     return {twin.name: twin for twin in twins.values()}
+
+
+def use_float_layers(module: nn.Module, names: Collection[str]) -> None:
+    """Put the float layers back in the place of some quantized ones, in place."""
+    for place, layer in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(layer, QuantizedLayer) and layer.name in names:
+            module.set_submodule(place, layer.layer)

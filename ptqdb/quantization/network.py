@@ -5,10 +5,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from ptqdb.errors import DataError
+from ptqdb.errors import DataError, UnsupportedLayerError
+from ptqdb.quantization.attention import replace_attention
 from ptqdb.quantization.folding import FoldedNetwork, fold_batch_norm
-from ptqdb.quantization.layers import CodedLayer, QuantizedLayer, use_quantized_layers
+from ptqdb.quantization.layers import (
+    QUANTIZED_KINDS,
+    CodedLayer,
+    QuantizedLayer,
+    use_float_layers,
+    use_quantized_layers,
+)
+
+NOT_LINEAR = "its own forward does not scale with its weight"
 
 
 @dataclass(frozen=True)
@@ -23,11 +33,14 @@ class QuantizedNetwork:
         By qualified name.
     folding
         What happened to the batch norms.
+    left
+        Layers that run and stay in float all the same, by name, with the reason.
     """
 
     module: nn.Module
     layers: Mapping[str, QuantizedLayer]
     folding: FoldedNetwork
+    left: Mapping[str, str]
 
     @property
     def first_readers(self) -> dict[str, str]:
@@ -74,31 +87,65 @@ class QuantizedNetwork:
                 layer.observe = None
 
 
-def _link_readers(network: QuantizedNetwork, example: Tensor) -> QuantizedNetwork:
-    """Put the layers in the order of execution and link those that read one tensor.
+@dataclass(frozen=True)
+class _Uses:
+    """What the layers read in a pass over the example, in the order of their first use.
 
-    Tensors are kept alive meanwhile, so that an identity means one tensor; the version counts
-    what wrote into it in place.
+    Attributes
+    ----------
+    tensors
+        By layer, what it read each time: identity and version, which counts what wrote into it
+        in place. The tensors themselves are kept, so that an identity means one tensor.
     """
-    first: dict[tuple[int, int], str] = {}
+
+    tensors: Mapping[str, list[tuple[int, int]]]
+    first_inputs: Mapping[str, Tensor]
+
+
+def _uses(network: QuantizedNetwork, example: Tensor) -> _Uses:
     alive: list[Tensor] = []
-    order: dict[str, None] = {}
+    tensors: dict[str, list[tuple[int, int]]] = {}
+    first_inputs: dict[str, Tensor] = {}
 
-    def link(name: str, inputs: Tensor) -> None:
+    def look(name: str, inputs: Tensor) -> None:
         alive.append(inputs)
-        repeated = name in order
-        order[name] = None
-        reader = first.setdefault((id(inputs), inputs._version), name)
-        layer = network.layers[name]
-        if repeated:
-            layer.first_reader = None
-        elif reader != name:
-            layer.first_reader = network.layers[reader]
-            network.layers[reader].is_read_on = True
+        tensors.setdefault(name, []).append((id(inputs), inputs._version))
+        if not network.layers[name].has_torch_forward:
+            first_inputs.setdefault(name, inputs.clone())
 
-    network.observe(link, [example], needs_versions=True)
-    ordered = {name: network.layers[name] for name in order}
-    return QuantizedNetwork(network.module, ordered, network.folding)
+    network.observe(look, [example], needs_versions=True)
+    return _Uses(tensors, first_inputs)
+
+
+def _in_order(network: QuantizedNetwork, example: Tensor) -> QuantizedNetwork:
+    """Keep the layers that can compute in codes, in the order of execution; link readers.
+
+    The others are put back as they were: those that did not run, for nothing would be quantized
+    by them, and those whose outputs are no sums of products.
+    """
+    uses = _uses(network, example)
+    left = {
+        name: NOT_LINEAR
+        for name, inputs in uses.first_inputs.items()
+        if not network.layers[name].computes_in_scaled_units(inputs)
+    }
+    silent = {name for name in network.layers if name not in uses.tensors}
+    use_float_layers(network.module, silent | left.keys())
+    layers = {name: network.layers[name] for name in uses.tensors if name not in left}
+    _link_readers(layers, uses)
+    return QuantizedNetwork(network.module, layers, network.folding, left)
+
+
+def _link_readers(layers: Mapping[str, QuantizedLayer], uses: _Uses) -> None:
+    """Link layers that read one tensor; one that runs several times reads several."""
+    first: dict[tuple[int, int], str] = {}
+    for name, layer in layers.items():
+        if len(uses.tensors[name]) > 1:
+            continue
+        reader = first.setdefault(uses.tensors[name][0], name)
+        if reader != name:
+            layer.first_reader = layers[reader]
+            layers[reader].is_read_on = True
 
 
 def prepare(module: nn.Module, example: Tensor) -> QuantizedNetwork:
@@ -113,15 +160,28 @@ def prepare(module: nn.Module, example: Tensor) -> QuantizedNetwork:
     ------
     DataError
         A weight is not finite; the message names it.
+    UnsupportedLayerError
+        No layer can be quantized.
     """
     for name, tensor in module.state_dict().items():
+        if is_lazy(tensor):
+            raise DataError(f"expected weights, found none yet in {name}: the layer is lazy")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataError(f"expected finite weights, found NaN or infinity in {name}")
-    folding = fold_batch_norm(module)
+    if isinstance(module, QUANTIZED_KINDS):
+        module = nn.Sequential(module)  # a single layer is given a place to be replaced in
+    folding = fold_batch_norm(module, example)
     for parameter in folding.module.parameters():
         parameter.requires_grad_(False)
+    replace_attention(folding.module, example)
     layers = use_quantized_layers(folding.module)
-    return _link_readers(QuantizedNetwork(folding.module, layers, folding), example)
+    network = _in_order(QuantizedNetwork(folding.module, layers, folding, {}), example)
+    if not network.layers:
+        raise UnsupportedLayerError(
+            "expected a convolution or linear layer that runs as a module, found none in "
+            f"{type(module).__name__}: there is nothing to quantize"
+        )
+    return network
 
 
 def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -130,11 +190,13 @@ def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[s
     Raises
     ------
     DataError
-        An input is not finite; the message names the layer.
+        An input is not finite, or a layer never ran; the message names the layer.
     """
     ranges: dict[str, Tensor] = {}
 
     def widen(name: str, inputs: Tensor) -> None:
+        if not inputs.numel():
+            return
         low, high = torch.aminmax(inputs)
         max_abs = torch.maximum(-low, high)
         ranges[name] = torch.maximum(ranges[name], max_abs) if name in ranges else max_abs
@@ -143,4 +205,10 @@ def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[s
     for name, max_abs in ranges.items():
         if not bool(torch.isfinite(max_abs)):
             raise DataError(f"expected finite activations, found others entering layer {name}")
+    silent = [name for name in network.layers if name not in ranges]
+    if silent:
+        raise DataError(
+            f"expected every layer to run on the calibration images, found none in {silent[0]}: "
+            "the network takes another way for each image"
+        )
     return ranges

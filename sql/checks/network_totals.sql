@@ -1,4 +1,5 @@
--- A network's layer count or MACs are not its layers' together, or its params fewer.
+-- A network's layer count or MACs are not its layers' together, or its params fewer
+-- than those of its layers and its parts that are not quantized.
 -- Grain: one network that is wrong. More params are right: a network counts those of
 -- its batch norms, which are folded into its layers.
 
@@ -10,6 +11,14 @@ with total as (
         sum(layer.macs)::bigint as macs
     from layer
     group by layer.network_id
+),
+
+unquantized as (
+    select
+        unquantized_part.network_id,
+        sum(unquantized_part.params)::bigint as params
+    from unquantized_part
+    group by unquantized_part.network_id
 )
 
 select
@@ -19,11 +28,14 @@ select
     network.params,
     total.params as params_of_layers,
     network.macs,
-    total.macs as macs_of_layers
+    total.macs as macs_of_layers,
+    coalesce(unquantized.params, 0) as params_of_unquantized_parts
 from network
 left join total on network.network_id = total.network_id
+left join unquantized on network.network_id = unquantized.network_id
 where
     network.quantized_layer_count is distinct from total.layer_count
-    or (network.params >= total.params) is distinct from true
+    or (network.params >= total.params + coalesce(unquantized.params, 0))
+    is distinct from true
     or network.macs is distinct from total.macs
 order by network.name;

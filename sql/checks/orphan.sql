@@ -19,6 +19,14 @@ anti join network on layer.network_id = network.network_id
 group by layer.network_id
 union all
 select
+    'unquantized_part' as table_name,
+    'network ' || unquantized_part.network_id as absent,
+    count(*) as row_count
+from unquantized_part
+anti join network on unquantized_part.network_id = network.network_id
+group by unquantized_part.network_id
+union all
+select
     'evaluation' as table_name,
     'network ' || evaluation.network_id as absent,
     count(*) as row_count

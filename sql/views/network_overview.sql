@@ -22,6 +22,28 @@ missing as (
     group by missing_cell.network
 ),
 
+layers as (
+    select
+        layer.network_id,
+        sum(layer.params)::bigint as params
+    from layer
+    group by layer.network_id
+),
+
+unquantized as (
+    select
+        unquantized_part.network_id,
+        sum(unquantized_part.params)::bigint as params,
+        -- where the multiplications of a part are not counted, neither is their share
+        if(
+            count(unquantized_part.macs) = count(*),
+            sum(unquantized_part.macs)::bigint,
+            null
+        ) as macs
+    from unquantized_part
+    group by unquantized_part.network_id
+),
+
 float_network as (
     select
         evaluation.network_id,
@@ -40,6 +62,13 @@ select
     network.quantized_layer_count as layers,
     network.params,
     network.macs,
+    coalesce(unquantized.params, 0)
+    / nullif(layers.params + coalesce(unquantized.params, 0), 0)
+        as unquantized_param_share,
+    case
+        when unquantized.network_id is null then 0
+        else unquantized.macs / nullif(network.macs + unquantized.macs, 0)
+    end as unquantized_mac_share,
     float_network.image_count as images,
     float_network.correct_top1 / float_network.image_count as float_accuracy,
     coalesce(cells.all_cells, 0) as all_cells,
@@ -50,6 +79,8 @@ select
 from network
 inner join dataset on network.dataset_id = dataset.dataset_id
 left join float_network on network.network_id = float_network.network_id
+left join layers on network.network_id = layers.network_id
+left join unquantized on network.network_id = unquantized.network_id
 left join cells on network.network_id = cells.network_id
 left join missing on network.name = missing.network
 order by network.network_id;
@@ -68,6 +99,12 @@ comment on column network_overview.params is
 'Params of the float network, those of its batch norms too';
 comment on column network_overview.macs is
 'Multiply-accumulates of the quantized layers for one image';
+comment on column network_overview.unquantized_param_share is
+'Share of the params, batch norms folded, that no format quantizes: table
+unquantized_part lists them';
+comment on column network_overview.unquantized_mac_share is
+'Share of the multiply-accumulates that no format quantizes; NULL where some of
+them are not counted';
 comment on column network_overview.images is
 'Images that the floating-point network was evaluated on; NULL before';
 comment on column network_overview.float_accuracy is

@@ -1,0 +1,145 @@
+"""Lists what a quantized network still computes in float, with its params and MACs."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ptqdb.collection.facts import UnquantizedPart
+from ptqdb.collection.macs import Work, total
+from ptqdb.quantization.attention import LayeredAttention
+from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer
+from ptqdb.quantization.network import QuantizedNetwork
+
+ROOT = "network"
+"""How the network itself is called where it multiplies something outside of its modules."""
+
+
+def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[UnquantizedPart, ...]:
+    """Everything with params that is no quantized layer, and products outside of such layers.
+
+    A module without modules of its own is one part, any other one for each parameter; what
+    multiplies activations with each other is a part without params.
+
+    Parameters
+    ----------
+    work
+        Of the quantized network's module.
+    """
+    modules = dict(network.module.named_modules())
+    quantized = {
+        id(layer.layer._parameters[role])
+        for layer in network.layers.values()
+        for role in ("weight", "bias")
+    }
+    parts: dict[str, UnquantizedPart] = {}
+    owned: dict[str, list[str]] = {}
+    sizes: dict[str, int] = {}
+    for name, parameter in network.module.named_parameters():
+        if id(parameter) not in quantized:
+            owner, _, own = name.rpartition(".")
+            is_whole = bool(owner) and not any(modules[owner].children())
+            part = owner if is_whole else name
+            if isinstance(modules[owner.rpartition(".")[0]], QuantizedLayer):
+                part = f"{owner.removesuffix('.layer')}.{own}"
+            owned.setdefault(part, []).append(name)
+            sizes[part] = sizes.get(part, 0) + parameter.numel()
+    for name, parameters in owned.items():
+        macs = total(
+            count
+            for (module, parameter), count in work.macs.items()
+            if parameter in parameters or (module == name and not parameter)
+        )
+        kind = _kind(modules[name]) if name in modules else "Parameter"
+        reason = _reason(network, work, name, parameters, macs)
+        parts[name] = UnquantizedPart(name, kind, sizes[name], macs, reason)
+    named = {parameter for parameters in owned.values() for parameter in parameters}
+    return *parts.values(), *_products(network, modules, work, parts, named)
+
+
+def _kind(part: nn.Module) -> str:
+    """The class of the float network's module."""
+    twinned = nn.MultiheadAttention if isinstance(part, LayeredAttention) else type(part)
+    return twinned.__name__
+
+
+def _reason(
+    network: QuantizedNetwork, work: Work, name: str, parameters: list[str], macs: int | None
+) -> str:
+    """Why a part with params stays in float."""
+    modules = dict(network.module.named_modules())
+    part = modules.get(name)
+    if name in network.left:
+        return network.left[name]
+    if not work.read.intersection(parameters):
+        return "never runs" if name not in work.run else "its params are never read"
+    if isinstance(part, _BatchNorm):
+        return "batch norm that cannot be folded"
+    if isinstance(part, QUANTIZED_KINDS):
+        computed = "weight" not in part._parameters
+        return (
+            "its weight is computed anew at each pass"
+            if computed
+            else "its weight is read by a function"
+        )
+    if macs is None:
+        return "no convolution or linear layer; its multiplications are not counted"
+    if macs > 0:
+        return "multiplied by a function, not by a layer"
+    return "no convolution or linear layer"
+
+
+def _products(
+    network: QuantizedNetwork,
+    modules: dict[str, nn.Module],
+    work: Work,
+    parts: dict[str, UnquantizedPart],
+    named: set[str],
+) -> list[UnquantizedPart]:
+    """Products of activations with each other, and of layers' weights outside of the layers."""
+    found: dict[str, list[int | None]] = {}
+    lends: set[str] = set()
+    for (module, parameter), macs in work.macs.items():
+        is_counted = parameter in named or (module in parts and not parameter)
+        if module not in network.layers and not is_counted:
+            found.setdefault(module, []).append(macs)
+            if parameter:
+                lends.add(module)
+    reasons = {True: "reads the weight of a layer in a function", False: "multiplies activations"}
+    return [
+        UnquantizedPart(
+            name or ROOT,
+            _kind(modules[name]),
+            0,
+            total(iter(counts)),
+            reasons[name in lends],
+        )
+        for name, counts in found.items()
+    ]
+
+
+def unquantized_statement(
+    parts: Sequence[UnquantizedPart], layer_params: int, layer_macs: int
+) -> str:
+    """One line: which share of the params and MACs stays in float, and in what; or empty.
+
+    Parameters
+    ----------
+    layer_params, layer_macs
+        Of the quantized layers.
+    """
+    if not parts:
+        return ""
+    params, macs = sum(part.params for part in parts), total(part.macs for part in parts)
+    of_macs = "MACs that are not all counted"
+    if macs is not None:
+        of_macs = f"{_percent(macs, layer_macs)} of the MACs"
+    kinds = Counter(part.kind for part in parts).most_common()
+    listed = ", ".join(kind if count == 1 else f"{kind} x{count}" for kind, count in kinds)
+    return f"not quantized: {_percent(params, layer_params)} of the params, {of_macs} ({listed})"
+
+
+def _percent(part: int, rest: int) -> str:
+    share = 100 * part / (part + rest)
+    return f"{share:.2g} %" if 0 < share < 99.5 else f"{share:.0f} %"

@@ -1,0 +1,204 @@
+"""Batch norm is folded where a graph proves it, and only there."""
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+
+from ptqdb.quantization.folding import fold_batch_norm
+from ptqdb.quantization.parametrization import with_plain_parameters
+
+IMAGE = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def lived_in(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Parameters and statistics far from those of a fresh batch norm, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.double().state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 2.0, generator=generator)
+        elif tensor.is_floating_point():
+            tensor.normal_(generator=generator)
+    return module.eval()
+
+
+def folds(module: nn.Module, shape: tuple[int, ...] = (1, 4, 6, 6)) -> tuple[tuple[str, ...], str]:
+    """Which batch norms are folded, once the outputs are seen to be the same."""
+    folding = fold_batch_norm(lived_in(module), torch.randn(shape).double())
+    for batch in (1, 2, 3):
+        images = torch.randn(batch, *shape[1:]).double()
+        with torch.inference_mode():
+            expected, found = module(images), folding.module(images)
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+    return folding.folded, folding.statement
+
+
+CASES = [
+    (nn.Conv1d(4, 6, 3, bias=False), nn.BatchNorm1d(6), (1, 4, 9)),
+    (nn.Conv2d(4, 6, 3, groups=2, padding=1, padding_mode="circular"), nn.BatchNorm2d(6), None),
+    (nn.Conv3d(4, 6, 2), nn.BatchNorm3d(6), (1, 4, 3, 4, 5)),
+    (nn.ConvTranspose1d(4, 6, 3, groups=2), nn.BatchNorm1d(6), (1, 4, 9)),
+    (nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6), None),
+    (nn.ConvTranspose2d(4, 4, 3, groups=4, bias=False), nn.BatchNorm2d(4), None),
+    (nn.ConvTranspose3d(4, 6, 2), nn.BatchNorm3d(6, affine=False), (1, 4, 3, 4, 5)),
+    (nn.Linear(5, 6), nn.BatchNorm1d(6), (1, 5)),
+]
+
+
+@pytest.mark.parametrize(("layer", "norm", "shape"), CASES, ids=lambda x: type(x).__name__)
+def test_every_kind_of_layer_folds(
+    layer: nn.Module, norm: nn.Module, shape: tuple[int, ...] | None
+) -> None:
+    assert folds(nn.Sequential(layer, norm), shape or (1, 4, 6, 6)) == (("1",), "")
+
+
+def test_the_channels_of_a_sequence_are_not_a_linear_layers_outputs() -> None:
+    # (batch, 6 places, 6 outputs): the norm's channels are the places
+    assert folds(nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6)), (1, 6, 5))[0] == ()
+
+
+class Parts(nn.Module):
+    """What the cases below are made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.other, self.second = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+
+class ByShape(Parts):
+    """torch.fx refuses to compare a size; the order of execution is the same for every batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] > 4:
+            x = self.norm(self.conv(x))
+        out: Tensor = self.second(self.other(x.relu()))
+        return out
+
+
+class ByBatch(Parts):
+    """A single image takes another way than a batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x = self.norm(x) if x.shape[0] > 1 else x
+        out: Tensor = self.second(self.other(x))
+        return out
+
+
+class ByValue(Parts):
+    """The way depends on the picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x)) if x.sum() > 0 else x
+        return out
+
+
+class Shaped(Parts):
+    """Asks for a size first, so that torch.fx cannot trace what follows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rest(x) if x.shape[-1] > 4 else x
+
+    def rest(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class SharedNorm(Shaped):
+    def rest(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x)) + self.norm(self.other(x))
+        return out
+
+
+class ReadTwice(Shaped):
+    def rest(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        out: Tensor = self.norm(x) + x
+        return out
+
+
+class PooledBetween(Shaped):
+    def rest(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(functional.max_pool2d(self.conv(x), 2))
+        return out
+
+
+class WeightRead(Shaped):
+    def rest(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x)) + functional.conv2d(x, self.conv.weight)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded", "said"),
+    [
+        (ByShape, ("norm", "second"), "torch.export"),
+        (ByBatch, ("second",), "torch.export"),
+        (ByValue, (), "nor can torch.export"),
+        (SharedNorm, (), "stays in float: norm"),
+        (ReadTwice, (), "stays in float: norm"),
+        (PooledBetween, (), "stays in float: norm"),
+        (WeightRead, (), "stays in float: norm"),
+    ],
+)
+def test_without_torch_fx_the_order_of_execution_serves(
+    kind: type[nn.Module], folded: tuple[str, ...], said: str
+) -> None:
+    found, statement = folds(kind())
+    assert found == folded
+    assert said in statement
+    assert "torch.fx cannot trace" in statement
+
+
+class TracedWeightRead(Parts):
+    """The same where torch.fx traces: the norm's and the layer's parameters are read apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x)) + functional.conv2d(x, self.conv.weight)
+        second: Tensor = self.second(self.other(x)) * self.second.weight[:, None, None]
+        return out + second
+
+
+def test_parameters_that_are_read_elsewhere_stay() -> None:
+    assert folds(TracedWeightRead())[0] == ()
+
+
+def test_a_norm_with_its_activation_leaves_the_activation() -> None:
+    timm = pytest.importorskip("timm.layers", reason="needs timm")
+    module = nn.Sequential(nn.Conv2d(4, 4, 3), timm.BatchNormAct2d(4), nn.Conv2d(4, 4, 1))
+    assert folds(module)[0] == ("1",)
+    assert any(
+        isinstance(part, nn.ReLU)
+        for part in fold_batch_norm(module, IMAGE.double()).module.modules()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda: parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
+        lambda: parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)),
+        lambda: nn.utils.weight_norm(nn.Conv2d(4, 4, 3)),
+        lambda: nn.utils.spectral_norm(nn.Conv2d(4, 4, 3)),
+        lambda: prune.l1_unstructured(nn.Conv2d(4, 4, 3), "weight", 0.5),  # type: ignore[no-untyped-call]
+    ],
+    ids=["weight_norm", "spectral_norm", "old_weight_norm", "old_spectral_norm", "pruned"],
+)
+def test_computed_weights_become_parameters(wrapped: object) -> None:
+    torch.manual_seed(0)
+    assert callable(wrapped)
+    module = nn.Sequential(wrapped(), nn.BatchNorm2d(4))
+    module(IMAGE)
+    module.eval()
+    names = [name for name, _ in module.named_parameters()]
+    plain = with_plain_parameters(module)
+    assert {name for name, _ in plain[0].named_parameters()} == {"weight", "bias"}  # type: ignore[index]
+    folding = fold_batch_norm(module, IMAGE)
+    assert folding.folded == ("1",)
+    with torch.inference_mode():
+        expected = module(IMAGE)
+        assert torch.allclose(plain(IMAGE), expected, atol=1e-6)
+        assert torch.allclose(folding.module(IMAGE), expected, atol=1e-5)
+    assert [name for name, _ in module.named_parameters()] == names
