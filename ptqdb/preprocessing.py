@@ -1,5 +1,6 @@
 """What is done to a picture before a network sees it: its size, and its normalization."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -86,6 +87,10 @@ class Preprocessing:
         """As plain lists, numbers and names, for JSON; ``from_dict`` reads it back."""
         fields = asdict(self)
         return fields | {"mean": list(self.mean), "std": list(self.std)}
+
+    def to_json(self) -> str:
+        """The same as text: equal for equal preprocessing, as databases keep it."""
+        return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

@@ -37,6 +37,8 @@ class _Table:
         measured, and may differ in the last digits from one device to another.
     may_be_missing
         Whether a folder that an older ptqdb exported has no such file: it had no such rows.
+    newer
+        Columns that such a folder lacks: they are NULL there.
     """
 
     name: str
@@ -45,6 +47,7 @@ class _Table:
     row_id: str | None = None
     agreeing: tuple[str, ...] = ()
     may_be_missing: bool = False
+    newer: tuple[str, ...] = ()
 
 
 def _by_id(column: str, table: str, target: str | None = None) -> _Reference:
@@ -95,6 +98,7 @@ _TABLES = (
             "macs",
             "unfolded_batch_norm_count",
         ),
+        newer=("preprocessing",),
     ),
     _Table(
         "unquantized_part",
@@ -215,6 +219,11 @@ def _read(connection: duckdb.DuckDBPyConnection, table: _Table, folder: Path) ->
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {_line(error)}") from error
     expected = empty.schema
+    frame = frame.with_columns(
+        pl.lit(None, expected[column]).alias(column)
+        for column in table.newer
+        if column not in frame.columns
+    )
     for column, dtype in expected.items():
         if column not in frame.columns:
             raise DataError(f"{path}: expected the column {column} ({dtype}), found none")

@@ -21,6 +21,7 @@ from ptqdb.collection.sweep import collect
 from ptqdb.errors import MismatchError
 from ptqdb.networks.sources import network_source
 from ptqdb.number_formats import matching
+from ptqdb.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,16 @@ def test_another_checkpoint_or_precision_is_refused(tmp_path: Path, whole: Path)
     same = request(tmp_path / "same", precision="float32")
     with pytest.raises(MismatchError, match=r"--precision: .* bfloat16, found float32"):
         collect(same, database, Silence())
+
+
+def test_another_preprocessing_is_refused(tmp_path: Path, whole: Path) -> None:
+    database = tmp_path / "copy.duckdb"
+    database.write_bytes(whole.read_bytes())
+    same = source(tmp_path, "AlexNet")
+    fed = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    other = request(tmp_path / "other", networks=(replace(same, preprocessing=fed),))
+    with pytest.raises(MismatchError, match=r"--mean, --std.* the database holds AlexNet fed as"):
+        collect(other, database, Silence())
 
 
 def test_replace_collects_anew_and_leaves_the_others(tmp_path: Path, whole: Path) -> None:

@@ -213,6 +213,14 @@ def test_a_folder_of_before_the_unquantized_parts_is_welcome(
     assert import_study(connection, exported)["unquantized_part"] == 0
 
 
+def test_a_folder_of_before_the_preprocessing_is_welcome(copy: Path, create: Create) -> None:
+    path = copy / "network.parquet"
+    pl.read_parquet(path).drop("preprocessing").write_parquet(path)
+    connection = create()
+    assert import_study(connection, copy)["network"] > 0
+    assert query(connection, "select count(preprocessing) from network").item() == 0
+
+
 def test_unquantized_parts_follow_their_network(copy: Path, create: Create) -> None:
     path = copy / "unquantized_part.parquet"
     parts = pl.DataFrame(PART, schema=pl.read_parquet(path).schema)

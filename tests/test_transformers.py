@@ -8,21 +8,22 @@ import torch
 from collecting import images
 from torch import nn
 
-from ptqdb.checkpoints import NetworkDescription, TrainedNetwork
+from ptqdb.checkpoints import TrainedNetwork
 from ptqdb.collection.facts import NetworkFacts
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.rows import delete_networks, ensure_dataset, write_network
 from ptqdb.database import connect, query
 from ptqdb.integrity import check
 from ptqdb.number_formats import number_format
+from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 FORMATS = [number_format(name) for name in ("INT_8", "POT_4")]
 
 
 def measured(module: nn.Module) -> NetworkMeasurement:
-    description = NetworkDescription("AlexNet", 1.0, 10, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    trained = TrainedNetwork(description, module.eval(), "0" * 64)
+    fed = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    trained = TrainedNetwork("toy", "toy", module.eval(), "0" * 64, fed)
     return NetworkMeasurement(
         trained,
         images(6),

@@ -151,6 +151,8 @@ class NetworkFacts:
         a bias, and a weight that two layers share counts for each.
     macs
         Of the quantized layers.
+    preprocessing
+        How pixels become its input, as JSON.
     tensors
         In the order of the layers; within a layer weight, bias, input.
     """
@@ -158,6 +160,7 @@ class NetworkFacts:
     name: str
     architecture: str
     checkpoint_sha256: str
+    preprocessing: str
     params: int
     macs: int
     unfolded_batch_norm_count: int

@@ -128,6 +128,7 @@ class NetworkMeasurement:
             name=self._trained.name,
             architecture=self._trained.architecture,
             checkpoint_sha256=self._trained.checkpoint_sha256,
+            preprocessing=self._trained.preprocessing.to_json(),
             params=max(params, of_parts),
             macs=sum(layer.macs for layer in layers),
             unfolded_batch_norm_count=len(self.network.folding.unfolded),

@@ -141,19 +141,22 @@ class _Identity:
     """What makes a stored network's facts belong together."""
 
     checkpoint_sha256: str
+    preprocessing: str | None
     images: _Images
     calibration: _Images
 
 
 def _stored_identity(connection: duckdb.DuckDBPyConnection, name: str) -> _Identity | None:
     row = connection.execute(
-        "select n.checkpoint_sha256, i.split, i.image_count, i.content_sha256, "
+        "select n.checkpoint_sha256, n.preprocessing, i.split, i.image_count, i.content_sha256, "
         "c.split, c.image_count, c.content_sha256 from network as n "
         "join dataset as i on i.dataset_id = n.dataset_id "
         "join dataset as c on c.dataset_id = n.calibration_dataset_id where n.name = ?",
         [name],
     ).fetchone()
-    return None if row is None else _Identity(row[0], _Images(*row[1:4]), _Images(*row[4:7]))
+    if row is None:
+        return None
+    return _Identity(row[0], row[1], _Images(*row[2:5]), _Images(*row[5:8]))
 
 
 def _refuse_differences(task: NetworkTask, stored: _Identity) -> None:
@@ -161,6 +164,12 @@ def _refuse_differences(task: NetworkTask, stored: _Identity) -> None:
     remedy = "give the same, another --db, or --replace to collect anew"
     if task.source.checkpoint_sha256 != stored.checkpoint_sha256:
         raise MismatchError(f"the database holds {name} from another checkpoint; {remedy}")
+    asked = task.source.known_preprocessing().to_json()
+    if stored.preprocessing not in (None, asked):
+        raise MismatchError(
+            f"--mean, --std, --resize, --crop: the database holds {name} fed as "
+            f"{stored.preprocessing}, found {asked}; {remedy}"
+        )
     for argument, found, expected in (
         ("--images", task.images, stored.images),
         ("--calibration", task.calibration, stored.calibration),

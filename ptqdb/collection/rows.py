@@ -114,6 +114,7 @@ def write_network(
         "name": facts.name,
         "architecture": facts.architecture,
         "checkpoint_sha256": facts.checkpoint_sha256,
+        "preprocessing": facts.preprocessing,
         "dataset_id": dataset_id,
         "calibration_dataset_id": calibration_dataset_id,
         "quantized_layer_count": len(facts.layers),
