@@ -66,20 +66,44 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
     DataError
         A checkpoint or an image that cannot be read, or fewer images than asked for.
     """
-    for scope in study.scopes:
-        if scope not in SCOPES:
-            raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
-    number_formats = matching(study.number_formats)
-    _check_device(study.device)
+    _check(study.scopes, study.device)
+    matching(study.number_formats)
     networks = study.networks or tuple(NetworkEntry(name) for name in embedded_checkpoints())
     found = [(entry, _source(entry)) for entry in networks]
     images = _Images()
-    return CollectionRequest(
-        tasks=tuple(images.task(source, study.dataset_of(entry)) for entry, source in found),
-        number_formats=number_formats,
-        scopes=tuple(dict.fromkeys(("all", *study.scopes))),
+    return request_of(
+        [images.task(source, study.dataset_of(entry)) for entry, source in found],
+        number_formats=study.number_formats,
+        scopes=study.scopes,
         device=study.device,
         precision=study.precision,
+        anew=anew,
+    )
+
+
+def request_of(
+    tasks: Sequence[NetworkTask],
+    *,
+    number_formats: str = "*",
+    scopes: Sequence[str] = (),
+    device: str = "cpu",
+    precision: str = "auto",
+    anew: bool = False,
+) -> CollectionRequest:
+    """Networks with their images, to be quantized in the formats and scopes that are named.
+
+    Raises
+    ------
+    UsageError
+        A format, scope or device that does not exist, or two networks of one name.
+    """
+    _check(scopes, device)
+    return CollectionRequest(
+        tasks=tuple(tasks),
+        number_formats=matching(number_formats),
+        scopes=tuple(dict.fromkeys(("all", *scopes))),
+        device=device,
+        precision=precision,
         replace=anew,
     )
 
@@ -154,8 +178,11 @@ class _Images:
         return self._read[key]
 
 
-def _check_device(device: str) -> None:
-    """Refuse a device that is misspelled or absent."""
+def _check(scopes: Sequence[str], device: str) -> None:
+    """Refuse a scope that does not exist, and a device that is misspelled or absent."""
+    for scope in scopes:
+        if scope not in SCOPES:
+            raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
     try:
         kind = torch.device(device).type
     except RuntimeError as error:

@@ -1,4 +1,8 @@
-"""A study as a notebook sees it: open a database, ask it, fit curves over its views, draw them."""
+"""A study as a notebook sees it: collect, open, ask, fit curves over its views, draw them.
+
+Nothing here prints or keeps anything between calls; what takes long to import is imported by the
+function that needs it.
+"""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +18,10 @@ if TYPE_CHECKING:
     import altair as alt
     import duckdb
     import polars as pl
+
+    from ptqdb.collection.sweep import CollectionOutcome, Reporter
+    from ptqdb.datasets import ImageSet
+    from ptqdb.networks.sources import NetworkSource
 
 DEFAULT_VIEW = "fakefreeze_flops_log"
 DEFAULT_CURVE = "rational2"
@@ -146,7 +154,6 @@ def chart(
     *,
     curve: str = DEFAULT_CURVE,
     network: str | None = None,
-    fits: Sequence[GroupFit] | None = None,
 ) -> "alt.LayerChart":
     """Draw a view's points with the fitted curve, pooled or of one network.
 
@@ -154,8 +161,6 @@ def chart(
     ----------
     network
         Draw its points and curve alone.
-    fits
-        As `fit` gives them, by network; fitted anew when None.
 
     Raises
     ------
@@ -167,6 +172,72 @@ def chart(
     frame = study.view(view)
     if network is not None:
         frame = of_network(frame, network)
-    if fits is None:
-        fits = fit_view_frame(frame, view=view, curve=curve)
+    fits = fit_view_frame(frame, view=view, curve=curve)
     return fit_chart(frame, fits, view=view, network=network)
+
+
+def collect(
+    networks: "NetworkSource | Sequence[NetworkSource]",
+    images: "ImageSet",
+    calibration: "ImageSet",
+    db: Path | str,
+    *,
+    number_formats: str = "*",
+    scopes: Sequence[str] = (),
+    device: str = "cpu",
+    precision: str = "auto",
+    replace: bool = False,
+    reporter: "Reporter | None" = None,
+) -> "CollectionOutcome":
+    """Quantize networks in every format and store what was measured.
+
+    What is there already stays; a stopped collection goes on where it was.
+
+    Parameters
+    ----------
+    networks
+        As `ptqdb.network` gives them.
+    images, calibration
+        To evaluate on; to take the ranges of the inputs from. As `ptqdb.images` gives them.
+    db
+        The file; it is created where it is missing.
+    number_formats
+        Comma-separated names or globs.
+    scopes
+        What to quantize alone, beside everything together: any of weight, bias, input.
+    device, precision
+        ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
+    replace
+        Whether facts that are there already are collected anew.
+    reporter
+        Is told how it goes on; nobody is when None.
+
+    Returns
+    -------
+    How many cells were filled and were there, and which networks failed, with the reason.
+
+    Raises
+    ------
+    UsageError
+        An unknown format, scope or device, or two networks of one name.
+    MismatchError
+        The database holds one of the networks with other arguments; nothing was written.
+    DatabaseError
+        The file cannot be opened for writing.
+    """
+    from ptqdb.collection.plan import NetworkTask
+    from ptqdb.collection.sweep import Silent
+    from ptqdb.collection.sweep import collect as run_collection
+    from ptqdb.networks.sources import NetworkSource
+    from ptqdb.requests import request_of
+
+    sources = [networks] if isinstance(networks, NetworkSource) else networks
+    request = request_of(
+        [NetworkTask(source, images, calibration) for source in sources],
+        number_formats=number_formats,
+        scopes=scopes,
+        device=device,
+        precision=precision,
+        anew=replace,
+    )
+    return run_collection(request, Path(db), reporter or Silent())

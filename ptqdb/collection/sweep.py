@@ -57,6 +57,22 @@ class Reporter(Protocol):
         """Something that a user should know."""
 
 
+class Silent:
+    """A reporter that says nothing."""
+
+    def planned(self, cell_count: int, present_count: int) -> None:
+        """Keep quiet."""
+
+    def preparing(self, network: str) -> None:
+        """Keep quiet."""
+
+    def filled(self, cell: Cell) -> None:
+        """Keep quiet."""
+
+    def remarked(self, text: str) -> None:
+        """Keep quiet."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A network that could not be collected, and why."""

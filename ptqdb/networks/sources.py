@@ -1,5 +1,6 @@
 """Where a network comes from: what builds it, whose weights it takes, how it is fed."""
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -71,6 +72,30 @@ class Reference:
         if self.description is None:
             return None
         return Preprocessing(self.description.mean, self.description.std)
+
+    def published_as(self, checkpoint_sha256: str) -> str | None:
+        """Unknown."""
+        return None
+
+    def key(self, key: str) -> str | None:
+        """As it is."""
+        return key
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A module that the caller has built and trained; it is copied and never modified."""
+
+    module: nn.Module
+    name: str
+
+    def build(self, class_count: int | None = None) -> nn.Module:
+        """A copy."""
+        return copy.deepcopy(self.module)
+
+    def preprocessing(self) -> Preprocessing | None:
+        """Unknown."""
+        return None
 
     def published_as(self, checkpoint_sha256: str) -> str | None:
         """Unknown."""
@@ -224,7 +249,7 @@ class NetworkSource:
 
 
 def network_source(
-    spec: str,
+    spec: str | nn.Module,
     *,
     checkpoint: str | Path | None = None,
     weights: str | None = None,
@@ -244,7 +269,8 @@ def network_source(
     ----------
     spec
         A reference network's name, ``torchvision:NAME``, ``timm:NAME``,
-        ``package.module:callable`` or ``path/file.py:callable``; the callable takes no arguments.
+        ``package.module:callable`` or ``path/file.py:callable``; the callable takes no
+        arguments. Or a module with its weights, named after its class unless ``name`` is given.
     checkpoint
         A safetensors or torch file.
     weights
@@ -273,7 +299,11 @@ def network_source(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and weights is not None:
         raise UsageError("--weights: found --checkpoint too; give one of them")
-    builder = _builder(spec, path, weights)
+    if isinstance(spec, nn.Module):
+        builder: Builder = InMemory(spec, type(spec).__name__)
+        spec = builder.name
+    else:
+        builder = _builder(spec, path, weights)
     remarks: tuple[str, ...] = ()
     if isinstance(builder, TorchvisionNetwork) and path is not None:
         builder, known, remarks = _recognised(builder, path)
