@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from ptqdb.database import connect, materialize, query, read_view
+from ptqdb.database import connect, materialize, query, read_view, variant_names
 from ptqdb.number_formats import STUDY_GRID
 
 DEPTHS = (8, 8, 16, 19, 70, 53, 21, 54, 156)
@@ -103,6 +103,13 @@ def main() -> None:
         started = time.perf_counter()
         count = len(read_view(connection, view))
         report(f"{view} {time.perf_counter() - started:.3f} for {count} rows")
+    seconds = {}
+    for view in variant_names(connection):
+        started = time.perf_counter()
+        read_view(connection, view)
+        seconds[view] = time.perf_counter() - started
+    slowest = max(seconds, key=lambda view: seconds[view])
+    report(f"slowest of {len(seconds)} named views: {slowest} {seconds[slowest]:.3f}")
 
 
 if __name__ == "__main__":

@@ -21,5 +21,6 @@ where
         number_format.ebits is not null
     )
     or (number_format.ebits + number_format.mbits + 1)
-    is distinct from if(number_format.family = 'FLOAT', number_format.bits, null)
+    is distinct from
+    case when number_format.family = 'FLOAT' then number_format.bits end
 order by number_format.name;

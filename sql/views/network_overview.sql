@@ -35,11 +35,10 @@ unquantized as (
         unquantized_part.network_id,
         sum(unquantized_part.params)::bigint as params,
         -- where the multiplications of a part are not counted, neither is their share
-        if(
-            count(unquantized_part.macs) = count(*),
-            sum(unquantized_part.macs)::bigint,
-            null
-        ) as macs
+        case
+            when count(unquantized_part.macs) = count(*)
+                then sum(unquantized_part.macs)::bigint
+        end as macs
     from unquantized_part
     group by unquantized_part.network_id
 ),
