@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -73,6 +74,13 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
     )
     assert study.dataset_of(study.networks[0]) == flowers
     assert study.dataset_of(study.networks[1]) == cifar10
+
+
+def test_the_page_shows_the_same_example() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "study-file.md").read_text("utf-8")
+    shown = re.search(r"```toml\n(.*?)\n```", page, re.DOTALL)
+    assert shown
+    assert indent(shown[1], "    ") in (ptqdb.study_file.__doc__ or "")
 
 
 def test_most_may_be_left_out(tmp_path: Path) -> None:
