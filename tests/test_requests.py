@@ -1,14 +1,22 @@
 """From declarations to requests: networks found, images read as each network takes them."""
 
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import ptqdb
+from ptqdb.cli import main
 from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-from ptqdb.errors import DataError, UsageError
+from ptqdb.errors import DataError, MismatchError, UsageError
 from ptqdb.requests import collection_request, entries_of
 
+Run = Callable[..., tuple[object, str, str]]
 SPEC = "tests/residual_networks.py:resnet20"
 EMBEDDED = DatasetEntry(images=6, calibration=3)
 NOTHING = NetworkEntry("")
@@ -104,3 +112,114 @@ def test_calibration_images_may_be_elsewhere(digits: DatasetEntry) -> None:
     missing = DatasetEntry(path=digits.path, calibration_path="nowhere")
     with pytest.raises(DataError, match="nowhere"):
         collection_request(StudyDeclaration((missing,), (network,)))
+
+
+# What a collection would do
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PTQDB_DB", raising=False)
+
+    def call(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ptqdb", "collect", *arguments])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+STUDY = """
+number_formats = "INT_4,INT_8"
+scopes = ["weight"]
+[dataset.digits]
+path = "digits.npz"
+calibration = 5
+[[network]]
+spec = "AlexNet"
+weights = "random"
+mean = [0.1, 0.1, 0.1]
+std = [0.3, 0.3, 0.3]
+crop = 10
+[[network]]
+spec = "AlexNet_BN"
+weights = "random"
+class_count = 7
+mean = [0.1, 0.1, 0.1]
+std = [0.3, 0.3, 0.3]
+"""
+
+
+def digits_file(folder: Path) -> None:
+    """Grayscale pictures large enough for an AlexNet."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 20), ("test", 8)):
+        arrays[f"x_{split}"] = generator.integers(0, 256, (count, 32, 32), np.uint8)
+        arrays[f"y_{split}"] = np.arange(count) % 10
+    np.savez(folder / "digits.npz", **arrays)  # type: ignore[arg-type]
+
+
+def test_a_study_is_shown_and_then_collected(tmp_path: Path, run: Run) -> None:
+    digits_file(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY.replace("crop = 10\n", ""))
+    code, out, err = run("study.toml", "--dry-run", "--format", "json")
+    rows = json.loads(out)
+    assert [(row["network"], row["scope"], row["to_fill"]) for row in rows] == [
+        ("AlexNet", "all", 2),
+        ("AlexNet", "weight", 2),
+        ("AlexNet_BN", "all", None),
+        ("AlexNet_BN", "weight", None),
+    ]
+    assert rows[0]["formats"] == "INT_4, INT_8"
+    assert (rows[0]["images"], rows[0]["calibration"]) == (8, 5)
+    assert "AlexNet_BN would fail: expected as many outputs" in err
+    assert "4 cells to fill, 0 there already, about" in err
+    assert code == 1
+    assert not (tmp_path / "ptqdb.duckdb").exists()
+
+    code, _, err = run("study.toml")
+    assert (code, "4 cells filled" in err) == (1, True)
+    _, out, err = run("study.toml", "--dry-run", "--format", "json")
+    assert [row["there_already"] for row in json.loads(out)[:2]] == [2, 2]
+    assert "0 cells to fill, 4 there already, about 0 s" in err
+
+
+def test_options_beside_a_study_file_are_refused(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    code, out, err = run("study.toml", "--images", "5")
+    assert (code, out) == (2, "")
+    assert "study.toml declares networks, images and formats" in err
+
+
+def test_a_module_in_memory_is_a_network_and_is_left_alone(tmp_path: Path) -> None:
+    digits_file(tmp_path)
+    layer = nn.Linear(1024, 10)
+    module = nn.Sequential(nn.Flatten(), layer)
+    before = layer.weight.detach().clone()
+    mine = ptqdb.network(module, name="mine", mean=(0.1,), std=(0.3,))
+    images = ptqdb.images(tmp_path / "digits.npz", "test")
+    calibration = ptqdb.images(tmp_path / "digits.npz", "train")
+    database = tmp_path / "mine.duckdb"
+    outcome = ptqdb.collect(mine, images, calibration, database, number_formats="INT_4,INT_8")
+    assert (outcome.filled_count, outcome.failures) == (2, [])
+    assert ptqdb.collect([mine], images, calibration, database).present_count == 2
+    assert torch.equal(layer.weight, before)
+    with ptqdb.open(database) as study:
+        # param: one layer alone has all params, whatever its share of nearly no MACs
+        frame = study.view("fakefreeze_param", where="number_format = 'INT_4'")
+        assert frame["network"].to_list() == ["mine"]
+        assert study.sql("select count(*) from layer").item() == 1
+        assert ptqdb.fit(study, "fakefreeze_param")[0].points == 43
+        assert "mine" in str(ptqdb.chart(study, "fakefreeze_param", network="mine").to_dict())
+    with torch.no_grad():
+        layer.weight += 1
+    other = ptqdb.network(module, name="mine", mean=(0.1,), std=(0.3,))
+    with pytest.raises(MismatchError, match="mine from another checkpoint"):
+        ptqdb.collect(other, images, calibration, database)
