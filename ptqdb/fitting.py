@@ -1,12 +1,12 @@
 """A curve fitted over a view: to all its points, and to each network's (or other group's)."""
 
-import difflib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ptqdb.closest import closest_first
 from ptqdb.curves import Curve
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.errors import DataError, UsageError
@@ -120,8 +120,7 @@ def fit_view_frame(
     chosen = curve_by_name(curve)
     for column in (by, x, y):
         if column not in frame.columns:
-            ranked = difflib.get_close_matches(column, frame.columns, len(frame.columns), 0.0)
-            names = ", ".join(ranked + [name for name in frame.columns if name not in ranked])
+            names = ", ".join(closest_first(column, frame.columns))
             raise UsageError(
                 f"expected a column of the view {view}, found {column!r}; choose one of {names}"
             )
@@ -171,10 +170,8 @@ def of_network(frame: pl.DataFrame, network: str) -> pl.DataFrame:
     """
     names = frame["network"].unique().sort().to_list()
     if network not in names:
-        ranked = difflib.get_close_matches(network, names, len(names), 0.0)
-        rest = [name for name in names if name not in ranked]
         raise UsageError(
             f"expected a network of the view, found {network!r}; "
-            f"choose one of {', '.join(ranked + rest) or '(the view is empty)'}"
+            f"choose one of {', '.join(closest_first(network, names)) or '(the view is empty)'}"
         )
     return frame.filter(pl.col("network") == network)

@@ -1,6 +1,5 @@
 """The number formats INT, POT and FLOAT: their codes, their names and the grid of the study."""
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 
 Family = Literal["INT", "POT", "FLOAT"]
@@ -246,9 +246,4 @@ def matching(patterns: str) -> tuple[NumberFormat, ...]:
 
 def _closest(name: str, count: int = 5) -> str:
     """Join the names of the grid that resemble this one most, the closest first."""
-
-    def similarity(known: NumberFormat) -> float:
-        return difflib.SequenceMatcher(None, name.upper(), known.name).ratio()
-
-    nearest = sorted(STUDY_GRID, key=similarity, reverse=True)[:count]
-    return ", ".join(known.name for known in nearest)
+    return ", ".join(closest_first(name, (known.name for known in STUDY_GRID))[:count])

@@ -1,12 +1,12 @@
 """The curves that ptqdb fits to (divergence, loss), by name; each is imported when used."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +100,5 @@ def curve(name: str) -> Curve:
     """
     if name in CURVES:
         return CURVES[name]
-    closest = difflib.get_close_matches(name, CURVES, n=len(CURVES), cutoff=0.0)
-    names = ", ".join([*closest, *(other for other in CURVES if other not in closest)])
+    names = ", ".join(closest_first(name, CURVES))
     raise UsageError(f"expected the name of a curve, found {name!r}; choose one of {names}")
