@@ -200,7 +200,10 @@ def test_options_beside_a_study_file_are_refused(tmp_path: Path, run: Run) -> No
 
 def test_a_module_in_memory_is_a_network_and_is_left_alone(tmp_path: Path) -> None:
     digits_file(tmp_path)
+    torch.manual_seed(0)
     layer = nn.Linear(1024, 10)
+    with torch.no_grad():
+        layer.bias[0] += 100  # right of one image in eight: a loss needs an accuracy
     module = nn.Sequential(nn.Flatten(), layer)
     before = layer.weight.detach().clone()
     mine = ptqdb.network(module, name="mine", mean=(0.1,), std=(0.3,))
