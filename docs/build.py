@@ -113,10 +113,8 @@ def _parameters(connection: duckdb.DuckDBPyConnection, macro: str) -> str:
         "select unnest(parameters) as name from duckdb_functions() "
         f"where function_name = '{macro}' and not internal",
     )["name"]
-    known = set(
-        query(connection, "select function_name as name from duckdb_functions() "
-              "where not internal")["name"]
-    )  # fmt: skip
+    macros = "select function_name as name from duckdb_functions() where not internal"
+    known = set(query(connection, macros)["name"])
     rows = []
     for name in names:
         if f"{name}_words" in known:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,23 +21,29 @@ Run = Callable[..., tuple[object, str, str]]
 SPEC = "tests/residual_networks.py:resnet20"
 EMBEDDED = DatasetEntry(images=6, calibration=3)
 NOTHING = NetworkEntry("")
-FED = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+FED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
-def declared(*networks: NetworkEntry, **others: object) -> StudyDeclaration:
-    return StudyDeclaration((EMBEDDED,), networks, **others)  # type: ignore[arg-type]
+def declared(*networks: NetworkEntry, **others: Any) -> StudyDeclaration:
+    return StudyDeclaration((EMBEDDED,), networks, **others)
+
+
+def digits_file(folder: Path, *size: int) -> Path:
+    """Grayscale pictures of ten classes, 20 to train and 8 to test."""
+    generator = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, count in (("train", 20), ("test", 8)):
+        arrays[f"x_{split}"] = generator.integers(0, 256, (count, *size), np.uint8)
+        arrays[f"y_{split}"] = np.arange(count) % 10
+    path = folder / "digits.npz"
+    np.savez(path, **arrays)
+    return path
 
 
 @pytest.fixture
 def digits(tmp_path: Path) -> DatasetEntry:
-    """Grayscale pictures of 12 x 10 pixels, 20 to train and 8 to test."""
-    generator = np.random.default_rng(0)
-    arrays = {}
-    for split, count in (("train", 20), ("test", 8)):
-        arrays[f"x_{split}"] = generator.integers(0, 256, (count, 12, 10), np.uint8)
-        arrays[f"y_{split}"] = np.arange(count) % 10
-    np.savez(tmp_path / "digits.npz", **arrays)  # type: ignore[arg-type]
-    return DatasetEntry("digits", str(tmp_path / "digits.npz"), calibration=5)
+    """Pictures of 12 x 10 pixels."""
+    return DatasetEntry("digits", str(digits_file(tmp_path, 12, 10)), calibration=5)
 
 
 def test_without_networks_the_embedded_ones_are_meant() -> None:
@@ -73,7 +80,7 @@ def test_a_network_that_nobody_says_how_to_feed_is_refused_at_once() -> None:
 
 
 def test_two_networks_of_one_name_are_refused() -> None:
-    other = NetworkEntry(SPEC, name="AlexNet", weights="random", **FED)  # type: ignore[arg-type]
+    other = NetworkEntry(SPEC, name="AlexNet", weights="random", **FED)
     with pytest.raises(UsageError, match=r"AlexNet and .*resnet20 are both named AlexNet.*--name"):
         collection_request(declared(NetworkEntry("AlexNet"), other))
 
@@ -86,15 +93,15 @@ def test_two_networks_of_one_name_are_refused() -> None:
         ({"device": "gpu"}, "--device: expected cpu, cuda"),
     ],
 )
-def test_what_does_not_exist_is_refused(others: dict[str, object], said: str) -> None:
+def test_what_does_not_exist_is_refused(others: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         collection_request(declared(**others))
 
 
 def test_images_are_read_as_each_network_takes_them(digits: DatasetEntry) -> None:
     gray = NetworkEntry("AlexNet", "digits", weights="random", mean=(0.1,), std=(0.3,), name="gray")
-    colour = NetworkEntry(SPEC, "digits", weights="random", crop=8, **FED)  # type: ignore[arg-type]
-    again = NetworkEntry(SPEC, "digits", weights="random", crop=8, name="again", **FED)  # type: ignore[arg-type]
+    colour = NetworkEntry(SPEC, "digits", weights="random", crop=8, **FED)
+    again = NetworkEntry(SPEC, "digits", weights="random", crop=8, name="again", **FED)
     request = collection_request(StudyDeclaration((digits,), (gray, colour, again)))
     shapes = [tuple(task.images.images.shape) for task in request.tasks]
     assert shapes == [(8, 1, 12, 10), (8, 3, 8, 8), (8, 3, 8, 8)]
@@ -156,18 +163,8 @@ std = [0.3, 0.3, 0.3]
 """
 
 
-def digits_file(folder: Path) -> None:
-    """Grayscale pictures large enough for an AlexNet."""
-    generator = np.random.default_rng(0)
-    arrays = {}
-    for split, count in (("train", 20), ("test", 8)):
-        arrays[f"x_{split}"] = generator.integers(0, 256, (count, 32, 32), np.uint8)
-        arrays[f"y_{split}"] = np.arange(count) % 10
-    np.savez(folder / "digits.npz", **arrays)  # type: ignore[arg-type]
-
-
 def test_a_study_is_shown_and_then_collected(tmp_path: Path, run: Run) -> None:
-    digits_file(tmp_path)
+    digits_file(tmp_path, 32, 32)
     (tmp_path / "study.toml").write_text(STUDY.replace("crop = 10\n", ""))
     code, out, err = run("study.toml", "--dry-run", "--format", "json")
     rows = json.loads(out)
@@ -199,7 +196,7 @@ def test_options_beside_a_study_file_are_refused(tmp_path: Path, run: Run) -> No
 
 
 def test_a_module_in_memory_is_a_network_and_is_left_alone(tmp_path: Path) -> None:
-    digits_file(tmp_path)
+    digits_file(tmp_path, 32, 32)
     torch.manual_seed(0)
     layer = nn.Linear(1024, 10)
     with torch.no_grad():

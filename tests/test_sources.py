@@ -24,7 +24,7 @@ from ptqdb.preprocessing import Geometry, Preprocessing
 
 FILE = residual_networks.__file__
 SPEC = f"{FILE}:resnet20"
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 TEST_DATA = Path(os.environ.get("PTQDB_TEST_DATA", "missing"))
 needs_data = pytest.mark.skipif(
     not (TEST_DATA / "pretrained").exists(), reason="PTQDB_TEST_DATA names no folder with them"
@@ -39,7 +39,7 @@ def weights(seed: int = 0) -> dict[str, Tensor]:
 def loaded(tmp_path: Path, content: Any, spec: str = SPEC) -> TrainedNetwork:
     path = tmp_path / "weights.pt"
     torch.save(content, path)
-    return network_source(spec, checkpoint=path, **IMAGENET).load()  # type: ignore[arg-type]
+    return network_source(spec, checkpoint=path, **IMAGENET).load()
 
 
 def refused(tmp_path: Path, content: Any, spec: str = SPEC) -> str:
@@ -61,7 +61,7 @@ def prefixed(prefix: str) -> dict[str, Tensor]:
 def test_what_others_trained_is_as_accurate_as_it_was(name: str, correct: int) -> None:
     # of the first 1,000 test images; of all 10,000 they are 9,173 and 9,263, as is published
     path = TEST_DATA / "pretrained" / f"{name}.safetensors"
-    trained = network_source(f"{FILE}:{name}", checkpoint=path, **IMAGENET).load()  # type: ignore[arg-type]
+    trained = network_source(f"{FILE}:{name}", checkpoint=path, **IMAGENET).load()
     images = read_parquet(TEST_DATA / "cifar10", "test").head(1000)
     mean, std = trained.preprocessing.mean, trained.preprocessing.std
     batches = Batches(images, mean, std, torch.device("cpu"))
@@ -192,7 +192,7 @@ def test_a_reference_network_trained_elsewhere(tmp_path: Path) -> None:
     source = network_source("AlexNet", checkpoint=tmp_path / "a.pt")
     with pytest.raises(UsageError, match=r"--mean and --std \(for \[0, 1\] inputs: --mean 0,0,0"):
         source.load()
-    trained = network_source("AlexNet", checkpoint=tmp_path / "a.pt", **IMAGENET).load()  # type: ignore[arg-type]
+    trained = network_source("AlexNet", checkpoint=tmp_path / "a.pt", **IMAGENET).load()
     assert "built with 100 classes, as the checkpoint has them" in trained.remarks
     assert output_count(trained, (3, 32, 32)) == 100
 
@@ -216,9 +216,9 @@ def test_random_weights_come_again(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     assert identity(0) == identity(0) != identity(1)
     assert torch.equal(torch.get_rng_state(), state)
-    trained = network_source(SPEC, weights="random", seed=4, **IMAGENET).load()  # type: ignore[arg-type]
+    trained = network_source(SPEC, weights="random", seed=4, **IMAGENET).load()
     assert trained.remarks == ("random weights, seed 4: no accuracy is to be expected",)
-    small = network_source("AlexNet", weights="random", class_count=3, **IMAGENET)  # type: ignore[arg-type]
+    small = network_source("AlexNet", weights="random", class_count=3, **IMAGENET)
     assert output_count(small.load(), (3, 32, 32)) == 3
     with pytest.raises(UsageError, match="class_count: only for random weights"):
         network_source(SPEC, class_count=3)
@@ -379,14 +379,14 @@ def test_wrong_options_are_refused_by_name(options: dict[str, Any], named: str) 
 
 
 def test_sizes_are_kept_with_the_normalization() -> None:
-    source = network_source(SPEC, resize=40, crop=32, **IMAGENET)  # type: ignore[arg-type]
+    source = network_source(SPEC, resize=40, crop=32, **IMAGENET)
     assert source.preprocessing is not None
     assert source.preprocessing.geometry == Geometry(40, 32)
 
 
 def test_weights_may_be_a_file(tmp_path: Path) -> None:
     torch.save(weights(), tmp_path / "a.pt")
-    source = network_source(SPEC, weights=str(tmp_path / "a.pt"), **IMAGENET)  # type: ignore[arg-type]
+    source = network_source(SPEC, weights=str(tmp_path / "a.pt"), **IMAGENET)
     assert (source.checkpoint, source.weights) == (tmp_path / "a.pt", None)
 
 

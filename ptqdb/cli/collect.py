@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ptqdb.collection.plan import CollectionRequest
 
 NETWORK, IMAGES, CELLS = "The network", "The images", "What is quantized"
-ALL_NAMES = 6
+MOST_NAMES = 6
 
 
 class Precision(StrEnum):
@@ -227,7 +227,7 @@ def collect(
         class_count=class_count,
         seed=seed,
     )
-    cells_said = {
+    cells_said: dict[str, Any] = {
         "number_formats": number_formats,
         "scopes": None if scopes is None else _listed(scopes),
         "device": device,
@@ -236,7 +236,7 @@ def collect(
     cells = {key: value for key, value in cells_said.items() if value is not None}
     if study is None:
         networks = entries_of(tuple(network or ()), network_said)
-        declared = StudyDeclaration((images_said,), networks, **cells)  # type: ignore[arg-type]
+        declared = StudyDeclaration((images_said,), networks, **cells)
     elif network or cells or images_said != DatasetEntry() or network_said != NetworkEntry(""):
         raise UsageError(
             f"{study} declares networks, images and formats: expected no such options beside it"
@@ -309,11 +309,9 @@ def _preview_rows(shown: "Preview", request: "CollectionRequest") -> list[dict[s
 
 
 def _formats(names: tuple[str, ...], asked: int) -> str:
-    """The formats to be filled: all, none or some; many are only begun to be named."""
-    if not names:
-        return ""
-    if len(names) > ALL_NAMES:
-        return f"{names[0]} ... {names[-1]}" if len(names) == asked else ", ".join(names)
+    """The formats to be filled; where all of many are, the first and the last."""
+    if len(names) == asked > MOST_NAMES:
+        return f"{names[0]} ... {names[-1]}"
     return ", ".join(names)
 
 

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from ptqdb.collection.evaluation import Batches
 from ptqdb.collection.plan import NetworkTask
-from ptqdb.datasets import normalized
 from ptqdb.errors import DataError
 from ptqdb.networks.outputs import check_outputs
 
@@ -25,23 +26,18 @@ def checked(task: NetworkTask) -> NetworkTask:
         Nobody says how the network is fed.
     """
     preprocessing = task.source.known_preprocessing()
-    shape = tuple(task.images.images.shape[1:])
-    for images in (task.images, task.calibration):
-        found = images.images.shape[1:]
-        if found[0] != preprocessing.channel_count:
-            raise DataError(
-                f"expected images of {preprocessing.channel_count} channels, as many as --mean "
-                f"and --std have, found {found[0]} in {images.name} {images.split}"
-            )
-        if tuple(found) != shape:
-            raise DataError(
-                f"expected calibration images of {shape[2]} x {shape[1]} pixels as in "
-                f"{task.images.name} {task.images.split}, found {found[2]} x {found[1]} in "
-                f"{images.name} {images.split}; give --resize or --crop"
-            )
-    trained = task.source.load()
-    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
-    outputs = check_outputs(trained, normalized(task.images.images[:1], mean, std))
+    mean, std = preprocessing.mean, preprocessing.std
+    example, other = (
+        Batches(images, mean, std, torch.device("cpu")).example()
+        for images in (task.images, task.calibration)
+    )
+    if other.shape != example.shape:
+        raise DataError(
+            f"expected calibration images of {_size(example)} pixels as in {task.images.name} "
+            f"{task.images.split}, found {_size(other)} in {task.calibration.name} "
+            f"{task.calibration.split}; give --resize or --crop"
+        )
+    outputs = check_outputs(task.source.load(), example)
     try:
         return replace(
             task,
@@ -53,3 +49,8 @@ def checked(task: NetworkTask) -> NetworkTask:
             f"expected as many outputs of {task.name} as the images have classes, found {outputs}: "
             f"{error}; give a network trained on these classes, or another --dataset"
         ) from error
+
+
+def _size(example: Tensor) -> str:
+    """Width and height of an image."""
+    return f"{example.shape[3]} x {example.shape[2]}"

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.networks.builder import Unpublished
 
 WAYS = (
     "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
@@ -28,7 +28,7 @@ WAYS = (
 
 
 @dataclass(frozen=True)
-class Factory:
+class Factory(Unpublished):
     """A callable of a user's, found but not called yet.
 
     Attributes
@@ -75,18 +75,6 @@ class Factory:
                 "lazy; let it run once on an example"
             )
         return module
-
-    def preprocessing(self) -> Preprocessing | None:
-        """Unknown."""
-        return None
-
-    def published_as(self, checkpoint_sha256: str) -> str | None:
-        """Unknown."""
-        return None
-
-    def key(self, key: str) -> str | None:
-        """As it is."""
-        return key
 
 
 def find_factory(spec: str) -> Factory:

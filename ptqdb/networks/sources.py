@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from ptqdb.checkpoints import (
 )
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks import ReferenceNetwork, keys, reference_network
+from ptqdb.networks.builder import Builder, Unpublished
 from ptqdb.networks.factories import WAYS, Factory, find_factory
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
 from ptqdb.preprocessing import Geometry, Preprocessing
@@ -29,28 +29,8 @@ RANDOM = "random"
 """As the name of weights: fresh ones, drawn with a seed."""
 
 
-class Builder(Protocol):
-    """What makes the float network, with weights of its own or fresh ones."""
-
-    @property
-    def name(self) -> str:
-        """What the network is called if nobody calls it otherwise."""
-
-    def build(self, class_count: int | None = None) -> nn.Module:
-        """The network, with so many outputs or with as many as it has by itself."""
-
-    def preprocessing(self) -> Preprocessing | None:
-        """What is known of it before anything is loaded."""
-
-    def published_as(self, checkpoint_sha256: str) -> str | None:
-        """The name of the published weights whose file has that hash."""
-
-    def key(self, key: str) -> str | None:
-        """What a checkpoint's key is called in the network; None where it is left out."""
-
-
 @dataclass(frozen=True)
-class Reference:
+class Reference(Unpublished):
     """A reference network, as wide as its checkpoint says or at full width."""
 
     network: ReferenceNetwork
@@ -73,17 +53,9 @@ class Reference:
             return None
         return Preprocessing(self.description.mean, self.description.std)
 
-    def published_as(self, checkpoint_sha256: str) -> str | None:
-        """Unknown."""
-        return None
-
-    def key(self, key: str) -> str | None:
-        """As it is."""
-        return key
-
 
 @dataclass(frozen=True)
-class InMemory:
+class InMemory(Unpublished):
     """A module that the caller has built and trained; it is copied and never modified."""
 
     module: nn.Module
@@ -92,18 +64,6 @@ class InMemory:
     def build(self, class_count: int | None = None) -> nn.Module:
         """A copy."""
         return copy.deepcopy(self.module)
-
-    def preprocessing(self) -> Preprocessing | None:
-        """Unknown."""
-        return None
-
-    def published_as(self, checkpoint_sha256: str) -> str | None:
-        """Unknown."""
-        return None
-
-    def key(self, key: str) -> str | None:
-        """As it is."""
-        return key
 
 
 @dataclass(frozen=True)

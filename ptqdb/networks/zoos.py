@@ -19,6 +19,7 @@ from torch import nn
 
 from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
+from ptqdb.networks.builder import Unpublished
 from ptqdb.preprocessing import Geometry, Preprocessing
 
 WITH_AUXILIARY_CLASSIFIERS = ("googlenet", "inception_v3")
@@ -127,7 +128,7 @@ class TorchvisionNetwork:
 
 
 @dataclass(frozen=True)
-class TimmNetwork:
+class TimmNetwork(Unpublished):
     """A network of timm's; its name may carry the tag of published weights after a dot.
 
     Attributes
@@ -196,10 +197,6 @@ class TimmNetwork:
         geometry = Geometry(resize, height, found["interpolation"].replace("random", "bicubic"))
         return Preprocessing(tuple(found["mean"]), tuple(found["std"]), geometry)
 
-    def published_as(self, checkpoint_sha256: str) -> str | None:
-        """Unknown: timm's names carry no hash."""
-        return None
-
     def build(self, class_count: int | None = None) -> nn.Module:
         """The network, with the published weights or with fresh ones.
 
@@ -216,10 +213,6 @@ class TimmNetwork:
         where = f"https://huggingface.co/{published.get('hf_hub_id') or self._tagged}"
         with _published_weights(f"timm:{self._tagged}", where):
             return _module(timm.create_model(self._tagged, pretrained=True, **arguments))
-
-    def key(self, key: str) -> str | None:
-        """As it is."""
-        return key
 
     def _timm(self) -> Any:
         _extra("timm.data", "timm", self.spec)
