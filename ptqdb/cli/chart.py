@@ -35,15 +35,11 @@ def chart(
     ] = None,
 ) -> None:
     """Draw accuracy loss over divergence, with the fitted curve."""
-    from ptqdb.charts import fit_chart, save_chart
-    from ptqdb.database import read_view
-    from ptqdb.fitting import fit_view_frame, of_network
+    from ptqdb.charts import save_chart
+    from ptqdb.study import chart as draw
 
-    with open_reader(db) as connection:
-        frame = read_view(connection, view)
-    if network is not None:
-        frame = of_network(frame, network)
-    fits = fit_view_frame(frame, view=view, curve=curve)
+    with open_reader(db) as study:
+        drawn = draw(study, view, curve=curve, network=network)
     path = output or Path(f"{kind.value}.html")
-    save_chart(fit_chart(frame, fits, view=view, network=network), path)
+    save_chart(drawn, path)
     typer.echo(f"wrote {path}", err=True)

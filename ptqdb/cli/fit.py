@@ -24,12 +24,10 @@ def fit(
 
     Accuracy loss (a fraction of the float accuracy) over divergence, by least squares.
     """
-    from ptqdb.database import read_view
-    from ptqdb.fitting import fit_view_frame
+    from ptqdb.study import fit as fit_view
 
-    with open_reader(db) as connection:
-        frame = read_view(connection, view)
-    fits = fit_view_frame(frame, view=view, curve=curve)
+    with open_reader(db) as study:
+        fits = fit_view(study, view, curve=curve)
     for group in fits:
         if group.error:
             typer.echo(f"{group.group}: {group.error}", err=True)

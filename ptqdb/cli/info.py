@@ -18,7 +18,5 @@ def info(db: ReadDatabase = None, output: Format = OutputFormat.TABLE) -> None:
     A cell is missing where a run announced it, or where it belongs to the study's grid of
     formats, and no evaluation is there.
     """
-    from ptqdb.database import query
-
-    with open_reader(db) as connection:
-        print_frame(query(connection, "select * from network_overview"), output)
+    with open_reader(db) as study:
+        print_frame(study.sql("select * from network_overview"), output)

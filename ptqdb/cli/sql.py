@@ -32,11 +32,9 @@ def sql(
     Of several statements, separated by semicolons, all are run and the result of the last one
     is printed.
     """
-    from ptqdb.database import query as run_query
-
     text = _text(query)
-    with open_reader(db) as connection:
-        print_frame(run_query(connection, text), output)
+    with open_reader(db) as study:
+        print_frame(study.sql(text), output)
 
 
 def _text(query: str) -> str:

@@ -26,12 +26,12 @@ def views(
 
     With --sql the statements themselves; as json, csv, markdown or parquet beside the meaning.
     """
-    from ptqdb.database import list_views, measures_sensitivity
+    from ptqdb.database import measures_sensitivity
 
-    with open_reader(db) as connection:
-        frame = list_views(connection, pattern)
+    with open_reader(db) as study:
+        frame = study.views(pattern)
         names = [name for name in frame["view"] if name.endswith("_sensitivity")]
-        if names and not measures_sensitivity(connection):
+        if names and not measures_sensitivity(study.connection):
             empty = names[0] if len(names) == 1 else f"the {len(names)} views *_sensitivity"
             typer.echo(f"empty: {empty}: needs `ptqdb collect --scopes weight,bias`", err=True)
     if show_sql and output is OutputFormat.TABLE:
