@@ -270,7 +270,7 @@ def replace_attention(module: nn.Module, example: Tensor) -> None:
     try:
         with torch.inference_mode():
             is_same = _agree(module(example), expected)
-    except Exception:  # of the network's own code
+    except Exception:  # the network reads more of its attention than a twin has: it stays in float
         is_same = False
     if not is_same:
         for name, part in originals:
