@@ -12,8 +12,8 @@ from ptqdb.curves import curve as curve_by_name
 from ptqdb.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from ptqdb.curves.base import CurveResults
-    from ptqdb.curves.least_squares import CurveFit
+    from ptqdb.curves.function import CurveFit
+    from ptqdb.curves.model import CurveResults
 
 ALL = "ALL"
 
@@ -64,7 +64,8 @@ class GroupFit:
         """The same fit with the statistics of statsmodels (a second or two to import), or None."""
         if self.fitted is None:
             return None
-        model = curve_by_name(self.curve).model(self.fitted.x, self.fitted.y)
+        points = self.fitted.points
+        model = curve_by_name(self.curve).model(points.x, points.y, **points.columns)
         return model.results(self.fitted.params)
 
     @property

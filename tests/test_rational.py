@@ -17,7 +17,7 @@ from scipy.optimize import curve_fit, isotonic_regression
 
 from ptqdb.curves import CURVES, curve
 from ptqdb.curves.polynomials import is_nondecreasing
-from ptqdb.curves.rational import RationalModel
+from ptqdb.curves.rational import RationalFunction
 from ptqdb.errors import DataError, UsageError
 
 NAMES = ("rational2", "rational3", "rational4")
@@ -74,7 +74,7 @@ def test_model_recognizes_a_wiggle_in_its_parameters() -> None:
     e = 2.0**-20
     square = np.array([0.25 + e**2, -1, 1])
     p = np.polynomial.polynomial.polysub(np.append(0, square), [e * e * -2, e * e * 4])
-    model = RationalModel(x + 1, x, degree=3)
+    model = curve("rational3").model(x, x + 1)
     params = np.concatenate([p, square[1:], [0]]) / square[0]
     assert np.all(np.diff(model.predict(params, np.linspace(0, 1, 5001))) > 0)
     assert not model.is_monotone(params)
@@ -271,7 +271,7 @@ def test_as_many_points_as_parameters() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (range(4), range(4), "at least 5 points, one per parameter, found 4"),
+        (range(4), range(4), "at least 5 points, found 4"),
         ([], [], "at least 5 points"),
         ([2] * 9, range(9), "expected x to vary, found x = 2"),
         (range(9), [0.25] * 9, "expected y to vary, found y = 0.25"),
@@ -290,8 +290,8 @@ def test_unknown_names() -> None:
     with pytest.raises(UsageError, match=r"found 'rational33'; choose one of rational3, "):
         curve("rational33")
     with pytest.raises(UsageError, match=r"degree of \(2, 3, 4\), found 5"):
-        RationalModel(range(20), range(20), degree=5)
-    assert [CURVES[name].parameter_count for name in NAMES] == [5, 7, 9]
+        RationalFunction(degree=5)
+    assert [CURVES[name].function.least_point_count for name in NAMES] == [5, 7, 9]
 
 
 # --- the published sweeps --------------------------------------------------------------------

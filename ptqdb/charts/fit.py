@@ -13,7 +13,7 @@ from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting import ALL, GroupFit
 
 if TYPE_CHECKING:
-    from ptqdb.curves.least_squares import CurveFit
+    from ptqdb.curves.function import CurveFit
 
 # Okabe and Ito's palette for every kind of colour vision (Color Universal Design, 2008), the
 # dark ones first, yellow last; a grey makes nine, one for each reference network.

@@ -1,7 +1,7 @@
 """The curves that ptqdb fits to (divergence, loss), by name; each is imported when used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,8 @@ from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 
 if TYPE_CHECKING:
-    from ptqdb.curves.base import CurveModel, CurveResults
-    from ptqdb.curves.least_squares import CurveFit, CurveFunction
+    from ptqdb.curves.function import CurveFit, CurveFunction
+    from ptqdb.curves.model import CurveModel, CurveResults
 
 __all__ = ["CURVES", "Curve", "curve"]
 
@@ -26,57 +26,64 @@ class Curve:
         What the user types, such as ``rational2``.
     description
         One line for help and listings.
-    parameter_count
-        Free parameters, and so the fewest points that it takes.
-    function_class, model_class
-        Modules and classes of its formula and search, and of its statsmodels model.
+    place
+        Module and class of its `ptqdb.curves.function.CurveFunction`.
     options
-        Keyword arguments that the function takes, and the model besides ``endog`` and ``exog``.
+        Keyword arguments that the class takes.
     """
 
     name: str
     description: str
-    parameter_count: int
-    function_class: tuple[str, str]
-    model_class: tuple[str, str]
-    options: Mapping[str, Any]
+    place: tuple[str, str]
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
-    def estimate(self, x: Any, y: Any) -> "CurveFit":
+    @property
+    def function(self) -> "CurveFunction":
+        """The curve's formula and search, not prepared for any points."""
+        function: CurveFunction = self.function_class(**self.options)
+        return function
+
+    @property
+    def function_class(self) -> "type[CurveFunction]":
+        """The class of `function`."""
+        module, name = self.place
+        found: type[CurveFunction] = getattr(import_module(module), name)
+        return found
+
+    def estimate(self, x: Any, y: Any, **columns: Any) -> "CurveFit":
         """Fit `y` over `x` without statsmodels: parameters, goodness of fit, predictions.
+
+        Parameters
+        ----------
+        **columns
+            What some curves need beside: see `ptqdb.curves.points.Points`.
 
         Raises
         ------
         DataError
-            The points cannot carry the curve; see `ptqdb.curves.least_squares.checked_points`.
+            The points cannot carry the curve; see `ptqdb.curves.points.checked_points`.
         """
-        from ptqdb.curves.least_squares import fit_curve
+        from ptqdb.curves.function import fit_curve
 
-        function: CurveFunction = _named(self.function_class)(**self.options)
-        return fit_curve(function, x, y)
+        return fit_curve(self.function, x, y, **columns)
 
-    def model(self, x: Any, y: Any) -> "CurveModel":
+    def model(self, x: Any, y: Any, **columns: Any) -> "CurveModel":
         """Return the statsmodels model of `y` over `x`, not yet fitted; raises as `estimate`."""
-        model: CurveModel = _named(self.model_class)(y, x, **self.options)
-        return model
+        from ptqdb.curves.model import CurveModel
 
-    def fit(self, x: Any, y: Any) -> "CurveResults":
+        return CurveModel(y, x, function=self.function, name=self.name, **columns)
+
+    def fit(self, x: Any, y: Any, **columns: Any) -> "CurveResults":
         """Fit `y` over `x` with the statistics of statsmodels; raises as `estimate`."""
-        return self.model(x, y).fit()
-
-
-def _named(place: tuple[str, str]) -> Any:
-    """Import a class, given as module and name."""
-    return getattr(import_module(place[0]), place[1])
+        return self.model(x, y, **columns).fit()
 
 
 def _rational(degree: int) -> Curve:
     return Curve(
-        name=f"rational{degree}",
-        description=f"non-decreasing ratio of two polynomials of degree {degree}",
-        parameter_count=2 * degree + 1,
-        function_class=("ptqdb.curves.rational_function", "RationalFunction"),
-        model_class=("ptqdb.curves.rational", "RationalModel"),
-        options=MappingProxyType({"degree": degree}),
+        f"rational{degree}",
+        f"non-decreasing ratio of two polynomials of degree {degree}",
+        ("ptqdb.curves.rational", "RationalFunction"),
+        MappingProxyType({"degree": degree}),
     )
 
 
@@ -95,7 +102,7 @@ def curve(name: str) -> Curve:
 
     Examples
     --------
-    >>> curve("rational2").parameter_count
+    >>> curve("rational2").function.least_point_count
     5
     """
     if name in CURVES:

@@ -1,0 +1,257 @@
+"""What every curve is, and a fitted one, in NumPy alone: statsmodels takes seconds to import."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ptqdb.curves.points import Floats, Points, checked_points
+
+# Relative to the largest singular value of the Jacobian with columns of unit length.
+SINGULAR = 1e-10
+
+
+class CurveFunction(ABC):
+    """A curve of one variable with parameters, and how they are found.
+
+    Subclasses are frozen dataclasses whose fields are plain values: what `prepared` chose, too,
+    so that a fit can be written down and read again. x is of shape (points,), params of shape
+    (parameters,).
+
+    Attributes
+    ----------
+    needs
+        The columns of `Points` that it needs beside x and y.
+    uses_chance_loss
+        Whether its y depends on the `chance_loss` of the network, which a prediction must give.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    uses_chance_loss: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def parameter_names(self) -> tuple[str, ...]:
+        """One name per parameter, in the order of ``params``."""
+
+    @property
+    def least_point_count(self) -> int:
+        """The fewest points that carry the curve; by default one per parameter."""
+        return len(self.parameter_names)
+
+    def prepared(self, points: Points) -> Self:
+        """The curve with what is chosen from the points before it is fitted, such as knots."""
+        return self
+
+    @abstractmethod
+    def estimate(self, points: Points) -> Floats:
+        """Return the parameters that fit best, the same ones each time.
+
+        Raises
+        ------
+        DataError
+            The points do not carry the curve.
+        """
+
+    @abstractmethod
+    def values(
+        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
+    ) -> Floats:
+        """Return the curve's y at `x`, whatever their range; infinite at a pole.
+
+        Parameters
+        ----------
+        chance_loss
+            Shape (points,) or a single one; only curves with `uses_chance_loss` look at it.
+        """
+
+    def jacobian(
+        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
+    ) -> Floats | None:
+        """Return dy/dparams at `x`, shape (points, parameters); None where there is no such."""
+        return None
+
+    @abstractmethod
+    def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
+        """Whether the curve is proved finite and non-decreasing on [low, high]."""
+
+    def parameter_count(self, params: Floats) -> float:
+        """How many degrees of freedom the fit spent; by default its parameters."""
+        return float(len(params))
+
+    def log_likelihood(self, params: Floats, points: Points) -> float:
+        """Gaussian, the variance at its maximum ssr / points (as in OLS); NaN if undefined."""
+        ssr = float(np.sum((points.y - self.values(params, points.x, points.chance_loss)) ** 2))
+        with np.errstate(divide="ignore"):
+            return float(-len(points) / 2 * (np.log(2 * np.pi * np.float64(ssr) / len(points)) + 1))
+
+    def covariance(self, params: Floats, points: Points) -> Floats:
+        """Covariance of the estimate if points are independent; NaN where it is undefined.
+
+        By default ``s² inverse(J'J)`` with J the Jacobian at the estimate and s² the residual
+        variance: NaN where J is singular (the curve has fewer degrees of freedom at the estimate
+        than it has parameters, such as a constant) and where no residual degree of freedom is
+        left. It knows nothing of the monotone constraint: where that binds, it overstates.
+        """
+        jacobian = self.jacobian(params, points.x, points.chance_loss)
+        rest = len(points) - self.parameter_count(params)
+        if jacobian is None or rest <= 0:
+            return np.full((len(params), len(params)), np.nan)
+        residuals = points.y - self.values(params, points.x, points.chance_loss)
+        return float(np.sum(residuals**2)) / rest * inverse_gram(jacobian)
+
+
+@dataclass(frozen=True, eq=False)
+class CurveFit:
+    """A curve with parameters beside the points that they were found for.
+
+    Attributes
+    ----------
+    function
+        The curve, prepared for these points.
+    points
+        As they were fitted.
+    params
+        Shape (parameters,).
+    """
+
+    function: CurveFunction
+    points: Points
+    params: Floats
+
+    @property
+    def x(self) -> Floats:
+        """The points' x."""
+        return self.points.x
+
+    @property
+    def y(self) -> Floats:
+        """The points' y."""
+        return self.points.y
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """The smallest and the largest x of the points."""
+        return float(self.x.min()), float(self.x.max())
+
+    @cached_property
+    def fittedvalues(self) -> Floats:
+        """The curve's y at the points."""
+        return self.function.values(self.params, self.x, self.points.chance_loss)
+
+    @cached_property
+    def resid(self) -> Floats:
+        """The points' y minus the curve's."""
+        resid: Floats = self.y - self.fittedvalues
+        return resid
+
+    @cached_property
+    def ssr(self) -> float:
+        """Sum of the squared residuals."""
+        return float(np.sum(self.resid**2))
+
+    @cached_property
+    def centered_tss(self) -> float:
+        """Sum of squares of y about its mean."""
+        return float(np.sum((self.y - self.y.mean()) ** 2))
+
+    @property
+    def rsquared(self) -> float:
+        """1 - ssr / centered_tss."""
+        return 1.0 - self.ssr / self.centered_tss
+
+    @cached_property
+    def df_model(self) -> float:
+        """Degrees of freedom spent beside a constant."""
+        return self.function.parameter_count(self.params) - 1.0
+
+    @property
+    def df_resid(self) -> float:
+        """Points less the degrees of freedom spent."""
+        return len(self.points) - self.df_model - 1.0
+
+    @property
+    def rsquared_adj(self) -> float:
+        """`rsquared` for the degrees of freedom spent; NaN where none is left."""
+        if self.df_resid <= 0:
+            return float("nan")
+        return 1.0 - (len(self.points) - 1.0) / self.df_resid * (1.0 - self.rsquared)
+
+    @property
+    def rmse(self) -> float:
+        """Root of ssr / points, in the unit of y."""
+        return float(np.sqrt(self.ssr / float(len(self.points))))
+
+    @cached_property
+    def llf(self) -> float:
+        """Log-likelihood; NaN where the curve is not fitted by one."""
+        return self.function.log_likelihood(self.params, self.points)
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, -2 llf + 2 parameters (as in OLS, the variance not counted)."""
+        return float(-2.0 * self.llf + 2.0 * (self.df_model + 1.0))
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, -2 llf + log(points) parameters."""
+        return float(-2.0 * self.llf + np.log(len(self.points)) * (self.df_model + 1.0))
+
+    @cached_property
+    def monotone(self) -> bool:
+        """Whether the curve is proved finite and non-decreasing from the least to the largest x."""
+        return bool(self.function.is_monotone(self.params, *self.domain))
+
+    def predict(self, x: ArrayLike, chance_loss: ArrayLike | None = None) -> Floats:
+        """Return the curve's y, shape (values,).
+
+        Past the points' x the curve is proved nothing about and may have a pole: there the value
+        at the nearest end is returned.
+
+        Parameters
+        ----------
+        chance_loss
+            Of the networks at `x`: shape (values,) or (); for curves that use it.
+        """
+        held = np.clip(np.asarray(x, dtype=np.float64).ravel(), *self.domain)
+        chance = None if chance_loss is None else np.asarray(chance_loss, dtype=np.float64)
+        return self.function.values(self.params, held, chance)
+
+
+def fit_curve(
+    function: CurveFunction, x: ArrayLike, y: ArrayLike, **columns: ArrayLike
+) -> CurveFit:
+    """Fit a curve.
+
+    Parameters
+    ----------
+    x, y
+        Shape (points,) or (points, 1).
+    **columns
+        Further columns of `Points`; those that the curve does not need are kept beside them.
+
+    Raises
+    ------
+    DataError
+        As `checked_points`, or a column that the curve needs is missing.
+    """
+    points = checked_points(x, y, function.least_point_count, columns)
+    points.require(function.needs)
+    function = function.prepared(points)
+    return CurveFit(function, points, function.estimate(points))
+
+
+def inverse_gram(jacobian: Floats) -> Floats:
+    """inverse(J'J), or NaN throughout where J is singular to working precision."""
+    count = jacobian.shape[1]
+    lengths = np.sqrt(np.sum(jacobian**2, axis=0))
+    if not np.all(np.isfinite(lengths) & (lengths > 0)):
+        return np.full((count, count), np.nan)
+    _, singular, rotation = np.linalg.svd(jacobian / lengths, full_matrices=False)
+    if singular[-1] <= SINGULAR * singular[0]:
+        return np.full((count, count), np.nan)
+    inverse: Floats = (rotation.T / singular**2) @ rotation / np.outer(lengths, lengths)
+    return inverse
