@@ -27,8 +27,8 @@ def embedded_facts_folder() -> Path | None:
 
 
 @contextmanager
-def open_embedded_facts() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the embedded study's facts, read-only.
+def open_embedded_facts(*, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the embedded study's facts; for writing, to keep there what was fitted.
 
     The first call imports them into a file in the user's cache folder
     (``$XDG_CACHE_HOME/ptqdb``, by default ``~/.cache/ptqdb``); later ones open it at once. The
@@ -45,14 +45,14 @@ def open_embedded_facts() -> Iterator[duckdb.DuckDBPyConnection]:
         raise DataError("no facts travel with this installation: collect with `ptqdb collect`")
     with ExitStack() as stack:
         try:
-            connection = _open_cached(folder)
+            connection = _open_cached(folder, read_only=read_only)
         except (OSError, RuntimeError):  # also of a user without a home, or a full disk
             place = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-            connection = connect(_build(folder, Path(place)), read_only=True)
+            connection = connect(_build(folder, Path(place)), read_only=read_only)
         yield stack.enter_context(connection)
 
 
-def _open_cached(folder: Path) -> duckdb.DuckDBPyConnection:
+def _open_cached(folder: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """Open the cached database; build it where it is missing or cannot be opened.
 
     Raises
@@ -64,7 +64,7 @@ def _open_cached(folder: Path) -> duckdb.DuckDBPyConnection:
     path = cache / f"{_PREFIX}{_content_key(folder)}.duckdb"
     if path.exists():
         with suppress(DatabaseError):
-            return connect(path, read_only=True)
+            return connect(path, read_only=read_only)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as place:
         # Renamed when whole: another process never sees half a database.
@@ -73,7 +73,7 @@ def _open_cached(folder: Path) -> duckdb.DuckDBPyConnection:
         if other != path:
             with suppress(OSError):
                 other.unlink()
-    return connect(path, read_only=True)
+    return connect(path, read_only=read_only)
 
 
 def _cache_folder() -> Path:

@@ -1,26 +1,35 @@
 """A curve fitted over a view: to all its points, and to each network's (or other group's)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ptqdb.closest import closest_first
 from ptqdb.curves import Curve
 from ptqdb.curves import curve as curve_by_name
+from ptqdb.curves.points import Points
 from ptqdb.errors import DataError, UsageError
+from ptqdb.validation import HeldOut, leave_out
 
 if TYPE_CHECKING:
     from ptqdb.curves.function import CurveFit
     from ptqdb.curves.model import CurveResults
 
 ALL = "ALL"
+CEILING = "isotonic"
 
 
 @dataclass(frozen=True)
 class GroupFit:
     """One curve fitted to one group of a view's rows.
+
+    Figures are None where nothing was fitted, or where they are not defined. Losses are
+    fractions of the float accuracy, and so are their errors.
 
     Attributes
     ----------
@@ -30,19 +39,27 @@ class GroupFit:
         ``ALL`` for the pool of every row, or one value of the column `by`.
     points
         Points in the fit: rows with a finite divergence and loss.
-    r_squared, rmse, sse
-        1 - sse / (sum of squares about the mean); root of sse / points, a fraction like the
-        loss; sum of the squared residuals. None where nothing was fitted.
+    r_squared, adjusted_r_squared
+        1 - sse / (sum of squares about the mean); the same for the degrees of freedom spent.
+    rmse, sse
+        Root of sse / points; sum of the squared residuals.
+    aic, bic
+        Akaike's and Schwarz's criteria; None for curves without a likelihood.
+    ceiling_r_squared
+        R² of isotonic regression: no non-decreasing curve fits these points better.
+    held_out_r_squared, held_out_rmse, held_out_median_error
+        Of predictions by curves that never saw the point's network (or architecture): see
+        `ptqdb.validation.HeldOut` and, for what a group's curves saw, `fit_view_frame`.
     monotone
-        Whether the curve is proved non-decreasing over the points' range; None as above.
+        Whether the curve is proved non-decreasing over the points' range.
     params
-        The curve's parameters, in the order of its model; empty as above.
+        The curve's parameters, in the order of its model.
     dropped
         Rows left out for want of a finite divergence or loss.
     error
         Why nothing was fitted, or None.
     fitted
-        The curve and its points, for predictions; not part of `as_dict`. None as above.
+        The curve and its points, for predictions; not part of `as_dict`.
     """
 
     view: str
@@ -51,8 +68,15 @@ class GroupFit:
     group: str
     points: int
     r_squared: float | None = None
+    adjusted_r_squared: float | None = None
     rmse: float | None = None
     sse: float | None = None
+    aic: float | None = None
+    bic: float | None = None
+    ceiling_r_squared: float | None = None
+    held_out_r_squared: float | None = None
+    held_out_rmse: float | None = None
+    held_out_median_error: float | None = None
     monotone: bool | None = None
     params: tuple[float, ...] = ()
     dropped: int = 0
@@ -78,10 +102,16 @@ class GroupFit:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is printed and stored: plain values, and ``note`` where there is one."""
-        names = ("view", "curve", "by", "group", "points", "r_squared", "rmse", "sse", "monotone")
-        row = {name: getattr(self, name) for name in names}
+        row = {name: getattr(self, name) for name in FIGURES}
         row["params"] = list(self.params)
         return row if self.note is None else row | {"note": self.note}
+
+
+FIGURES = tuple(
+    name
+    for name in GroupFit.__dataclass_fields__
+    if name not in ("params", "dropped", "error", "fitted")
+)
 
 
 def fit_view_frame(
@@ -89,9 +119,10 @@ def fit_view_frame(
     *,
     view: str,
     curve: str,
-    by: str = "network",
+    by: str | None = "network",
     x: str = "divergence",
     y: str = "accuracy_loss",
+    leave_out_by: str | None = "network",
 ) -> list[GroupFit]:
     """Fit a curve to all rows of a view, and to each group's.
 
@@ -104,14 +135,19 @@ def fit_view_frame(
     curve
         Name of the curve, such as ``rational2``.
     by
-        Column whose values are the groups.
+        Column whose values are the groups; None: the pool alone.
     x, y
         Columns of numbers; rows where either is NULL, NaN or infinite are left out.
+    leave_out_by
+        Column whose values are left out one at a time for the held-out figures; None, or a
+        column of a single value: no such figures.
 
     Returns
     -------
     ``ALL`` first, then the groups in ascending order. A group that cannot carry the curve (too
-    few points, or all alike) has `error` in place of figures.
+    few points, or all alike) has `error` in place of figures. A group that holds everything of
+    what is left out, as a network does, is predicted by curves fitted to the other groups; one
+    that holds a part of each, as a family does, by curves fitted to the rest of the group.
 
     Raises
     ------
@@ -119,46 +155,132 @@ def fit_view_frame(
         No such curve or column.
     """
     chosen = curve_by_name(curve)
-    for column in (by, x, y):
-        if column not in frame.columns:
+    for column in (by, x, y, leave_out_by):
+        if column is not None and column not in frame.columns:
             names = ", ".join(closest_first(column, frame.columns))
             raise UsageError(
                 f"expected a column of the view {view}, found {column!r}; choose one of {names}"
             )
-    points = frame.select(
-        group=pl.col(by), x=pl.col(x).cast(pl.Float64), y=pl.col(y).cast(pl.Float64)
-    )
-    groups = points["group"].unique().sort(nulls_last=True).to_list()
-    fits = [_fit_group(points, chosen, view, by, ALL)]
-    for group in groups:
-        rows = points.filter(pl.col("group").eq_missing(pl.lit(group)))
-        fits.append(_fit_group(rows, chosen, view, by, "NULL" if group is None else str(group)))
+    finite = finite_rows(frame, x=x, y=y)
+    points = view_points(finite, x=x, y=y)
+    units = None if leave_out_by is None else names_of(finite[leave_out_by])
+    pool = None if units is None else leave_out(points, chosen, units)
+    fits = []
+    for group, members, dropped in _groups(frame, finite, by):
+        fit = GroupFit(view, chosen.name, by or "", group, int(members.sum()), dropped=dropped)
+        held_out = None
+        if pool is not None and units is not None:
+            held_out = _held_out(points, chosen, units, members, pool)
+        fits.append(with_figures(fit, points.take(members), chosen, held_out))
     return fits
 
 
-def _fit_group(rows: pl.DataFrame, chosen: Curve, view: str, by: str, group: str) -> GroupFit:
-    finite = rows.filter(pl.col("x").is_finite() & pl.col("y").is_finite())
-    fit = GroupFit(
-        view=view,
-        curve=chosen.name,
-        by=by,
-        group=group,
-        points=finite.height,
-        dropped=rows.height - finite.height,
-    )
+def finite_rows(
+    frame: pl.DataFrame, *, x: str = "divergence", y: str = "accuracy_loss"
+) -> pl.DataFrame:
+    """The rows whose x and y are numbers, neither NULL nor NaN nor infinite, as floats."""
+    rows = frame.with_columns(pl.col(x, y).cast(pl.Float64))
+    return rows.filter(pl.col(x).is_finite() & pl.col(y).is_finite())
+
+
+def view_points(frame: pl.DataFrame, *, x: str = "divergence", y: str = "accuracy_loss") -> Points:
+    """The points of a view's rows, and the columns that some curves want beside them.
+
+    Parameters
+    ----------
+    frame
+        Without missing x and y. Where it has the columns ``float_accuracy`` and
+        ``chance_accuracy`` they give the loss at chance; also ``images`` and ``network``.
+    """
+    beside: dict[str, Any] = {}
+    if {"float_accuracy", "chance_accuracy"} <= set(frame.columns):
+        accuracy = frame["float_accuracy"].cast(pl.Float64)
+        chance = frame["chance_accuracy"].cast(pl.Float64)
+        beside["float_accuracy"] = accuracy
+        beside["chance_loss"] = (accuracy - chance) / accuracy
+    if "images" in frame.columns:
+        beside["images"] = frame["images"].cast(pl.Float64)
+    numbers = {name: values.to_numpy() for name, values in beside.items() if not _gaps(values)}
+    if "network" in frame.columns:
+        numbers["network"] = names_of(frame["network"])
+    return Points(frame[x].to_numpy(), frame[y].to_numpy(), **numbers)
+
+
+def _gaps(values: pl.Series) -> int:
+    return int((~values.is_finite()).fill_null(True).sum())
+
+
+def names_of(values: pl.Series) -> NDArray[np.str_]:
+    """Values as text, NULL as ``NULL``."""
+    return values.cast(pl.String).fill_null("NULL").to_numpy().astype(np.str_)
+
+
+def _groups(
+    rows: pl.DataFrame, finite: pl.DataFrame, by: str | None
+) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
+    """Name, membership among the finite rows, and how many rows are not finite, of each group."""
+    yield ALL, np.full(finite.height, True), rows.height - finite.height
+    if by is None:
+        return
+    for value in rows[by].unique().sort(nulls_last=True):
+        members = finite.select(pl.col(by).eq_missing(pl.lit(value))).to_series().to_numpy()
+        total = rows.select(pl.col(by).eq_missing(pl.lit(value)).sum()).item()
+        yield "NULL" if value is None else str(value), members, int(total - members.sum())
+
+
+def _held_out(
+    points: Points,
+    chosen: Curve,
+    units: NDArray[np.str_],
+    members: NDArray[np.bool_],
+    pool: HeldOut,
+) -> HeldOut:
+    """The held-out predictions of a group: see `fit_view_frame`."""
+    inside, outside = set(units[members]), set(units[~members])
+    if inside & outside and len(inside) > 1:
+        return leave_out(points.take(members), chosen, units[members])
+    return pool.where(members)
+
+
+def with_figures(
+    fit: GroupFit, points: Points, chosen: Curve, held_out: HeldOut | None
+) -> GroupFit:
+    """The fit with all its figures, or with the reason why there are none.
+
+    Parameters
+    ----------
+    fit
+        What is fitted to what.
+    points
+        All of the group's.
+    held_out
+        Its held-out predictions, if there are any.
+    """
     try:
-        fitted = chosen.estimate(finite["x"].to_numpy(), finite["y"].to_numpy())
+        fitted = chosen.estimate(points.x, points.y, **points.columns)
     except DataError as error:
         return replace(fit, error=str(error))
+    ceiling = curve_by_name(CEILING).estimate(points.x, points.y)
     return replace(
         fit,
         r_squared=fitted.rsquared,
+        adjusted_r_squared=_defined(fitted.rsquared_adj),
         rmse=fitted.rmse,
         sse=fitted.ssr,
+        aic=_defined(fitted.aic),
+        bic=_defined(fitted.bic),
+        ceiling_r_squared=ceiling.rsquared,
+        held_out_r_squared=None if held_out is None else held_out.r_squared,
+        held_out_rmse=None if held_out is None else held_out.rmse,
+        held_out_median_error=None if held_out is None else held_out.median_error,
         monotone=fitted.monotone,
         params=tuple(fitted.params.tolist()),
         fitted=fitted,
     )
+
+
+def _defined(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def of_network(frame: pl.DataFrame, network: str) -> pl.DataFrame:

@@ -126,6 +126,7 @@ def fit(
     curve: str = DEFAULT_CURVE,
     by: str = "network",
     where: str | None = None,
+    leave_out: str = "network",
 ) -> list[GroupFit]:
     """Fit a curve of accuracy loss over divergence: the pool ``ALL`` first, then each group.
 
@@ -139,13 +140,17 @@ def fit(
         The column whose values are the groups.
     where
         A SQL condition on the view's columns.
+    leave_out
+        The column whose values are left out one at a time for the held-out figures: ``network``
+        or ``architecture``.
 
     Raises
     ------
     UsageError
         No such view, curve or column; the message names the valid ones.
     """
-    return fit_view_frame(study.view(view, where), view=view, curve=curve, by=by)
+    frame = study.view(view, where)
+    return fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=leave_out)
 
 
 def chart(
@@ -172,7 +177,7 @@ def chart(
     frame = study.view(view)
     if network is not None:
         frame = of_network(frame, network)
-    fits = fit_view_frame(frame, view=view, curve=curve)
+    fits = fit_view_frame(frame, view=view, curve=curve, leave_out_by=None)
     return fit_chart(frame, fits, view=view, network=network)
 
 

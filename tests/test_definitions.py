@@ -62,7 +62,7 @@ def test_definitions_follow_sql(path: Path, own_sql: Path) -> None:
         connection.execute("create view mine as select 1 as one")
     csv = own_sql / "variants.csv"
     kept = [line for line in csv.read_text().splitlines() if not line.startswith("l2_param,")]
-    added = "l2_layer,l2,half,layer,none,none,false,The network's layers alike"
+    added = "l2_layer,l2,half,layer,none,none,js,false,The network's layers alike"
     csv.write_text("\n".join([*kept, added, ""]))
     (own_sql / "macros" / "extra.sql").write_text(
         "-- Uses a macro that sorts after it.\n"
@@ -112,6 +112,6 @@ def test_views_that_need_each_other_are_an_error(own_sql: Path, tmp_path: Path) 
 
 def test_a_view_name_is_a_plain_word(own_sql: Path, tmp_path: Path) -> None:
     with (own_sql / "variants.csv").open("a") as csv:
-        csv.write("x; drop table network,l2,half,layer,none,none,false,Bad\n")
+        csv.write("x; drop table network,l2,half,layer,none,none,js,false,Bad\n")
     with pytest.raises(DataError, match="expected a lowercase view name, found 'x; drop"):
         connect(tmp_path / "new.duckdb", read_only=False)

@@ -1,36 +1,168 @@
 """``ptqdb fit``: fit a curve of accuracy loss over divergence."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_VIEW, Format, ReadDatabase, View
+from ptqdb.cli.options import DEFAULT_VIEW, Format, LeaveOut, LeaveOutOption, ReadDatabase, View
 from ptqdb.cli.output import OutputFormat, print_rows
 from ptqdb.cli.reading import open_reader
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ptqdb.fitting import GroupFit
+
+# What a terminal is wide enough for; the other formats have all.
+TABLE_COLUMNS = (
+    *("curve", "group", "points", "r_squared", "ceiling_r_squared", "held_out_r_squared"),
+    *("held_out_rmse", "held_out_median_error", "rmse", "monotone"),
+)
+TABLE, FITTED = "A table made elsewhere", "What is fitted"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: `ptqdb fit --view fakefreeze_flops --format json`")(fit)
+    app.command(
+        epilog="Examples: `ptqdb fit --view fakefreeze_flops_depth --curve all`; "
+        "`ptqdb fit --by family --where 'bits <= 8' --format json`; "
+        "`ptqdb fit --from points.csv --x js --y loss --by network`"
+    )(fit)
 
 
 def fit(
     view: View = DEFAULT_VIEW,
     db: ReadDatabase = None,
-    curve: Annotated[str, typer.Option(help="The curve's name.")] = "rational2",
+    curve: Annotated[
+        str,
+        typer.Option(help="A curve's name, or all of them: all.", rich_help_panel=FITTED),
+    ] = "rational2",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Also fit each value of this column, such as network, architecture, family, bits.",
+            show_default="network",
+            rich_help_panel=FITTED,
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help="A SQL condition on the view's columns.", rich_help_panel=FITTED),
+    ] = None,
+    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Fit the points of a .csv or .parquet file; no database is read.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    x: Annotated[str | None, typer.Option(help="Its column of x.", rich_help_panel=TABLE)] = None,
+    y: Annotated[str | None, typer.Option(help="Its column of y.", rich_help_panel=TABLE)] = None,
+    save_fit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Keep the curves; `ptqdb.load_fits` reads them."),
+    ] = None,
+    show_summary: Annotated[
+        bool,
+        typer.Option(
+            "--show-summary",
+            help="Print the statsmodels summary of each fit; several networks' standard errors "
+            "come from a bootstrap over networks.",
+        ),
+    ] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Fit a curve to all networks together and to each one.
 
-    Accuracy loss (a fraction of the float accuracy) over divergence, by least squares.
+    Accuracy loss (a fraction of the float accuracy) over divergence. held_out figures are of
+    predictions by curves that never saw the point's network: those to trust.
     """
-    from ptqdb.study import fit as fit_view
+    from ptqdb.curves import CURVES
+    from ptqdb.curves import curve as curve_by_name
 
-    with open_reader(db) as study:
-        fits = fit_view(study, view, curve=curve)
-    for group in fits:
-        if group.error:
-            typer.echo(f"{group.group}: {group.error}", err=True)
-    rows = [group.as_dict() for group in fits]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    names = list(CURVES) if curve == "all" else [curve_by_name(curve).name]
+    fits: list[GroupFit] = []
+    if table is None:
+        _refuse({"--x": x, "--y": y}, "belong to --from FILE")
+        from ptqdb.study import fit as fit_view
+
+        with open_reader(db) as study:
+            for name in names:
+                fits += fit_view(
+                    study,
+                    view,
+                    curve=name,
+                    by=by or "network",
+                    where=where,
+                    leave_out=leave_out.value,
+                )
+    else:
+        _refuse({"--where": where}, "belongs to a view, not to --from FILE")
+        fits = _fits_of_table(table, names, x, y, by)
+    _print(fits, show_summary, output)
+    if save_fit is not None:
+        from ptqdb.saved_fit import save_fits
+
+        save_fits(fits, save_fit)
+        typer.echo(f"wrote {save_fit}", err=True)
+
+
+def _refuse(options: dict[str, str | None], why: str) -> None:
+    from ptqdb.errors import UsageError
+
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"{' and '.join(given)} {why}")
+
+
+def _fits_of_table(
+    path: Path, names: list[str], x: str | None, y: str | None, by: str | None
+) -> "list[GroupFit]":
+    from ptqdb.errors import UsageError
+    from ptqdb.fitting import fit_view_frame
+    from ptqdb.tables import read_table
+
+    frame = read_table(path)
+    if x is None or y is None:
+        raise UsageError(
+            f"--from: expected --x and --y, two columns of {path.name}; "
+            f"it has {', '.join(frame.columns)}"
+        )
+    frame = _with_network(frame, by)
+    return [
+        fit
+        for name in names
+        for fit in fit_view_frame(
+            frame, view=path.name, curve=name, by=by, x=x, y=y, leave_out_by=by
+        )
+    ]
+
+
+def _with_network(frame: "pl.DataFrame", by: str | None) -> "pl.DataFrame":
+    """Let the groups be the networks, whose points are not independent."""
+    import polars as pl
+
+    if by is None or by not in frame.columns or "network" in frame.columns:
+        return frame
+    return frame.with_columns(network=pl.col(by).cast(pl.String))
+
+
+def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> None:
+    for fit in fits:
+        if fit.note:
+            typer.echo(f"{fit.curve}, {fit.group}: {fit.note}", err=True)
+    if show_summary:
+        for fit in fits:
+            if fit.results is not None:
+                typer.echo(str(fit.results.summary(title=f"{fit.view}: {fit.group}")) + "\n")
+        return
+    rows = [fit.as_dict() for fit in fits]
+    if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):
+        columns = list(TABLE_COLUMNS)
+    else:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
     print_rows(columns, rows, output)

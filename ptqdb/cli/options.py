@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,3 +29,20 @@ View = Annotated[
     typer.Option(help="A view's name, or a call such as \"variant(share := 'param')\"."),
 ]
 Format = Annotated[OutputFormat, typer.Option("--format", help="How to print.")]
+
+
+class LeaveOut(StrEnum):
+    """What is left out at a time for held-out figures."""
+
+    NETWORK = "network"
+    ARCHITECTURE = "architecture"
+
+
+LeaveOutOption = Annotated[
+    LeaveOut,
+    typer.Option(
+        "--leave-out",
+        help="What no curve may see that predicts it; networks with and without batch norm are "
+        "one architecture.",
+    ),
+]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -18,8 +19,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ptqdb.collection.plan import Cell
-from ptqdb.training import TrainingProgress
+if TYPE_CHECKING:
+    from ptqdb.collection.plan import Cell
+    from ptqdb.training import TrainingProgress
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -74,7 +76,7 @@ class CollectionProgress:
         if self._bar.disable:
             self._line(f"{network}: calibrating")
 
-    def filled(self, cell: Cell) -> None:
+    def filled(self, cell: "Cell") -> None:
         """Advance by a cell."""
         scope = "" if cell.scope == "all" else f" ({cell.scope})"
         self._done_count += 1
@@ -107,7 +109,7 @@ class CollectionProgress:
 
 
 @contextmanager
-def training_progress(name: str, step_count: int) -> Iterator[Callable[[TrainingProgress], None]]:
+def training_progress(name: str, step_count: int) -> Iterator["Callable[[TrainingProgress], None]"]:
     """A function that shows a training's steps; on a terminal as a bar, elsewhere in lines."""
     console = Console(stderr=True)
     with Progress(
@@ -121,7 +123,7 @@ def training_progress(name: str, step_count: int) -> Iterator[Callable[[Training
         task = bar.add_task(name, total=step_count)
         told_epoch = 0
 
-        def tell(progress: TrainingProgress) -> None:
+        def tell(progress: "TrainingProgress") -> None:
             nonlocal told_epoch
             text = (
                 f"{name} epoch {progress.epoch}, loss {progress.loss:.3f}, "
@@ -134,3 +136,41 @@ def training_progress(name: str, step_count: int) -> Iterator[Callable[[Training
                 sys.stderr.flush()
 
         yield tell
+
+
+class ComparisonProgress:
+    """A ``CompareReporter`` for people; to be used as a context manager."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("reading the views", total=None)
+
+    def __enter__(self) -> "ComparisonProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def planned(self, fit_count: int, present_count: int) -> None:
+        """Start the bar."""
+        self._bar.update(self._task, total=fit_count, description="fitting")
+        sys.stderr.write(f"{fit_count} curves to fit, {present_count} there already\n")
+
+    def fitted(self, view: str, curve: str) -> None:
+        """Advance by a curve over a view."""
+        self._bar.update(self._task, advance=1, description=f"{view}, {curve}")

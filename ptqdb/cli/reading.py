@@ -10,6 +10,8 @@ import typer
 from ptqdb.cli.options import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
+    import duckdb
+
     from ptqdb.study import Study
 
 
@@ -24,15 +26,43 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
     DatabaseError
         The named file cannot be read, or there is neither a default one nor embedded facts.
     """
-    from ptqdb.embedded_facts import embedded_facts_folder
     from ptqdb.study import open_study
+
+    with open_study(_chosen(db)) as study:
+        yield study
+
+
+@contextmanager
+def open_writer(db: Path | None) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """Open what `open_reader` opens to keep results in it; facts are not written.
+
+    Raises
+    ------
+    DatabaseError
+        The file is missing or cannot be written, or there is neither a default one nor embedded
+        facts.
+    """
+    from ptqdb.database import connect
+    from ptqdb.embedded_facts import open_embedded_facts
+    from ptqdb.errors import DatabaseError
+
+    path = _chosen(db)
+    if path is not None and not path.exists():
+        raise DatabaseError(f"{path} does not exist: create it with `ptqdb collect`")
+    opened = (
+        open_embedded_facts(read_only=False) if path is None else connect(path, read_only=False)
+    )
+    with opened as connection:
+        yield connection
+
+
+def _chosen(db: Path | None) -> Path | None:
+    """The file to open; None for the embedded study, which is said."""
+    from ptqdb.embedded_facts import embedded_facts_folder
 
     if db is None and not DEFAULT_DATABASE.exists() and embedded_facts_folder() is not None:
         typer.echo(
             f"no --db given and no {DEFAULT_DATABASE} here: reading the embedded study", err=True
         )
-        path = None
-    else:
-        path = db or DEFAULT_DATABASE
-    with open_study(path) as study:
-        yield study
+        return None
+    return db or DEFAULT_DATABASE

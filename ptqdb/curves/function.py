@@ -105,6 +105,41 @@ class CurveFunction(ABC):
 
 
 @dataclass(frozen=True, eq=False)
+class FixedCurve:
+    """A curve with its parameters, which needs no points to predict.
+
+    Attributes
+    ----------
+    function
+        The curve, prepared for the points that it was fitted to.
+    params
+        Shape (parameters,).
+    low, high
+        The smallest and the largest x of those points.
+    """
+
+    function: CurveFunction
+    params: Floats
+    low: float
+    high: float
+
+    def predict(self, x: ArrayLike, chance_loss: ArrayLike | None = None) -> Floats:
+        """Return the curve's y, shape (values,).
+
+        Past the points' x the curve is proved nothing about and may have a pole: there the value
+        at the nearest end is returned.
+
+        Parameters
+        ----------
+        chance_loss
+            Of the networks at `x`: shape (values,) or (); for curves that use it.
+        """
+        held = np.clip(np.asarray(x, dtype=np.float64).ravel(), self.low, self.high)
+        chance = None if chance_loss is None else np.asarray(chance_loss, dtype=np.float64)
+        return self.function.values(self.params, held, chance)
+
+
+@dataclass(frozen=True, eq=False)
 class CurveFit:
     """A curve with parameters beside the points that they were found for.
 
@@ -205,20 +240,14 @@ class CurveFit:
         """Whether the curve is proved finite and non-decreasing from the least to the largest x."""
         return bool(self.function.is_monotone(self.params, *self.domain))
 
+    @property
+    def fixed(self) -> FixedCurve:
+        """The curve without its points."""
+        return FixedCurve(self.function, self.params, *self.domain)
+
     def predict(self, x: ArrayLike, chance_loss: ArrayLike | None = None) -> Floats:
-        """Return the curve's y, shape (values,).
-
-        Past the points' x the curve is proved nothing about and may have a pole: there the value
-        at the nearest end is returned.
-
-        Parameters
-        ----------
-        chance_loss
-            Of the networks at `x`: shape (values,) or (); for curves that use it.
-        """
-        held = np.clip(np.asarray(x, dtype=np.float64).ravel(), *self.domain)
-        chance = None if chance_loss is None else np.asarray(chance_loss, dtype=np.float64)
-        return self.function.values(self.params, held, chance)
+        """Return the curve's y, shape (values,), as `FixedCurve.predict` does."""
+        return self.fixed.predict(x, chance_loss)
 
 
 def fit_curve(

@@ -24,7 +24,7 @@ _DEFINITION = re.compile(
 _COMMENTS_AND_STRINGS = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 _VIEW_NAME = re.compile(r"[a-z_]\w*")
 _VARIANT_MACROS = ("variant", "segmented_variant")
-_VARIANT_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction")
+_VARIANT_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction", "measure")
 
 
 @dataclass(frozen=True)

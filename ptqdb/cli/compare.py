@@ -1,0 +1,98 @@
+"""``ptqdb compare``: which view and curve predict networks that they did not see."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase
+from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.reading import open_writer
+
+if TYPE_CHECKING:
+    from ptqdb.leaderboard import Choice, Entry
+
+TABLE_COLUMNS = (
+    *("view", "curve", "baseline", "held_out_r_squared", "held_out_rmse"),
+    *("held_out_median_error", "r_squared", "ceiling_r_squared", "points"),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="Examples: `ptqdb compare`; `ptqdb compare '*_depth' --curves hill,rational2`; "
+        "`ptqdb compare --leave-out architecture --top 0 --format csv`"
+    )(compare)
+
+
+def compare(
+    views: Annotated[str, typer.Argument(help="A name or glob, or a call of variant.")] = "*",
+    db: ReadDatabase = None,
+    curves: Annotated[
+        str, typer.Option(help="Comma-separated names, or all.")
+    ] = "rational2,hill,logistic,isotonic",
+    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    top: Annotated[
+        int, typer.Option(help="Print so many of the best, and the baselines; 0: all.", min=0)
+    ] = 20,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes.", min=1, show_default="one per core"),
+    ] = None,
+    output: Format = OutputFormat.TABLE,
+) -> None:
+    """Fit views with curves and rank them by their predictions of networks they did not see.
+
+    The baselines stand in the same table: what a bit count predicts as well needs no
+    divergence. The results stay in the tables fit and fit_fold; what is unchanged is not
+    fitted again.
+    """
+    from ptqdb.cli.progress import ComparisonProgress
+    from ptqdb.comparison import compare as run_comparison
+    from ptqdb.curves import CURVES
+
+    names = list(CURVES) if curves == "all" else [part.strip() for part in curves.split(",")]
+    with open_writer(db) as connection, ComparisonProgress() as progress:
+        board = run_comparison(
+            connection,
+            views,
+            names,
+            leave_out=leave_out.value,
+            job_count=jobs or len(os.sched_getaffinity(0)),
+            reporter=progress,
+        )
+    shown = [
+        (place, entry)
+        for place, entry in enumerate(board.entries, start=1)
+        if not top or place <= top or entry.is_baseline
+    ]
+    rows = [_row(place, entry) for place, entry in shown]
+    is_wide = output not in (OutputFormat.TABLE, OutputFormat.MARKDOWN)
+    columns = list(rows[0]) if is_wide else ["place", *TABLE_COLUMNS]
+    print_rows(columns, [{name: row[name] for name in columns} for row in rows], output)
+    if len(shown) < len(board.entries):
+        typer.echo(f"{len(board.entries)} in all: --top 0 prints them", err=True)
+    typer.echo(_statement(board.choice, leave_out.value), err=True)
+
+
+def _row(place: int, entry: "Entry") -> dict[str, Any]:
+    from ptqdb.leaderboard import FIGURES
+
+    figures = {name: getattr(entry, name) for name in FIGURES if name != "fingerprint"}
+    figures["params"] = list(entry.params)
+    return {"place": place, "baseline": entry.is_baseline} | figures
+
+
+def _statement(choice: "Choice | None", leave_out: str) -> str:
+    """What the best of many is worth when it is not picked for the figure it is judged by."""
+    if choice is None:
+        return (
+            f"the best of many flatters: with fewer than three {leave_out}s the choice cannot be "
+            "made inside each fold"
+        )
+    return (
+        f"held-out R² {choice.held_out_r_squared:.4f}, RMSE {choice.held_out_rmse:.4f} with the "
+        f"view and curve chosen anew without each {leave_out}: "
+        + "; ".join(f"{unit}: {view}, {curve}" for unit, (view, curve) in choice.chosen.items())
+    )

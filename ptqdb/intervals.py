@@ -1,0 +1,140 @@
+"""Prediction intervals for the loss of a network that the curve never saw."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ptqdb.curves import Curve
+from ptqdb.curves.function import CurveFit
+from ptqdb.curves.points import Floats, Points
+from ptqdb.errors import DataError
+from ptqdb.validation import leave_out
+
+COVERAGE = 0.9
+# Held-out errors count for a prediction where the curve predicted about as much: at least this
+# near in loss, and at least so many points, about one network's.
+HALF_WIDTH, NEIGHBOUR_COUNT = 0.15, 40
+LARGEST_LOSS = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Predicted losses with their intervals, fractions of the float accuracy; shape (values,)."""
+
+    loss: Floats
+    lower: Floats
+    upper: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class LossPredictor:
+    """A pooled curve, and how far it was off for each network that it did not see.
+
+    Attributes
+    ----------
+    fit
+        The curve fitted to all reference points.
+    held_out
+        Shape (points,): each of those points predicted without its network.
+    units
+        Shape (points,): what was left out at a time.
+    """
+
+    fit: CurveFit
+    held_out: Floats
+    units: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, points: Points, curve: Curve, units: NDArray[np.str_]) -> "LossPredictor":
+        """Fit a curve to reference points, and once without each unit (network, architecture).
+
+        Raises
+        ------
+        DataError
+            The points do not carry the curve, with or without one unit; or there is one unit.
+        """
+        if len(np.unique(units)) < 2:
+            raise DataError(
+                "expected two reference networks or more, whose differences make the intervals; "
+                "found one: collect more networks"
+            )
+        fit = curve.estimate(points.x, points.y, **points.columns)
+        held_out = leave_out(points, curve, units).predicted
+        if not np.isfinite(held_out).all():
+            bad = units[~np.isfinite(held_out)][0]
+            raise DataError(
+                f"expected reference points that carry {curve.name} without {bad} too, found "
+                "too few or all alike: collect more networks, or choose another curve"
+            )
+        return cls(fit, held_out, units)
+
+    def predict(
+        self, x: ArrayLike, chance_loss: ArrayLike | None = None, *, coverage: float = COVERAGE
+    ) -> Prediction:
+        """The loss of a network that is not among the reference, with its interval.
+
+        The interval reaches from one weighted quantile of the held-out errors to another: errors
+        made where about the same loss was predicted, each network's together weighing the same,
+        wider by the factor sqrt(1 + 1 / networks) of a draw beyond those seen. So it counts the
+        spread between networks, and is narrow where curves never go wrong: near no loss, and
+        where nothing is left to lose. It holds the predicted loss and ends at a loss of 1.
+
+        Parameters
+        ----------
+        x
+            Divergences, shape (values,).
+        chance_loss
+            Of the networks at `x`, for curves that use it.
+        coverage
+            The share of the points of new networks that should lie inside.
+        """
+        loss = self.fit.predict(x, chance_loss)
+        low, high = self._quantiles(loss, (1 - coverage) / 2)
+        factor = np.sqrt(1 + 1 / len(np.unique(self.units)))
+        return Prediction(
+            loss,
+            loss + factor * np.minimum(low, 0),
+            np.maximum(loss, np.minimum(loss + factor * np.maximum(high, 0), LARGEST_LOSS)),
+        )
+
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort(self.fit.y - self.held_out, kind="stable")
+
+    @cached_property
+    def _network_weights(self) -> Floats:
+        """One network's points together weigh 1."""
+        _, place, count = np.unique(self.units, return_inverse=True, return_counts=True)
+        weights: Floats = 1.0 / count[place]
+        return weights
+
+    def _quantiles(self, loss: Floats, tail: float) -> tuple[Floats, Floats]:
+        """Weighted quantiles of the held-out errors around each predicted loss, both tails."""
+        distance = np.abs(loss[:, None] - self.held_out[None, :])
+        nearest = np.sort(distance, axis=1)[:, min(NEIGHBOUR_COUNT, distance.shape[1]) - 1]
+        half_width = np.maximum(HALF_WIDTH, nearest * (1 + 1e-9))
+        kernel = np.maximum(1 - (distance / half_width[:, None]) ** 2, 0)
+        weights = (kernel * self._network_weights)[:, self._order]
+        errors = (self.fit.y - self.held_out)[self._order]
+        level = np.cumsum(weights, axis=1) - weights / 2
+        level /= weights.sum(axis=1, keepdims=True)
+        ends = [[np.interp(at, row, errors) for row in level] for at in (tail, 1 - tail)]
+        return np.array(ends[0]), np.array(ends[1])
+
+
+def interval_score(y: Floats, lower: Floats, upper: Floats, coverage: float = COVERAGE) -> Floats:
+    """Width of each interval plus 2 / (1 - coverage) times how far y lies outside it.
+
+    The smaller the better; being both narrow and right is what it rewards (Gneiting and
+    Raftery, 2007, section 6.2).
+
+    Examples
+    --------
+    >>> interval_score(np.array([0.5, 0.7]), np.array([0.4, 0.4]), np.array([0.6, 0.6])).round(9)
+    array([0.2, 2.2])
+    """
+    outside = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)
+    score: Floats = upper - lower + 2 / (1 - coverage) * outside
+    return score

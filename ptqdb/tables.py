@@ -1,0 +1,37 @@
+"""Tables of points made elsewhere, read from a CSV or Parquet file."""
+
+from pathlib import Path
+
+import polars as pl
+
+from ptqdb.errors import DataError, UsageError
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a table with a header.
+
+    Raises
+    ------
+    UsageError
+        The file's name ends otherwise.
+    DataError
+        It is missing, or not such a file.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"--from: expected a file ending in {', '.join(SUFFIXES)}, found {path.name!r}"
+        )
+    try:
+        if suffix == ".parquet":
+            return pl.read_parquet(path)
+        separator = "\t" if suffix == ".tsv" else ","
+        return pl.read_csv(path, separator=separator, infer_schema_length=None)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"--from: expected a table at {path}, found: {reason}") from error
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"--from: expected a table in {path}, found: {reason}") from error
