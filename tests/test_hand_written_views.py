@@ -126,7 +126,8 @@ def test_data_dictionary_covers_everything(study: duckdb.DuckDBPyConnection) -> 
 def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> None:
     expected = [
         "network", "architecture", "number_format", "family", "bits", "ebits", "divergence",
-        "accuracy", "float_accuracy", "accuracy_loss", "accuracy_loss_se", "images", "saturated",
+        "accuracy", "float_accuracy", "chance_accuracy", "accuracy_loss", "accuracy_loss_se",
+        "images", "saturated",
     ]  # fmt: skip
     names = variant_names(study)
     # Once for all: it binds every view.

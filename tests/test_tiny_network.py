@@ -43,6 +43,7 @@ def test_tiny_accuracies_by_hand(tiny: duckdb.DuckDBPyConnection) -> None:
     # F = 4, Q = 3, B = 2 of 6 images.
     assert row["accuracy"] == 0.5
     assert row["float_accuracy"] == pytest.approx(4 / 6)
+    assert row["chance_accuracy"] == 0.1
     assert row["accuracy_loss"] == 0.25
     # sqrt(Q / F * (Q + F - 2 B)) / F = sqrt(3 / 4 * 3) / 4
     assert row["accuracy_loss_se"] == pytest.approx(1.5 / 4)
@@ -58,27 +59,73 @@ def test_tiny_accuracies_by_hand(tiny: duckdb.DuckDBPyConnection) -> None:
 # What must not come out.
 
 
-def test_a_missing_tensor_or_evaluation_leaves_the_row_out(
+BOTH_COMBINES = (
+    "select words.combine from (values ('half'), ('weightonly')) as words(combine), "
+    "lateral (from variant(combine := words.combine)) as found order by all"
+)
+
+
+def combines_after(tiny: duckdb.DuckDBPyConnection, statement: str) -> list[str]:
+    """Which combines have a row once the statement has run; it is undone."""
+    tiny.execute("begin")
+    tiny.execute(statement)
+    left = query(tiny, BOTH_COMBINES)
+    tiny.execute("rollback")
+    return left["combine"].to_list()
+
+
+def test_a_missing_weight_or_evaluation_leaves_the_row_out(
     tiny: duckdb.DuckDBPyConnection,
 ) -> None:
-    both = (
-        "select words.combine from (values ('half'), ('weightonly')) as words(combine), "
-        "lateral (from variant(combine := words.combine)) as found order by all"
-    )
-    assert query(tiny, both)["combine"].to_list() == ["half", "weightonly"]
+    assert query(tiny, BOTH_COMBINES)["combine"].to_list() == ["half", "weightonly"]
     for statement in (
-        "delete from code_histogram where tensor_id = 3",
+        "delete from code_histogram where tensor_id = 1",
         "delete from tensor_histogram where tensor_id = 2",
-        "delete from quantized_tensor where tensor_id = 3",
+        "delete from quantized_tensor where tensor_id = 2",
         "delete from evaluation where scope = 'none'",
         "delete from evaluation where scope = 'all'",
         "update evaluation set image_count = 5 where scope = 'none'",
     ):
-        tiny.execute("begin")
-        tiny.execute(statement)
-        left = query(tiny, both)
-        tiny.execute("rollback")
-        assert left.is_empty(), statement
+        assert combines_after(tiny, statement) == [], statement
+
+
+def test_a_missing_bias_leaves_the_row_out_where_it_counts(
+    tiny: duckdb.DuckDBPyConnection,
+) -> None:
+    for table in ("code_histogram", "tensor_histogram", "quantized_tensor"):
+        statement = f"delete from {table} where tensor_id = 3"
+        assert combines_after(tiny, statement) == ["weightonly"], statement
+
+
+# A network without any evaluation.
+
+
+def test_a_network_that_was_never_evaluated_has_its_divergences(
+    tiny: duckdb.DuckDBPyConnection,
+) -> None:
+    calls = ("variant()", "variant(scope := 'bias')", "segmented_variant()")
+    evaluated = read_view(tiny, "variant()").row(0, named=True)
+    tiny.execute("begin")
+    tiny.execute("delete from evaluation")
+    found = [read_view(tiny, call) for call in calls]
+    refused = read_view(tiny, "variant(correction := 'sensitivity')")
+    tiny.execute("delete from quantized_tensor where tensor_id = 3")
+    partial = read_view(tiny, "variant()")
+    tiny.execute("rollback")
+    of_images = ("accuracy", "float_accuracy", "accuracy_loss", "accuracy_loss_se")
+    expected = evaluated | dict.fromkeys((*of_images, "images", "saturated"))
+    for frame, call in zip(found, calls, strict=True):
+        extra = {"breakpoint": None} if call.startswith("segmented") else {}
+        assert frame.to_dicts() == [expected | extra], call
+    assert evaluated["divergence"] == 0.5
+    # Sensitivity is known from evaluations alone; a bias without facts is no part of a sum.
+    assert (len(refused), len(partial)) == (0, 0)
+
+
+def test_cells_without_the_scope_get_no_row(tiny: duckdb.DuckDBPyConnection) -> None:
+    """A network that has been evaluated at all has only the rows of its evaluations."""
+    assert read_view(tiny, "variant(scope := 'weight')").is_empty()
+    assert combines_after(tiny, "update evaluation set scope = 'weight' where scope = 'all'") == []
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,39 @@ def test_segmented_caps_at_the_last_unsaturated_point(study: duckdb.DuckDBPyConn
     assert segmented["divergence"].null_count() > 0
 
 
+def test_a_network_without_evaluation_is_capped_and_moves_no_breakpoint(
+    study: duckdb.DuckDBPyConnection,
+) -> None:
+    plain = read_view(study, "variant()")
+    of_network = plain.filter(pl.col("network") == "Plain")["divergence"]
+    alive = plain.filter((pl.col("network") != "Plain") & ~pl.col("saturated"))["divergence"].max()
+    study.execute("begin")
+    study.execute("delete from evaluation where network_id = 1")
+    found = read_view(study, "segmented_variant()")
+    # INT_2 alone is saturated: without it the network's own points are past all others.
+    study.execute("delete from evaluation where number_format_id = 1")
+    study.execute("update network set quantized_layer_count = 1000 where network_id = 1")
+    deep = read_view(study, "segmented_variant(mac_weight := 'depth')")
+    study.execute("rollback")
+    shown = found.filter(pl.col("network") == "Plain")
+    assert shown["accuracy"].null_count() == len(shown) == len(synthetic.FORMATS)
+    assert found["breakpoint"].unique().to_list() == [alive]
+    assert (of_network > alive).any()
+    assert shown["divergence"].equals(of_network.clip(upper_bound=pl.lit(alive)))
+    assert deep["breakpoint"].null_count() == len(deep)
+    deepest = deep.filter(pl.col("network") == "Plain")["divergence"].to_list()
+    assert deepest == pytest.approx((1000 * of_network).to_list(), rel=1e-12)
+
+
+def test_chance_is_one_of_the_classes(study: duckdb.DuckDBPyConnection) -> None:
+    study.execute("begin")
+    study.execute("update dataset set class_count = 4")
+    frame = read_view(study, "fakefreeze_flops_log_segmented")
+    study.execute("rollback")
+    assert frame.columns[8:10] == ["float_accuracy", "chance_accuracy"]
+    assert frame["chance_accuracy"].unique().to_list() == [0.25]
+
+
 def test_no_breakpoint_where_nothing_is_saturated(tiny: duckdb.DuckDBPyConnection) -> None:
     row = read_view(tiny, "segmented_variant()").row(0, named=True)
     assert row["breakpoint"] is None

@@ -7,9 +7,13 @@
 -- and tensors take the words of words.sql; bins is a divisor of 4095, of no effect on
 -- measures without bins; scheme is the name of a row of the table scheme, NULL the
 -- first of them. A correction is one of weights and biases and leaves inputs alone.
--- A row appears only where every weight and bias of the network has its measure and
--- both the float network and the format have been evaluated on the same images: never
--- a partial sum. divergence is NULL under the mac_weight log up to 1 MMAC.
+-- A row appears only where every weight and bias of the network that counts has its
+-- measure (never a partial sum), and either
+--     both the float network and the format have been evaluated on the same images, or
+--     the network has no evaluation at all, not even in floating point: it is only to
+--     be predicted. What needs images is NULL there, and the scope without effect. A
+--     network that is evaluated in another format or scope alone has no such row.
+-- divergence is NULL under the mac_weight log up to 1 MMAC.
 
 -- No row where all words of variant are valid; else an error that names the valid ones.
 -- The error is the value of the one column: whatever is asked of it, it has to be
@@ -102,11 +106,39 @@ inner join chosen_scheme(the_scheme) as chosen
     on quantized.scheme_id = chosen.scheme_id
 where quantized.scope = the_scope;
 
+-- What variant has a row for: each paired evaluation, and each format that the weights
+-- of a network without any evaluation have facts in.
+-- Grain: one (network, format) under the scheme. Key: network_id, number_format_id.
+-- The counts are NULL without an evaluation.
+create or replace macro variant_cell(the_scope, the_scheme) as table
+select
+    paired.network_id,
+    paired.number_format_id,
+    paired.scheme_id,
+    paired.image_count,
+    paired.correct_top1,
+    paired.correct_both,
+    paired.float_correct_top1
+from paired_evaluation(the_scope, the_scheme) as paired
+union all by name
+select distinct
+    layer.network_id,
+    quantized_tensor.number_format_id,
+    quantized_tensor.scheme_id
+from layer
+inner join tensor
+    on layer.layer_id = tensor.layer_id and tensor.role = 'weight'
+inner join quantized_tensor on tensor.tensor_id = quantized_tensor.tensor_id
+inner join chosen_scheme(the_scheme) as chosen
+    on quantized_tensor.scheme_id = chosen.scheme_id
+where layer.network_id not in (select evaluation.network_id from evaluation);
+
 -- Divergence of each layer in each format: of its weight and bias, combined, or of its
 -- input, or both. A correction multiplies the divergence of each weight and bias by a
 -- factor in [0, 1]: the complement of its correction_measure, or its sensitivity.
--- Grain: one layer of an evaluated cell. Key: layer_id, number_format_id, scheme_id.
--- divergence is NULL where a measure is missing.
+-- Grain: one layer in one format. Key: layer_id, number_format_id, scheme_id.
+-- divergence is NULL where a measure that counts is missing; under weightonly a bias
+-- counts nothing.
 create or replace macro measured_layer(
     rescale, combine, correction, measure, bins, tensors
 ) as table
@@ -158,7 +190,11 @@ select
     layer_total(
         tensors,
         case
-            when parts.bias_id is null or of_bias.divergence is not null then
+            when
+                parts.bias_id is null
+                or combine = 'weightonly'
+                or of_bias.divergence is not null
+                then
                 combined_divergence(
                     combine,
                     of_weight.divergence,
@@ -215,7 +251,7 @@ create or replace macro variant(
     tensors := 'parameters'
 ) as table
 with cell as (
-    select * from paired_evaluation(scope, scheme)
+    select * from variant_cell(scope, scheme)
 ),
 
 aggregated as (
@@ -271,6 +307,7 @@ select
     ) as divergence,
     cell.correct_top1 / cell.image_count as accuracy,
     cell.float_correct_top1 / cell.image_count as float_accuracy,
+    1 / dataset.class_count as chance_accuracy,
     accuracy_loss(cell.correct_top1, cell.float_correct_top1) as accuracy_loss,
     accuracy_loss_se(cell.correct_top1, cell.float_correct_top1, cell.correct_both)
         as accuracy_loss_se,
@@ -293,7 +330,7 @@ order by network, family, bits, ebits, number_format;
 -- A variant whose x is capped at the breakpoint, the smallest x past which every point
 -- of the pool is saturated, so that any curve over it is constant there. breakpoint is
 -- NULL, and nothing capped, where no point lies past the last unsaturated one or none
--- is unsaturated.
+-- is unsaturated. Networks without an evaluation are capped and move no breakpoint.
 -- Grain and key: those of variant.
 create or replace macro segmented_variant(
     rescale := 'fakefreeze',
@@ -325,11 +362,21 @@ with plain as (
     )
 ),
 
-pool as (
+evaluated as (
     select
         max(plain.divergence) as largest,
         max(plain.divergence) filter (where not plain.saturated) as last_unsaturated
     from plain
+    where plain.saturated is not null
+),
+
+pool as (
+    select
+        case
+            when evaluated.largest > evaluated.last_unsaturated
+                then evaluated.last_unsaturated
+        end as breakpoint
+    from evaluated
 )
 
 select
@@ -340,18 +387,17 @@ select
     plain.bits,
     plain.ebits,
     case
-        when plain.divergence > pool.last_unsaturated then pool.last_unsaturated
+        when plain.divergence > pool.breakpoint then pool.breakpoint
         else plain.divergence
     end as divergence,
     plain.accuracy,
     plain.float_accuracy,
+    plain.chance_accuracy,
     plain.accuracy_loss,
     plain.accuracy_loss_se,
     plain.images,
     plain.saturated,
-    case
-        when pool.largest > pool.last_unsaturated then pool.last_unsaturated
-    end as breakpoint
+    pool.breakpoint
 from plain
 cross join pool
 order by plain.network, plain.family, plain.bits, plain.ebits, plain.number_format;
