@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from ptqdb.curves import Curve
 from ptqdb.curves.function import CurveFit
 from ptqdb.curves.points import Floats, Points
+from ptqdb.defaults import COVERAGE
 from ptqdb.errors import DataError
 from ptqdb.validation import leave_out
 
-COVERAGE = 0.9
 # Held-out errors count for a prediction where the curve predicted about as much: at least this
 # near in loss, and at least so many points, about one network's.
 HALF_WIDTH, NEIGHBOUR_COUNT = 0.15, 40

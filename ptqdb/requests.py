@@ -69,7 +69,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
     _check(study.scopes, study.device)
     matching(study.number_formats)
     networks = study.networks or tuple(NetworkEntry(name) for name in embedded_checkpoints())
-    found = [(entry, _source(entry)) for entry in networks]
+    found = [(entry, network_of(entry)) for entry in networks]
     images = _Images()
     return request_of(
         [images.task(source, study.dataset_of(entry)) for entry, source in found],
@@ -108,8 +108,16 @@ def request_of(
     )
 
 
-def _source(entry: NetworkEntry) -> NetworkSource:
-    """The network, with the embedded weights where a reference network is to have no others."""
+def network_of(entry: NetworkEntry) -> NetworkSource:
+    """The network, with the embedded weights where a reference network is to have no others.
+
+    Raises
+    ------
+    UsageError
+        No such network, or nobody says how it is fed.
+    DataError
+        The checkpoint cannot be read.
+    """
     checkpoint = entry.checkpoint
     if entry.spec in REFERENCE_NETWORKS and checkpoint is None and entry.weights is None:
         checkpoint = embedded_network(entry.spec).checkpoint
@@ -129,6 +137,39 @@ def _source(entry: NetworkEntry) -> NetworkSource:
     )
     source.known_preprocessing()
     return source
+
+
+def calibration_images(
+    source: NetworkSource, path: str, *, count: int | None = None, image_column: str | None = None
+) -> ImageSet:
+    """Images, labelled or not, as a network takes them.
+
+    Parameters
+    ----------
+    path
+        Anything that ``--calibrate`` takes.
+    count
+        The first so many; None: 1024, or all where there are fewer.
+
+    Raises
+    ------
+    UsageError
+        There are no such images.
+    DataError
+        They cannot be read, or are fewer than asked for.
+    """
+    preprocessing = source.known_preprocessing()
+    channels = preprocessing.channel_count
+    return read_images(
+        path,
+        "train",
+        geometry=preprocessing.geometry,
+        channels=channels if channels in (1, 3) else None,
+        count=count,
+        at_most=DEFAULT_CALIBRATION_COUNT if count is None else None,
+        image_column=image_column,
+        labelled=False,
+    )
 
 
 class _Images:

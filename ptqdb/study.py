@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ptqdb.database import connect, list_views, query, read_view
+from ptqdb.defaults import COVERAGE, FIT_CURVE, FIT_VIEW, PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.fitting import GroupFit, fit_view_frame, of_network
 
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 
     from ptqdb.collection.sweep import CollectionOutcome, Reporter
     from ptqdb.datasets import ImageSet
+    from ptqdb.interval_validation import ValidationRow
     from ptqdb.networks.sources import NetworkSource
-
-DEFAULT_VIEW = "fakefreeze_flops_log"
-DEFAULT_CURVE = "rational2"
 
 
 class Study:
@@ -53,7 +52,7 @@ class Study:
         """
         return list_views(self.connection, pattern)
 
-    def view(self, name: str = DEFAULT_VIEW, where: str | None = None) -> "pl.DataFrame":
+    def view(self, name: str = FIT_VIEW, where: str | None = None) -> "pl.DataFrame":
         """The rows of a view, or of a call such as ``variant(measure := 'nsr')``.
 
         Parameters
@@ -121,9 +120,9 @@ def open_study(path: Path | str | None = None) -> Study:
 
 def fit(
     study: Study,
-    view: str = DEFAULT_VIEW,
+    view: str = FIT_VIEW,
     *,
-    curve: str = DEFAULT_CURVE,
+    curve: str = FIT_CURVE,
     by: str = "network",
     where: str | None = None,
     leave_out: str = "network",
@@ -153,11 +152,45 @@ def fit(
     return fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=leave_out)
 
 
+def validate(
+    study: Study,
+    view: str = PREDICTION_VIEW,
+    *,
+    curve: str = PREDICTION_CURVE,
+    where: str | None = None,
+    leave_out: str = "network",
+    coverage: float = COVERAGE,
+) -> "list[ValidationRow]":
+    """Leave out each network in turn, predict it from the others, and compare.
+
+    Parameters
+    ----------
+    view, curve, where
+        As in `fit`.
+    leave_out
+        ``network`` or ``architecture``.
+    coverage
+        What the prediction intervals promise.
+
+    Raises
+    ------
+    UsageError
+        No such view or curve.
+    DataError
+        Fewer than three networks, or too few points.
+    """
+    from ptqdb.interval_validation import validate_view_frame
+
+    return validate_view_frame(
+        study.view(view, where), curve=curve, leave_out=leave_out, coverage=coverage
+    )
+
+
 def chart(
     study: Study,
-    view: str = DEFAULT_VIEW,
+    view: str = FIT_VIEW,
     *,
-    curve: str = DEFAULT_CURVE,
+    curve: str = FIT_CURVE,
     network: str | None = None,
 ) -> "alt.LayerChart":
     """Draw a view's points with the fitted curve, pooled or of one network.

@@ -4,7 +4,21 @@ import sys
 
 import typer
 
-from ptqdb.cli import chart, check, collect, compare, export, fit, import_, info, sql, train, views
+from ptqdb.cli import (
+    chart,
+    check,
+    collect,
+    compare,
+    export,
+    fit,
+    import_,
+    info,
+    predict,
+    sql,
+    train,
+    validate,
+    views,
+)
 from ptqdb.errors import MismatchError, PtqdbError, UsageError
 
 app = typer.Typer(
@@ -16,7 +30,21 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (collect, fit, compare, chart, views, info, sql, check, export, import_, train):
+for module in (
+    collect,
+    predict,
+    fit,
+    compare,
+    validate,
+    chart,
+    views,
+    info,
+    sql,
+    check,
+    export,
+    import_,
+    train,
+):
     module.register(app)
 
 

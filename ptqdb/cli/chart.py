@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_VIEW, ReadDatabase, View
+from ptqdb.cli.options import ReadDatabase, View
 from ptqdb.cli.reading import open_reader
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 
 
 class Kind(StrEnum):
@@ -23,9 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def chart(
     kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
-    view: View = DEFAULT_VIEW,
+    view: View = FIT_VIEW,
     db: ReadDatabase = None,
-    curve: Annotated[str, typer.Option(help="The curve's name.")] = "rational2",
+    curve: Annotated[str, typer.Option(help="The curve's name.")] = FIT_CURVE,
     network: Annotated[str | None, typer.Option(help="One network alone.")] = None,
     output: Annotated[
         Path | None,

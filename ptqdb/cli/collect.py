@@ -6,6 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ptqdb.cli.network_options import (
+    CELLS,
+    IMAGES,
+    NETWORK,
+    SPEC_HELP,
+    Architecture,
+    Checkpoint,
+    ClassCount,
+    Crop,
+    Device,
+    ImageColumn,
+    Mean,
+    Name,
+    NumberFormats,
+    Resize,
+    Seed,
+    Std,
+    Weights,
+)
 from ptqdb.cli.options import DEFAULT_DATABASE, Database
 from ptqdb.cli.output import OutputFormat, print_rows
 
@@ -13,7 +32,6 @@ if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
     from ptqdb.collection.plan import CollectionRequest
 
-NETWORK, IMAGES, CELLS = "The network", "The images", "What is quantized"
 MOST_NAMES = 6
 
 
@@ -43,69 +61,20 @@ def collect(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="A reference network's name, torchvision:NAME, timm:NAME, "
-            "package.module:callable or path/file.py:callable; repeat for several. "
-            "Default: the embedded study's.",
+            help=f"{SPEC_HELP}; repeat for several. Default: the embedded study's.",
             rich_help_panel=NETWORK,
         ),
     ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            help="The network's weights: a safetensors or torch file.", rich_help_panel=NETWORK
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights that torchvision or timm publish, by name, such as DEFAULT; or random.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="What the database calls the network. Default: as the spec.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    architecture: Annotated[
-        str | None,
-        typer.Option(
-            help="What the network is kin to. Default: its name.", rich_help_panel=NETWORK
-        ),
-    ] = None,
-    class_count: Annotated[
-        int | None,
-        typer.Option(help="Outputs, with --weights random.", min=1, rich_help_panel=NETWORK),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Of --weights random. Default: 0.", rich_help_panel=NETWORK),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            metavar="M,M,M",
-            help="The network is fed (x / 255 - mean) / std; one number per channel.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="S,S,S", help="See --mean.", rich_help_panel=NETWORK)
-    ] = None,
-    resize: Annotated[
-        int | None,
-        typer.Option(
-            help="Resize the images' shorter edge to so many pixels.",
-            min=1,
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(help="Cut a centre square of so many pixels.", min=1, rich_help_panel=NETWORK),
-    ] = None,
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
+    name: Name = None,
+    architecture: Architecture = None,
+    class_count: ClassCount = None,
+    seed: Seed = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -137,10 +106,7 @@ def collect(
             rich_help_panel=IMAGES,
         ),
     ] = None,
-    image_column: Annotated[
-        str | None,
-        typer.Option(help="The images' column, if its name is unusual.", rich_help_panel=IMAGES),
-    ] = None,
+    image_column: ImageColumn = None,
     label_column: Annotated[
         str | None,
         typer.Option(help="The labels' column, if its name is unusual.", rich_help_panel=IMAGES),
@@ -153,24 +119,14 @@ def collect(
         bool,
         typer.Option("--download", help="Let torchvision fetch its files.", rich_help_panel=IMAGES),
     ] = False,
-    number_formats: Annotated[
-        str | None,
-        typer.Option(
-            help="Comma-separated names or globs, such as 'INT_*,FLOAT_8_*'.",
-            show_default="*",
-            rich_help_panel=CELLS,
-        ),
-    ] = None,
+    number_formats: NumberFormats = None,
     scopes: Annotated[
         str | None,
         typer.Option(
             help="Also quantize these alone: any of weight,bias,input.", rich_help_panel=CELLS
         ),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda or cuda:N.", show_default="cpu", rich_help_panel=CELLS),
-    ] = None,
+    device: Device = None,
     precision: Annotated[
         Precision | None,
         typer.Option(

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_VIEW, Format, LeaveOut, LeaveOutOption, ReadDatabase, View
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, View
 from ptqdb.cli.output import OutputFormat, print_rows
 from ptqdb.cli.reading import open_reader
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,12 +33,12 @@ def register(app: typer.Typer) -> None:
 
 
 def fit(
-    view: View = DEFAULT_VIEW,
+    view: View = FIT_VIEW,
     db: ReadDatabase = None,
     curve: Annotated[
         str,
         typer.Option(help="A curve's name, or all of them: all.", rich_help_panel=FITTED),
-    ] = "rational2",
+    ] = FIT_CURVE,
     by: Annotated[
         str | None,
         typer.Option(

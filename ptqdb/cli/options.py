@@ -8,7 +8,6 @@ import typer
 
 from ptqdb.cli.output import OutputFormat
 
-DEFAULT_VIEW = "fakefreeze_flops_log"
 DEFAULT_DATABASE = Path("ptqdb.duckdb")
 
 Database = Annotated[
@@ -44,5 +43,14 @@ LeaveOutOption = Annotated[
         "--leave-out",
         help="What no curve may see that predicts it; networks with and without batch norm are "
         "one architecture.",
+    ),
+]
+Coverage = Annotated[
+    float,
+    typer.Option(
+        "--interval",
+        help="Share of the losses of new networks that the prediction intervals should hold.",
+        min=0.5,
+        max=0.99,
     ),
 ]

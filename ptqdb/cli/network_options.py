@@ -1,0 +1,82 @@
+"""What the commands that take a network let a user say of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NETWORK, IMAGES, CELLS = "The network", "The images", "What is quantized"
+
+SPEC_HELP = (
+    "A reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
+    "path/file.py:callable"
+)
+
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="The network's weights: a safetensors or torch file.", rich_help_panel=NETWORK
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights that torchvision or timm publish, by name, such as DEFAULT; or random.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        help="What the database calls the network. Default: as the spec.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(help="What the network is kin to. Default: its name.", rich_help_panel=NETWORK),
+]
+ClassCount = Annotated[
+    int | None,
+    typer.Option(help="Outputs, with --weights random.", min=1, rich_help_panel=NETWORK),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="Of --weights random. Default: 0.", rich_help_panel=NETWORK)
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M,M,M",
+        help="The network is fed (x / 255 - mean) / std; one number per channel.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Std = Annotated[
+    str | None, typer.Option(metavar="S,S,S", help="See --mean.", rich_help_panel=NETWORK)
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        help="Resize the images' shorter edge to so many pixels.", min=1, rich_help_panel=NETWORK
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(help="Cut a centre square of so many pixels.", min=1, rich_help_panel=NETWORK),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(help="The images' column, if its name is unusual.", rich_help_panel=IMAGES),
+]
+NumberFormats = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated names or globs, such as 'INT_*,FLOAT_8_*'.",
+        show_default="*",
+        rich_help_panel=CELLS,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda or cuda:N.", show_default="cpu", rich_help_panel=CELLS),
+]

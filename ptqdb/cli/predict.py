@@ -1,0 +1,242 @@
+"""``ptqdb predict``: what a network would lose in each number format."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ptqdb.cli.network_options import (
+    IMAGES,
+    NETWORK,
+    SPEC_HELP,
+    Checkpoint,
+    ClassCount,
+    Crop,
+    Device,
+    ImageColumn,
+    Mean,
+    NumberFormats,
+    Resize,
+    Seed,
+    Std,
+    Weights,
+)
+from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase
+from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.reading import open_reader
+from ptqdb.defaults import (
+    COVERAGE,
+    PREDICTION_CURVE,
+    PREDICTION_VIEW,
+    PREDICTION_VIEW_WITHOUT_IMAGES,
+)
+
+if TYPE_CHECKING:
+    from ptqdb.prediction import Predictions
+
+REFERENCE = "What it is predicted from"
+TABLE_COLUMNS = ("number_format", "bits", "divergence", "predicted_loss", "lower", "upper")
+MARKS = ("within_noise", "outside_reference")
+
+Network = Annotated[
+    str, typer.Option(metavar="SPEC", help=f"{SPEC_HELP}.", rich_help_panel=NETWORK)
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Images, with or without labels, that set the scales of the inputs: whatever "
+        "--dataset of collect takes, or a folder of pictures. Default: none; then only views of "
+        "the weights alone can be used.",
+        rich_help_panel=IMAGES,
+    ),
+]
+Calibration = Annotated[
+    int | None,
+    typer.Option(
+        help="Take the first so many. Default: 1024 at most.", min=1, rich_help_panel=IMAGES
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Without images: edge of those that the network takes, in pixels, where nothing "
+        "else says it.",
+        min=1,
+        rich_help_panel=IMAGES,
+    ),
+]
+PredictionView = Annotated[
+    str | None,
+    typer.Option(
+        help="A view's name, or a call of variant.",
+        show_default=f"{PREDICTION_VIEW}; without images {PREDICTION_VIEW_WITHOUT_IMAGES}",
+        rich_help_panel=REFERENCE,
+    ),
+]
+CurveName = Annotated[str, typer.Option(help="The curve's name.", rich_help_panel=REFERENCE)]
+FloatAccuracy = Annotated[
+    float | None,
+    typer.Option(
+        help="The network's own, a fraction, for curves that saturate at chance. Default: the "
+        "mean of the reference's.",
+        min=0.0,
+        max=1.0,
+        rich_help_panel=REFERENCE,
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog="Examples: `ptqdb predict --network VGG_16 --calibrate images/`; "
+        "`ptqdb predict --network torchvision:resnet18 --weights DEFAULT --calibrate val/ "
+        "--number-formats 'INT_*'`"
+    )(predict)
+    app.command(
+        epilog="Example: `ptqdb recommend --network nets.py:small --checkpoint small.pt "
+        "--mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 --calibrate images/ --max-loss 0.01`"
+    )(recommend)
+
+
+def predict(
+    network: Network,
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
+    class_count: ClassCount = None,
+    seed: Seed = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    calibrate: Calibrate = None,
+    calibration: Calibration = None,
+    image_column: ImageColumn = None,
+    image_size: ImageSize = None,
+    number_formats: NumberFormats = None,
+    device: Device = None,
+    db: ReadDatabase = None,
+    view: PredictionView = None,
+    curve: CurveName = PREDICTION_CURVE,
+    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    interval: Coverage = COVERAGE,
+    float_accuracy: FloatAccuracy = None,
+    output: Format = OutputFormat.TABLE,
+) -> None:
+    """Predict what a network loses in each number format, without evaluating it in any.
+
+    Losses are fractions of the float accuracy, each with a prediction interval that counts the
+    spread between networks. within_noise marks predictions that the reference's own evaluations
+    could not tell from no loss. The reference is the database, or the embedded study.
+    """
+    found = _predicted(locals())
+    rows = [row.as_dict() for row in found.rows]
+    is_wide = output not in (OutputFormat.TABLE, OutputFormat.MARKDOWN)
+    print_rows(list(rows[0]) if is_wide else [*TABLE_COLUMNS, *MARKS], rows, output)
+
+
+def recommend(
+    network: Network,
+    max_loss: Annotated[
+        float,
+        typer.Option(help="What may be lost, a fraction of the float accuracy.", min=0.0, max=1.0),
+    ],
+    expected: Annotated[
+        bool,
+        typer.Option(
+            "--expected", help="Ask the predicted loss to be within it, not its upper bound."
+        ),
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print the formats that are neither, too.")
+    ] = False,
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
+    class_count: ClassCount = None,
+    seed: Seed = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    calibrate: Calibrate = None,
+    calibration: Calibration = None,
+    image_column: ImageColumn = None,
+    image_size: ImageSize = None,
+    number_formats: NumberFormats = None,
+    device: Device = None,
+    db: ReadDatabase = None,
+    view: PredictionView = None,
+    curve: CurveName = PREDICTION_CURVE,
+    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    interval: Coverage = COVERAGE,
+    float_accuracy: FloatAccuracy = None,
+    output: Format = OutputFormat.TABLE,
+) -> None:
+    """Recommend the formats that a network bears, fewest bits first.
+
+    Recommended are those whose upper bound is within the loss. Printed with them is the frontier
+    of bits against loss: the formats that no other of as few bits is predicted to beat.
+    """
+    from ptqdb.prediction import recommend as recommended_formats
+
+    found = _predicted(locals())
+    every_format = recommended_formats(found, max_loss, expected=expected)
+    shown = [one for one in every_format if every or one.recommended or one.on_frontier]
+    rows = [one.as_dict() for one in shown]
+    is_wide = output not in (OutputFormat.TABLE, OutputFormat.MARKDOWN)
+    columns = ["recommended", "on_frontier", *TABLE_COLUMNS, *MARKS]
+    print_rows(list(rows[0]) if is_wide else columns, rows, output)
+    if not any(one.recommended for one in every_format):
+        bound = "predicted loss" if expected else "upper bound"
+        typer.echo(f"no format's {bound} is within {max_loss:g}", err=True)
+
+
+def _predicted(said: dict[str, Any]) -> "Predictions":
+    """Predict as the options of the commands say; remarks go to stderr."""
+    from ptqdb.declaration import NetworkEntry
+    from ptqdb.prediction import predict as run_prediction
+    from ptqdb.preprocessing import channel_values
+    from ptqdb.requests import calibration_images, network_of
+
+    mean, std = said["mean"], said["std"]
+    source = network_of(
+        NetworkEntry(
+            said["network"],
+            checkpoint=said["checkpoint"],
+            weights=said["weights"],
+            mean=None if mean is None else channel_values("--mean", mean),
+            std=None if std is None else channel_values("--std", std),
+            resize=said["resize"],
+            crop=said["crop"],
+            class_count=said["class_count"],
+            seed=said["seed"],
+        )
+    )
+    images = None
+    if said["calibrate"] is not None:
+        images = calibration_images(
+            source, said["calibrate"], count=said["calibration"], image_column=said["image_column"]
+        )
+    with open_reader(said["db"]) as study:
+        found = run_prediction(
+            study,
+            source,
+            images,
+            view=said["view"],
+            curve=said["curve"],
+            number_formats=said["number_formats"] or "*",
+            leave_out=said["leave_out"].value,
+            coverage=said["interval"],
+            float_accuracy=said["float_accuracy"],
+            class_count=said["class_count"],
+            image_size=said["image_size"],
+            device=said["device"] or "cpu",
+        )
+    typer.echo(
+        f"{found.network}: {found.curve} over {found.view}, fitted to {len(found.reference)} "
+        f"networks: {', '.join(found.reference)}",
+        err=True,
+    )
+    for remark in found.remarks:
+        typer.echo(remark, err=True)
+    return found

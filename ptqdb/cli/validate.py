@@ -1,0 +1,46 @@
+"""``ptqdb validate``: whether the prediction intervals are true."""
+
+from typing import Annotated
+
+import typer
+
+from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase, View
+from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.reading import open_reader
+from ptqdb.defaults import COVERAGE, PREDICTION_CURVE, PREDICTION_VIEW
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="Examples: `ptqdb validate`; `ptqdb validate --view baseline_bits`; "
+        "`ptqdb validate --curve hill --leave-out architecture --format json`"
+    )(validate)
+
+
+def validate(
+    view: View = PREDICTION_VIEW,
+    db: ReadDatabase = None,
+    curve: Annotated[str, typer.Option(help="The curve's name.")] = PREDICTION_CURVE,
+    where: Annotated[
+        str | None, typer.Option(help="A SQL condition on the view's columns.")
+    ] = None,
+    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    interval: Coverage = COVERAGE,
+    output: Format = OutputFormat.TABLE,
+) -> None:
+    """Leave out each network in turn, predict it from the others, compare.
+
+    coverage is the share of measured losses inside the intervals; the interval score is their
+    width plus a fine for every miss, the smaller the better. Bands are by measured loss: near
+    lossless (below 5 %), middle, collapsed (not above chance). The lossless rank correlation is
+    that among formats that lose less than 5 %, where it is hardest to tell them apart.
+    """
+    from ptqdb.study import validate as run_validation
+
+    with open_reader(db) as study:
+        rows = run_validation(
+            study, view, curve=curve, where=where, leave_out=leave_out.value, coverage=interval
+        )
+    dicts = [row.as_dict() for row in rows]
+    print_rows(list(dicts[0]), dicts, output)

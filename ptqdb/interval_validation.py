@@ -1,0 +1,173 @@
+"""Are the prediction intervals true? Every network is left out in turn and predicted."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ptqdb.curves import Curve
+from ptqdb.curves import curve as curve_by_name
+from ptqdb.curves.points import Floats, Points
+from ptqdb.defaults import COVERAGE
+from ptqdb.errors import DataError
+from ptqdb.fitting import ALL, finite_rows, names_of, view_points
+from ptqdb.intervals import LossPredictor, Prediction, interval_score
+from ptqdb.validation import HeldOut
+
+LOSSLESS = 0.05
+BANDS = ("near lossless", "middle", "collapsed")
+
+
+@dataclass(frozen=True)
+class ValidationRow:
+    """How predictions of points did whose network (or architecture) was left out.
+
+    Losses, errors and widths are fractions of the float accuracy. Figures are None where they
+    are not defined, as a correlation of one point is.
+
+    Attributes
+    ----------
+    kind, group
+        ``all`` and ``ALL``; ``network`` or ``architecture`` and its name; ``band`` and one of
+        `BANDS`, by the measured loss: below 5 %, between, not significantly above chance.
+    coverage, mean_width, interval_score
+        Of the intervals: the share that holds the measured loss; mean width; mean of
+        `ptqdb.intervals.interval_score`.
+    bias, rmse, median_error
+        Mean of (predicted - measured); root of the mean square; median of the absolute values.
+    rank_correlation
+        Spearman's, of predicted and measured losses.
+    lossless_points, lossless_rank_correlation
+        The points that lose less than 5 %, and the same correlation among them.
+    """
+
+    kind: str
+    group: str
+    points: int
+    coverage: float
+    mean_width: float
+    interval_score: float
+    bias: float
+    rmse: float | None
+    median_error: float | None
+    rank_correlation: float | None
+    lossless_points: int
+    lossless_rank_correlation: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is printed."""
+        return asdict(self)
+
+
+def validate_view_frame(
+    frame: pl.DataFrame, *, curve: str, leave_out: str = "network", coverage: float = COVERAGE
+) -> list[ValidationRow]:
+    """Leave out each network in turn, predict it from the others, and look at the intervals.
+
+    Nothing that makes a prediction has seen the network: the curve, what it chooses from the
+    points, and the held-out errors that the intervals come from are those of the others alone.
+
+    Parameters
+    ----------
+    frame
+        The rows of a view.
+    curve
+        A curve's name.
+    leave_out
+        ``network`` or ``architecture``.
+    coverage
+        What the intervals promise.
+
+    Returns
+    -------
+    All points together, each network, and each band of loss that has points.
+
+    Raises
+    ------
+    DataError
+        Fewer than three networks, or too few points.
+    UsageError
+        No such curve.
+    """
+    chosen = curve_by_name(curve)
+    frame = finite_rows(frame)
+    points, units = view_points(frame), names_of(frame[leave_out])
+    predicted = _predictions(points, chosen, units, coverage, leave_out)
+    rows = []
+    for kind, group, members in _groups(frame, points, leave_out):
+        if members.any():
+            rows.append(_row(kind, group, points.y[members], _of(predicted, members), coverage))
+    return rows
+
+
+def _predictions(
+    points: Points, curve: Curve, units: NDArray[np.str_], coverage: float, leave_out: str
+) -> Prediction:
+    names = np.unique(units)
+    if len(names) < 3:
+        raise DataError(
+            f"expected three or more of {leave_out}, each predicted from two or more others, "
+            f"found {len(names)}: collect more networks"
+        )
+    loss, lower, upper = (np.empty(len(points)) for _ in range(3))
+    for name in names:
+        out = units == name
+        predictor = LossPredictor.of(points.take(~out), curve, units[~out])
+        left = points.take(out)
+        found = predictor.predict(left.x, left.chance_loss, coverage=coverage)
+        loss[out], lower[out], upper[out] = found.loss, found.lower, found.upper
+    return Prediction(loss, lower, upper)
+
+
+def _of(predicted: Prediction, members: NDArray[np.bool_]) -> Prediction:
+    return Prediction(predicted.loss[members], predicted.lower[members], predicted.upper[members])
+
+
+def _groups(
+    frame: pl.DataFrame, points: Points, leave_out: str
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Kind, name and membership of what gets a row."""
+    yield "all", ALL, np.full(len(points), True)
+    units = names_of(frame[leave_out])
+    for name in np.unique(units).tolist():
+        yield leave_out, name, units == name
+    lossless = points.y < LOSSLESS
+    collapsed = frame["saturated"].to_numpy() & ~lossless
+    for band, members in zip(BANDS, (lossless, ~lossless & ~collapsed, collapsed), strict=True):
+        yield "band", band, members
+
+
+def _row(kind: str, group: str, y: Floats, predicted: Prediction, coverage: float) -> ValidationRow:
+    errors, lossless = HeldOut(y, predicted.loss), y < LOSSLESS
+    score = interval_score(y, predicted.lower, predicted.upper, coverage)
+    return ValidationRow(
+        kind=kind,
+        group=group,
+        points=len(y),
+        coverage=float(np.mean((predicted.lower <= y) & (y <= predicted.upper))),
+        mean_width=float(np.mean(predicted.upper - predicted.lower)),
+        interval_score=float(np.mean(score)),
+        bias=float(np.mean(predicted.loss - y)),
+        rmse=errors.rmse,
+        median_error=errors.median_error,
+        rank_correlation=rank_correlation(predicted.loss, y),
+        lossless_points=int(lossless.sum()),
+        lossless_rank_correlation=rank_correlation(predicted.loss[lossless], y[lossless]),
+    )
+
+
+def rank_correlation(one: Floats, other: Floats) -> float | None:
+    """Spearman's rank correlation, ties at their mean rank; None where one is constant.
+
+    Examples
+    --------
+    >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.2, 9.0]))
+    1.0
+    """
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    ranks = np.stack([pl.Series(values).rank().to_numpy() for values in (one, other)])
+    return float(np.corrcoef(ranks)[0, 1].round(12))

@@ -1,0 +1,334 @@
+"""Predicts what a network loses in each number format, from its weights and unlabelled images."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ptqdb.curves import curve as curve_by_name
+from ptqdb.defaults import (
+    COVERAGE,
+    PREDICTION_CURVE,
+    PREDICTION_VIEW,
+    PREDICTION_VIEW_WITHOUT_IMAGES,
+)
+from ptqdb.errors import DataError
+from ptqdb.fitting import finite_rows, names_of, view_points
+from ptqdb.intervals import LossPredictor
+
+if TYPE_CHECKING:
+    from ptqdb.collection.sweep import Reporter
+    from ptqdb.datasets import ImageSet
+    from ptqdb.networks.sources import NetworkSource
+    from ptqdb.study import Study
+
+# One-sided 95 % of a normal distribution, in standard errors.
+NOISE_FACTOR = 1.645
+
+
+@dataclass(frozen=True)
+class FormatPrediction:
+    """What a network is predicted to lose in one number format.
+
+    Losses are fractions of the float accuracy.
+
+    Attributes
+    ----------
+    divergence
+        The view's x, of this network in this format.
+    predicted_loss, lower, upper
+        The curve's y there, and the prediction interval.
+    noise
+        What the reference's own evaluations could not tell from no loss: 1.645 times the median
+        standard error of the loss in this format; None where the reference has none.
+    within_noise
+        Whether the predicted loss is below `noise`.
+    outside_reference
+        Whether the divergence lies outside those of the reference, so that the prediction is
+        that of the nearest one.
+    """
+
+    number_format: str
+    family: str
+    bits: int
+    ebits: int | None
+    divergence: float
+    predicted_loss: float
+    lower: float
+    upper: float
+    noise: float | None
+    within_noise: bool | None
+    outside_reference: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is printed."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of one network, and what they rest on.
+
+    Attributes
+    ----------
+    rows
+        One per number format, in the order of the view.
+    network, view, curve
+        What was predicted, over which view and with which curve.
+    reference
+        The networks that the curve was fitted to.
+    remarks
+        What a reader must know.
+    """
+
+    rows: tuple[FormatPrediction, ...]
+    network: str
+    view: str
+    curve: str
+    reference: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def predict(
+    study: "Study",
+    network: "NetworkSource",
+    calibration: "ImageSet | None" = None,
+    *,
+    view: str | None = None,
+    curve: str = PREDICTION_CURVE,
+    number_formats: str = "*",
+    leave_out: str = "network",
+    coverage: float = COVERAGE,
+    float_accuracy: float | None = None,
+    class_count: int | None = None,
+    image_size: int | None = None,
+    device: str = "cpu",
+    reporter: "Reporter | None" = None,
+) -> Predictions:
+    """Predict a network's loss in every number format; no quantized network is evaluated.
+
+    Parameters
+    ----------
+    study
+        The reference: evaluated networks, to fit the curve to.
+    network
+        As `ptqdb.network` gives it.
+    calibration
+        Images, labelled or not, that set the scales of the layers' inputs; None: only the
+        weights are quantized, and only views of the weights alone can be used.
+    view
+        A view, or a call of ``variant``. None: ``fakefreeze_flops_depth``, or without images
+        ``fakefreeze_weightonly_flops_depth``.
+    number_formats
+        Comma-separated names or globs.
+    leave_out
+        What the intervals count the spread between: ``network`` or ``architecture``.
+    coverage
+        Of the prediction intervals.
+    float_accuracy
+        The network's, a fraction; only curves that saturate at chance ask for it. None: the
+        mean of the reference's.
+    class_count, image_size
+        Where they follow neither from the network nor from images.
+
+    Raises
+    ------
+    UsageError
+        No such view, curve or format, or a view that needs more than there is.
+    DataError
+        The network cannot be measured, or the reference does not carry the curve.
+    """
+    from ptqdb.collection.unevaluated import measured_unevaluated
+    from ptqdb.database import query, read_view
+    from ptqdb.number_formats import matching
+
+    if view is None:
+        view = PREDICTION_VIEW if calibration is not None else PREDICTION_VIEW_WITHOUT_IMAGES
+    check_view(view, has_images=calibration is not None)
+    curve_by_name(curve)
+    reference = study.view(view)
+    with measured_unevaluated(
+        network,
+        calibration,
+        matching(number_formats),
+        class_count=class_count,
+        image_size=image_size,
+        device=device,
+        reporter=reporter,
+    ) as connection:
+        measured = read_view(connection, view)
+        checkpoint = query(connection, "select checkpoint_sha256 from network").item()
+    same = f"select name from network where checkpoint_sha256 = '{checkpoint}' order by name"
+    twins = tuple(study.sql(same)["name"].to_list())
+    found = predicted_losses(
+        measured,
+        reference.filter(~pl.col("network").is_in(twins)),
+        view=view,
+        curve=curve,
+        leave_out=leave_out,
+        coverage=coverage,
+        float_accuracy=float_accuracy,
+    )
+    remarks = [f"{name} is this very network: left out of the reference" for name in twins]
+    if calibration is None:
+        remarks.append("no images: the weights alone are quantized and weighed")
+    return replace(found, network=network.name, remarks=(*remarks, *found.remarks))
+
+
+def predicted_losses(
+    measured: pl.DataFrame,
+    reference: pl.DataFrame,
+    *,
+    view: str,
+    curve: str = PREDICTION_CURVE,
+    leave_out: str = "network",
+    coverage: float = COVERAGE,
+    float_accuracy: float | None = None,
+) -> Predictions:
+    """Predict the losses of the rows of a view from the rows of other networks.
+
+    Parameters
+    ----------
+    measured
+        One network's rows of the view; its accuracies are not looked at.
+    reference
+        Other networks' rows of the same view, with their losses.
+    view, curve, leave_out, coverage, float_accuracy
+        As in `predict`.
+
+    Raises
+    ------
+    UsageError
+        No such curve.
+    DataError
+        The reference does not carry the curve, or no row has a divergence.
+    """
+    chosen, reference = curve_by_name(curve), finite_rows(reference)
+    measured = measured.filter(pl.col("divergence").is_not_null())
+    if "breakpoint" in reference.columns and reference.height:
+        # the breakpoint is the reference's: nothing is known of where this network collapses
+        cap = pl.lit(reference["breakpoint"].max(), dtype=pl.Float64)
+        measured = measured.with_columns(pl.min_horizontal("divergence", cap))
+    if not measured.height:
+        raise DataError(
+            f"expected divergences of the network in {view}, found none: a network of up to a "
+            "million MACs has none weighted by their logarithm; choose another view"
+        )
+    points = view_points(reference)
+    predictor = LossPredictor.of(points, chosen, names_of(reference[leave_out]))
+    x, remarks, chance_loss = measured["divergence"].to_numpy(), [], None
+    if predictor.fit.function.uses_chance_loss:
+        accuracy = float_accuracy
+        if accuracy is None:
+            accuracy = float(reference["float_accuracy"].cast(pl.Float64).to_numpy().mean())
+            remarks.append(
+                f"{curve} saturates at chance: the float accuracy is taken as {accuracy:.4f}, "
+                "the mean of the reference; --float-accuracy says another"
+            )
+        chance_loss = (accuracy - measured["chance_accuracy"].to_numpy()) / accuracy
+    found = predictor.predict(x, chance_loss, coverage=coverage)
+    low, high = predictor.fit.domain
+    noise = _noise(reference)
+    rows = []
+    for place, row in enumerate(measured.rows(named=True)):
+        loss, known = float(found.loss[place]), noise.get(row["number_format"])
+        rows.append(
+            FormatPrediction(
+                **{name: row[name] for name in ("number_format", "family", "bits", "ebits")},
+                divergence=row["divergence"],
+                predicted_loss=loss,
+                lower=float(found.lower[place]),
+                upper=float(found.upper[place]),
+                noise=known,
+                within_noise=None if known is None else loss < known,
+                outside_reference=not low <= row["divergence"] <= high,
+            )
+        )
+    networks = tuple(reference["network"].unique().sort().to_list())
+    name = measured["network"][0]
+    return Predictions(tuple(rows), name, view, chosen.name, networks, tuple(remarks))
+
+
+def _noise(reference: pl.DataFrame) -> dict[str, float]:
+    """By number format: what the reference's evaluations could not tell from no loss."""
+    medians = reference.group_by("number_format").agg(pl.col("accuracy_loss_se").median())
+    return {name: NOISE_FACTOR * se for name, se in medians.iter_rows() if se is not None}
+
+
+def check_view(view: str, *, has_images: bool) -> None:
+    """Refuse a view that a network without evaluations, or without images, has no row in.
+
+    Raises
+    ------
+    UsageError
+        The message names a view to choose.
+    """
+    from ptqdb.collection.unevaluated import needs_evaluations, uses_weights_alone
+    from ptqdb.errors import UsageError
+
+    if needs_evaluations(view):
+        raise UsageError(
+            f"--view: {view} is corrected by the loss of weights and biases alone, which only "
+            "evaluations give; choose a view without sensitivity"
+        )
+    if not has_images and not uses_weights_alone(view):
+        raise UsageError(
+            f"--view: {view} needs the scales of the inputs, which come from images: give "
+            "--calibrate IMAGES, or a view of the weights alone, such as "
+            f"{PREDICTION_VIEW_WITHOUT_IMAGES}"
+        )
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A number format and whether a network may be quantized in it.
+
+    Attributes
+    ----------
+    prediction
+        What it is predicted to lose.
+    recommended
+        Whether the upper bound (or, on request, the predicted loss) is within what may be lost.
+    on_frontier
+        Whether no format of as few or fewer bits is predicted to lose less.
+    """
+
+    prediction: FormatPrediction
+    recommended: bool
+    on_frontier: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is printed."""
+        row = self.prediction.as_dict()
+        return row | {"recommended": self.recommended, "on_frontier": self.on_frontier}
+
+
+def recommend(
+    predictions: Predictions, max_loss: float, *, expected: bool = False
+) -> list[Recommendation]:
+    """The formats within a loss first, those of fewest bits before others; then the rest.
+
+    Parameters
+    ----------
+    max_loss
+        What may be lost, a fraction of the float accuracy.
+    expected
+        Ask the predicted loss to be within it, not the upper bound of the interval.
+    """
+
+    def bound(row: FormatPrediction) -> float:
+        return row.predicted_loss if expected else row.upper
+
+    best, frontier = float("inf"), set()
+    for row in sorted(predictions.rows, key=lambda row: (row.bits, bound(row))):
+        if bound(row) < best:
+            best = bound(row)
+            frontier.add(row.number_format)
+    found = [
+        Recommendation(row, bound(row) <= max_loss, row.number_format in frontier)
+        for row in predictions.rows
+    ]
+    return sorted(
+        found,
+        key=lambda one: (not one.recommended, one.prediction.bits, bound(one.prediction)),
+    )
