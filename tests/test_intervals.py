@@ -1,0 +1,151 @@
+"""Prediction intervals: quantiles by hand, what they promise, and the published sweeps."""
+
+import numpy as np
+import published
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptqdb.curves import curve
+from ptqdb.curves.points import Points
+from ptqdb.errors import DataError
+from ptqdb.intervals import HALF_WIDTH, LossPredictor, Prediction, interval_score
+
+RATIONAL = curve("rational2")
+
+
+def networks(count: int, spread: float, seed: int, size: int = 43) -> Points:
+    """Networks whose loss is a sigmoid of log x, each shifted by its own sensitivity."""
+    rng = np.random.default_rng(seed)
+    x = np.geomspace(1e-3, 30, size)
+    shifts = np.exp(rng.normal(0, spread, count))
+    y = [x * s / (1 + x * s) + rng.normal(0, 0.005, size) for s in shifts]
+    labels = np.repeat([f"N{i}" for i in range(count)], size)
+    return Points(np.tile(x, count), np.concatenate(y), network=labels)
+
+
+def predictor(points: Points) -> LossPredictor:
+    assert points.network is not None
+    return LossPredictor.of(points, RATIONAL, points.network)
+
+
+def angle(loss: np.ndarray) -> np.ndarray:
+    return np.array([np.arcsin(min(max(value, 0), 1) ** 0.5) for value in np.atleast_1d(loss)])
+
+
+def test_bounds_are_weighted_quantiles_of_held_out_errors() -> None:
+    points = networks(4, 0.4, seed=1)
+    found = predictor(points)
+    x = np.array([0.001, 0.3, 1.0, 25.0])
+    predicted = found.predict(x)
+    errors = points.y - found.held_out
+    for place, loss in enumerate(found.fit.predict(x)):
+        distance = np.abs(angle(found.held_out) - angle(loss))
+        width = max(HALF_WIDTH, np.sort(distance)[39] * (1 + 1e-9))
+        # every network has as many points, so that each weighs alike
+        weights = np.clip(1 - (distance / width) ** 2, 0, None)
+        order = np.argsort(errors)
+        level = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
+        low, high = np.interp([0.05, 0.95], level, errors[order])
+        assert predicted.loss[place] == loss
+        assert predicted.lower[place] == pytest.approx(loss + min(low, 0), abs=1e-12)
+        assert predicted.upper[place] == pytest.approx(
+            max(loss, min(1, loss + max(high, 0))), abs=1e-12
+        )
+
+
+def test_a_network_of_many_points_weighs_no_more_than_another() -> None:
+    points = networks(3, 0.4, seed=2)
+    assert points.network is not None
+    twice = np.concatenate([np.arange(len(points)), np.flatnonzero(points.network == "N0")])
+    whole, repeated = predictor(points), predictor(points.take(twice))
+    weights = {
+        name: whole._network_weights[points.network == name].sum() for name in ("N0", "N1", "N2")
+    }
+    assert weights == pytest.approx({"N0": 1, "N1": 1, "N2": 1})
+    assert repeated._network_weights[repeated.units == "N0"].sum() == pytest.approx(1)
+
+
+def test_intervals_are_narrow_where_curves_never_go_wrong() -> None:
+    predicted = predictor(networks(6, 0.5, seed=3)).predict([0.001, 1.0, 30.0])
+    width = predicted.upper - predicted.lower
+    assert width[0] < width[1] / 5
+    assert width[2] < width[1] / 2
+
+
+def test_more_spread_between_networks_makes_wider_intervals() -> None:
+    narrow = predictor(networks(6, 0.1, seed=4)).predict([1.0])
+    wide = predictor(networks(6, 0.8, seed=4)).predict([1.0])
+    assert (wide.upper - wide.lower) > 2 * (narrow.upper - narrow.lower)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_bounds_hold_the_prediction_and_nest(seed: int) -> None:
+    found = predictor(networks(3, 0.6, seed, size=12))
+    x = np.geomspace(1e-4, 100, 40)
+    inner, outer = found.predict(x, coverage=0.5), found.predict(x, coverage=0.95)
+    for one in (inner, outer):
+        assert np.all(one.lower <= one.loss)
+        assert np.all(one.loss <= one.upper)
+    assert np.all(outer.lower <= inner.lower + 1e-12)
+    assert np.all(outer.upper >= inner.upper - 1e-12)
+    assert np.all(inner.upper <= np.maximum(inner.loss, 1))
+
+
+def test_new_networks_fall_inside_as_often_as_promised() -> None:
+    # Points of one network lie inside or outside together: many networks make a sharp test.
+    found = predictor(networks(80, 0.5, seed=5, size=12))
+    new = networks(500, 0.5, seed=6, size=12)
+    for coverage in (0.8, 0.9):
+        predicted = found.predict(new.x, coverage=coverage)
+        inside = np.mean((predicted.lower <= new.y) & (new.y <= predicted.upper))
+        assert inside == pytest.approx(coverage, abs=0.05)
+
+
+def test_interval_score_by_hand() -> None:
+    y, lower, upper = np.array([0.5, 0.7, 0.1]), np.full(3, 0.4), np.full(3, 0.6)
+    np.testing.assert_allclose(interval_score(y, lower, upper, 0.9), [0.2, 2.2, 0.2 + 20 * 0.3])
+    np.testing.assert_allclose(interval_score(y, lower, upper, 0.8), [0.2, 1.2, 0.2 + 10 * 0.3])
+
+
+def test_too_few_networks_are_said() -> None:
+    points = networks(2, 0.4, seed=7)
+    with pytest.raises(DataError, match="two reference networks or more"):
+        LossPredictor.of(points, RATIONAL, np.repeat("A", len(points)))
+    few = points.take(np.arange(len(points)) < 45)  # the second network has two points
+    with pytest.raises(DataError, match="without N0 too"):
+        predictor(few)
+
+
+# --- the published sweeps --------------------------------------------------------------------
+
+
+def left_out(study: str, column: str) -> tuple[np.ndarray, Prediction]:
+    """Every network of a sweep predicted from the others of it."""
+    rows = published.points().filter(study=study)
+    units = rows["network"].to_numpy().astype(np.str_)
+    points = Points(rows[column].to_numpy(), rows["acc_loss"].to_numpy(), network=units)
+    bounds = {name: np.empty(len(points)) for name in ("loss", "lower", "upper")}
+    for unit in np.unique(units):
+        out = units == unit
+        found = LossPredictor.of(points.take(~out), RATIONAL, units[~out]).predict(points.x[out])
+        for name, values in bounds.items():
+            values[out] = getattr(found, name)
+    return points.y, Prediction(**bounds)
+
+
+def test_coverage_and_score_on_the_published_sweeps() -> None:
+    """Each network is left out in turn, of the curve and of the errors behind the intervals."""
+    studies = published.points()["study"].unique().sort().to_list()
+    assert len(studies) == 5
+    scores: dict[str, list[float]] = {"js_flops_depth": [], "code_width": []}
+    for study in studies:
+        for column, found in scores.items():
+            y, predicted = left_out(study, column)
+            score = interval_score(y, predicted.lower, predicted.upper)
+            found.append(float(score.mean()))
+            if column == "js_flops_depth":
+                inside = np.mean((predicted.lower <= y) & (y <= predicted.upper))
+                assert 0.85 <= inside <= 0.95, (study, inside)
+    assert np.mean(scores["js_flops_depth"]) < np.mean(scores["code_width"])
