@@ -43,7 +43,7 @@ class Batches:
         self._pixels = images.images.to(device)
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
-        self.labels = images.labels.to(device)
+        self.labels = images.known_labels().to(device)
 
     def __iter__(self) -> Iterator[Tensor]:
         for pixels in torch.split(self._pixels, BATCH_SIZE):
