@@ -27,10 +27,14 @@ class CurveFunction(ABC):
         The columns of `Points` that it needs beside x and y.
     uses_chance_loss
         Whether its y depends on the `chance_loss` of the network, which a prediction must give.
+    models_networks
+        Whether `covariance` knows that points of one network are not independent: then no
+        bootstrap over networks stands in for it.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     uses_chance_loss: ClassVar[bool] = False
+    models_networks: ClassVar[bool] = False
 
     @property
     @abstractmethod
