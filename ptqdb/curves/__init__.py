@@ -87,9 +87,21 @@ def _rational(degree: int) -> Curve:
     )
 
 
-CURVES: Mapping[str, Curve] = MappingProxyType(
-    {entry.name: entry for entry in (_rational(degree) for degree in (2, 3, 4))}
+_CURVES = (
+    *(_rational(degree) for degree in (2, 3, 4)),
+    Curve(
+        "hill",
+        "Hill curve of x, from 0 up to a fitted height",
+        ("ptqdb.curves.hill", "HillFunction"),
+    ),
+    Curve(
+        "hill_chance",
+        "Hill curve of x, from 0 up to each network's loss by chance",
+        ("ptqdb.curves.hill", "HillChanceFunction"),
+    ),
 )
+
+CURVES: Mapping[str, Curve] = MappingProxyType({entry.name: entry for entry in _CURVES})
 
 
 def curve(name: str) -> Curve:
