@@ -90,6 +90,11 @@ def _rational(degree: int) -> Curve:
 _CURVES = (
     *(_rational(degree) for degree in (2, 3, 4)),
     Curve(
+        "logistic",
+        "share of the loss by chance, logistic in log x: quasi-binomial on the correct counts",
+        ("ptqdb.curves.logistic", "LogisticFunction"),
+    ),
+    Curve(
         "hill",
         "Hill curve of x, from 0 up to a fitted height",
         ("ptqdb.curves.hill", "HillFunction"),
