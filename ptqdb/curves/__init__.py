@@ -104,6 +104,11 @@ _CURVES = (
         "Hill curve of x, from 0 up to each network's loss by chance",
         ("ptqdb.curves.hill", "HillChanceFunction"),
     ),
+    Curve(
+        "linear",
+        "straight line over log x, which may fall",
+        ("ptqdb.curves.linear", "LinearFunction"),
+    ),
 )
 
 CURVES: Mapping[str, Curve] = MappingProxyType({entry.name: entry for entry in _CURVES})
