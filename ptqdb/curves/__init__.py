@@ -109,6 +109,11 @@ _CURVES = (
         "straight line over log x, which may fall",
         ("ptqdb.curves.linear", "LinearFunction"),
     ),
+    Curve(
+        "mixed",
+        "straight line over log x, with a random intercept for each network",
+        ("ptqdb.curves.mixed", "MixedFunction"),
+    ),
 )
 
 CURVES: Mapping[str, Curve] = MappingProxyType({entry.name: entry for entry in _CURVES})
