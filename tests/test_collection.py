@@ -221,7 +221,7 @@ def test_images_that_do_not_fit_the_network_are_told_before_the_first_cell(
     tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     shown = images(20)
-    few = replace(shown, labels=shown.labels % 3, **changed)
+    few = replace(shown, labels=shown.known_labels() % 3, **changed)
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")], images=few)
     outcome = collect(asked, tmp_path / "study.duckdb", Silence())
     assert outcome.filled_count == 0
@@ -230,7 +230,7 @@ def test_images_that_do_not_fit_the_network_are_told_before_the_first_cell(
 
 def test_numbered_classes_that_do_not_all_occur_are_as_many_as_the_outputs(tmp_path: Path) -> None:
     shown = images(20)
-    few = replace(shown, labels=shown.labels % 3, class_names=("0", "1", "2"))
+    few = replace(shown, labels=shown.known_labels() % 3, class_names=("0", "1", "2"))
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")], images=few)
     asked = replace(asked, number_formats=asked.number_formats[:1])
     collect(asked, tmp_path / "study.duckdb", Silence())

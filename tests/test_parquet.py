@@ -34,7 +34,7 @@ def test_pixels_labels_and_class_names_are_those_of_the_files(tmp_path: Path) ->
     assert images.images.shape == (3, 3, 6, 6)
     expected = noise(1, 6, 6, 3, seed=2)[0]
     assert np.array_equal(images.images[2].permute(1, 2, 0).numpy(), expected)
-    assert images.labels.tolist() == [2, 0, 1]
+    assert images.known_labels().tolist() == [2, 0, 1]
     assert images.class_names == tuple(CLASSES)
     assert (images.name, images.split, len(images)) == ("toy", "test", 3)
 
@@ -130,7 +130,7 @@ def test_files_are_found_where_datasets_have_them(tmp_path: Path, place: str) ->
     for seed, split in enumerate(("train", "test")):
         images = read_images(tmp_path, split, name="toy")
         assert images.split == split
-        assert images.labels.tolist() == [seed]
+        assert images.known_labels().tolist() == [seed]
         assert np.array_equal(
             images.images[0].permute(1, 2, 0).numpy(), noise(1, 6, 6, 3, seed=seed)[0]
         )
@@ -139,7 +139,7 @@ def test_files_are_found_where_datasets_have_them(tmp_path: Path, place: str) ->
 def test_files_at_the_top_come_before_those_below(tmp_path: Path) -> None:
     write(tmp_path, "test-0.parquet", [png(0)], [0])
     write(tmp_path / "data", "test-0.parquet", [png(1)], [1])
-    assert read_images(tmp_path, "test").labels.tolist() == [0]
+    assert read_images(tmp_path, "test").known_labels().tolist() == [0]
 
 
 def test_several_datasets_in_one_folder_are_refused(tmp_path: Path) -> None:
@@ -165,14 +165,14 @@ def test_a_test_split_without_labels_is_passed_over(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found -1 in .*row 0; -1 stands for a split without"):
         read_images(tmp_path, "test")
     write(tmp_path, "validation-0.parquet", [png(2)], [2])
-    assert read_images(tmp_path, "test").labels.tolist() == [2]
+    assert read_images(tmp_path, "test").known_labels().tolist() == [2]
 
 
 def test_test_is_taken_before_validation(tmp_path: Path) -> None:
     write(tmp_path, "validation-0.parquet", [png(1)], [1])
     write(tmp_path, "test-0.parquet", [png(0)], [0])
     images = read_images(tmp_path, "test")
-    assert (images.split, images.labels.tolist()) == ("test", [0])
+    assert (images.split, images.known_labels().tolist()) == ("test", [0])
 
 
 def test_a_split_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -188,21 +188,29 @@ def test_globs_and_single_files(tmp_path: Path) -> None:
     write(folder, "train-0.parquet", [png(0)], [0])
     write(folder, "test-0.parquet", [png(1)], [1])
     by_glob = read_images(f"{folder}/*.parquet", "train")
-    assert (by_glob.name, by_glob.split, by_glob.labels.tolist()) == ("cifar10", "train", [0])
+    assert (by_glob.name, by_glob.split, by_glob.known_labels().tolist()) == (
+        "cifar10",
+        "train",
+        [0],
+    )
     by_file = read_images(folder / "test-0.parquet", "test")
-    assert (by_file.name, by_file.split, by_file.labels.tolist()) == ("cifar10", "test", [1])
+    assert (by_file.name, by_file.split, by_file.known_labels().tolist()) == (
+        "cifar10",
+        "test",
+        [1],
+    )
     write(tmp_path / "other", "images.parquet", [png(2)], [2])
     for split in ("train", "test"):
         images = read_images(tmp_path / "other" / "images.parquet", split)
-        assert (images.split, images.labels.tolist()) == ("all", [2])
+        assert (images.split, images.known_labels().tolist()) == ("all", [2])
         assert "has no splits" in images.remarks[0]
 
 
 def test_names_with_wildcards_may_be_those_of_folders_and_files(tmp_path: Path) -> None:
     write(tmp_path / "a[1]", "test-0.parquet", [png(0)], [0])
-    assert read_images(tmp_path / "a[1]", "test").labels.tolist() == [0]
+    assert read_images(tmp_path / "a[1]", "test").known_labels().tolist() == [0]
     write(tmp_path, "test[1].parquet", [png(1)], [1])
-    assert read_images(tmp_path / "test[1].parquet", "test").labels.tolist() == [1]
+    assert read_images(tmp_path / "test[1].parquet", "test").known_labels().tolist() == [1]
 
 
 def test_the_hub_is_asked_through_polars(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +246,7 @@ def test_files_of_the_hub_are_read_like_local_ones(
     for given in (address, f"{address}/", f"{address}/plain_text/*.parquet"):
         images = read_images(given, "test", count=1)
         assert (images.name, images.split) == ("owner/name", "test")
-        assert images.labels.tolist() == [1]
+        assert images.known_labels().tolist() == [1]
         assert images.class_names == tuple(CLASSES)
 
 
@@ -257,7 +265,7 @@ def test_files_on_the_hub_are_told_apart_as_local_ones() -> None:
 def test_the_usual_columns_are_found(tmp_path: Path, columns: tuple[str, str]) -> None:
     write_parquet(tmp_path / "test.parquet", [png(0)], [1], classes=CLASSES, columns=columns)
     images = read_images(tmp_path, "test")
-    assert images.labels.tolist() == [1]
+    assert images.known_labels().tolist() == [1]
     assert images.class_names == tuple(CLASSES)
 
 
@@ -323,7 +331,7 @@ def test_labels_of_any_kind(
 ) -> None:
     write_parquet(tmp_path / "test.parquet", [png(0)] * 3, labels)
     images = read_images(tmp_path, "test")
-    assert images.labels.tolist() == numbers
+    assert images.known_labels().tolist() == numbers
     assert images.class_names == names
     told = (
         "the labels are texts: classes are numbered in the order of their names, cat = 0, dog = 1"
@@ -353,7 +361,7 @@ def test_classes_are_those_of_all_splits(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test.parquet", [png(0)] * 2, ["a", "c"])
     images = read_images(tmp_path, "test")
     assert images.class_names == ("a", "b", "c")
-    assert images.labels.tolist() == [0, 2]
+    assert images.known_labels().tolist() == [0, 2]
     assert any("missing: b" in remark for remark in images.remarks)
 
 
@@ -382,5 +390,5 @@ def test_a_thousand_classes_of_full_size_pictures(tmp_path: Path) -> None:
     write_parquet(tmp_path / "validation.parquet", [jpeg, gray], [999, 0], classes=names)
     images = read_images(tmp_path, "test", geometry=Geometry(resize=256, crop=224))
     assert images.images.shape == (2, 3, 224, 224)
-    assert images.labels.tolist() == [999, 0]
+    assert images.known_labels().tolist() == [999, 0]
     assert len(images.class_names) == 1000

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ptqdb.collection.checking import checked
+from ptqdb.collection.evaluation import NetworkEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import CollectionRequest, NetworkPlan, plan_network
 from ptqdb.database import connect
@@ -102,25 +103,25 @@ def _seconds(request: CollectionRequest, plan: NetworkPlan) -> float:
     names = list(dict.fromkeys(cell.number_format for cell in plan.cells))
     sample = _one_per_family(names)
     started = time.perf_counter()
-    measurement = NetworkMeasurement(
-        task.source.load(),
+    trained, device = task.source.load(), torch.device(request.device)
+    measurement = NetworkMeasurement(trained, calibration, sample, request.scheme, device=device)
+    evaluation = NetworkEvaluation(
+        measurement.network,
         images,
-        calibration,
-        sample,
-        request.scheme,
-        device=torch.device(request.device),
+        trained.preprocessing,
+        device=device,
         precision=request.precision,
     )
     calibrated = time.perf_counter()
     # the first pass over codes pays for fresh memory
-    measurement.evaluate(measurement.code(sample[0]), sample[0], "all")
+    evaluation.of_codes(measurement.code(sample[0]), sample[0], "all")
     coded_s = evaluated_s = 0.0
     for known in sample:
         begun = time.perf_counter()
         coded = measurement.code(known)
         measurement.quantized_facts(coded, known)
         middle = time.perf_counter()
-        measurement.evaluate(coded, known, "all")
+        evaluation.of_codes(coded, known, "all")
         coded_s += middle - begun
         evaluated_s += time.perf_counter() - middle
     calibrated_s = (calibrated - started) * len(task.calibration) / len(calibration)

@@ -1,6 +1,6 @@
 """Runs a network over labelled images and counts what it gets right."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from ptqdb.collection.facts import EvaluationFacts
 from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError
+from ptqdb.number_formats import NumberFormat
+from ptqdb.preprocessing import Preprocessing
+from ptqdb.quantization.layers import CodedLayer
+from ptqdb.quantization.network import QuantizedNetwork
+from ptqdb.quantization.precision import matrix_precision, precision_of
 
 BATCH_SIZE = 50
 """Small enough that activations stay below the size (32 MB) from which the C library gives every
@@ -43,7 +48,6 @@ class Batches:
         self._pixels = images.images.to(device)
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
-        self.labels = images.labels.to(device)
 
     def __iter__(self) -> Iterator[Tensor]:
         for pixels in torch.split(self._pixels, BATCH_SIZE):
@@ -90,3 +94,58 @@ def evaluation_facts(
         cross_entropy_sum=float(-log_q.gather(1, labels[:, None]).sum()),
         kl_sum=float((log_p.exp() * (log_p - log_q)).sum()),
     )
+
+
+class NetworkEvaluation:
+    """A network on its labelled images, whose float outputs every evaluation is held to.
+
+    Parameters
+    ----------
+    network
+        As it was measured, where the codes that it is evaluated with come from.
+    images
+        What it is evaluated on; one float pass over them is made at once.
+    precision
+        ``auto`` or ``float32``; see ``ptqdb.quantization.precision``.
+
+    Raises
+    ------
+    DataError
+        The images have no labels, or another number of channels than the network takes.
+    """
+
+    def __init__(
+        self,
+        network: QuantizedNetwork,
+        images: ImageSet,
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device,
+        precision: str = "auto",
+    ):
+        self._network, self._device, self._precision = network, device, precision
+        self._labels = images.known_labels().to(device)
+        self._batches = Batches(images, preprocessing.mean, preprocessing.std, device)
+        with matrix_precision("float32"):
+            self._float_logits = logits_of(network.module, self._batches)
+
+    def of_float(self) -> EvaluationFacts:
+        """The float network's own."""
+        return evaluation_facts(self._float_logits, self._float_logits, self._labels, "float32")
+
+    def of_codes(
+        self, coded: Mapping[str, CodedLayer], number_format: NumberFormat, scope: str
+    ) -> EvaluationFacts:
+        """Run the network in a format over the images.
+
+        Only with everything in codes are the products exact in a low precision.
+        """
+        asked = self._precision if scope == "all" else "float32"
+        precision = precision_of(number_format, self._device, asked)
+        self._network.use_codes(coded, scope)
+        try:
+            with matrix_precision(precision):
+                logits = logits_of(self._network.module, self._batches)
+        finally:
+            self._network.use_float()
+        return evaluation_facts(logits, self._float_logits, self._labels, precision)

@@ -154,7 +154,8 @@ class NetworkFacts:
     preprocessing
         How pixels become its input, as JSON.
     tensors
-        In the order of the layers; within a layer weight, bias, input.
+        In the order of the layers; within a layer weight, bias, input. Without calibration
+        images there are no inputs.
     """
 
     name: str
@@ -168,7 +169,6 @@ class NetworkFacts:
     unquantized: tuple[UnquantizedPart, ...]
     tensors: Mapping[TensorKey, TensorFacts]
     channels: Mapping[TensorKey, ChannelFacts]
-    evaluation: EvaluationFacts
 
 
 NO_CODES = np.empty(0)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from ptqdb.checkpoints import TrainedNetwork
-from ptqdb.collection.evaluation import Batches, evaluation_facts, logits_of
+from ptqdb.collection.evaluation import Batches
 from ptqdb.collection.facts import (
     ChannelFacts,
-    EvaluationFacts,
     LayerFacts,
     NetworkFacts,
     QuantizedTensorFacts,
@@ -27,59 +26,118 @@ from ptqdb.collection.measurement import (
 )
 from ptqdb.collection.unquantized import unquantized_parts, unquantized_statement
 from ptqdb.datasets import ImageSet
+from ptqdb.errors import DataError, UsageError
 from ptqdb.number_formats import NumberFormat, bias_format
+from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.channels import by_output_channel
-from ptqdb.quantization.layers import CodedLayer, QuantizedLayer
+from ptqdb.quantization.layers import CodedLayer, QuantizedLayer, code_weight
 from ptqdb.quantization.network import input_ranges, prepare
-from ptqdb.quantization.precision import matrix_precision, precision_of
 from ptqdb.quantization.schemes import Scheme, scale_of
 
 
-class NetworkMeasurement:
-    """A network on its images, calibrated for a set of formats with two float passes.
+def example_image(
+    preprocessing: Preprocessing,
+    calibration: ImageSet | None,
+    image_size: int | None,
+    device: torch.device,
+) -> Tensor:
+    """What shows the order of a network's layers and their work: (1, channels, height, width).
+
+    The first calibration image, normalized; without any, a square of seeded noise, since zeros
+    would hide what a layer multiplies.
 
     Parameters
     ----------
-    images, calibration
-        Labelled images to evaluate on; images whose activations set the scales of the inputs.
+    image_size
+        The square's edge in pixels, where no crop or resize of the preprocessing says it.
+
+    Raises
+    ------
+    DataError
+        The calibration images have another number of channels than the preprocessing.
+    UsageError
+        Nothing says how large the network's images are, or ``image_size`` contradicts what does.
+    """
+    if calibration is None:
+        geometry = preprocessing.geometry
+        edge = _agreed(image_size, geometry.crop or geometry.resize, "the preprocessing's")
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, preprocessing.channel_count, edge, edge)
+        pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        shown = ImageSet("noise", "all", pixels, labels=None, class_names=())
+    else:
+        shown = calibration.head(1)
+        for edge in shown.images.shape[2:]:
+            _agreed(image_size, edge, "the calibration images'")
+    return Batches(shown, preprocessing.mean, preprocessing.std, device).example()
+
+
+def _agreed(image_size: int | None, known: int | None, whose: str) -> int:
+    """The edge of the images, from whoever says it."""
+    if known is not None and image_size not in (None, known):
+        raise UsageError(
+            f"image_size: expected {whose}, {known} pixels, found {image_size}; leave it out"
+        )
+    edge = image_size if known is None else known
+    if edge is None:
+        raise UsageError(
+            "image_size: expected the edge in pixels of the network's images, which neither "
+            "calibration images nor a crop or resize of its preprocessing say, found none; give it"
+        )
+    if edge < 1:
+        raise UsageError(f"image_size: expected at least 1 pixel, found {edge}")
+    return edge
+
+
+class NetworkMeasurement:
+    """A float network, calibrated for a set of formats with two float passes over images.
+
+    Nothing is evaluated. Without calibration images the weights are measured all the same:
+    a bias, whose scale is the input's times the weight's, and an input are not.
+
+    Parameters
+    ----------
+    calibration
+        Images whose activations set the scales of the inputs, labelled or not; None: no images.
     number_formats
         The formats that will be asked for.
-    precision
-        ``auto`` or ``float32``; see ``ptqdb.quantization.precision``.
+    image_size
+        The edge in pixels of the network's images, where nothing else says it; see
+        ``example_image``.
     """
 
     def __init__(
         self,
         trained: TrainedNetwork,
-        images: ImageSet,
-        calibration: ImageSet,
+        calibration: ImageSet | None,
         number_formats: Sequence[NumberFormat],
         scheme: Scheme,
         *,
         device: torch.device,
-        precision: str = "auto",
+        image_size: int | None = None,
     ):
-        mean, std = trained.preprocessing.mean, trained.preprocessing.std
-        self._trained, self._scheme = trained, scheme
-        self._device, self._precision = device, precision
-        self._batches = Batches(images, mean, std, device)
-        self._calibration = Batches(calibration, mean, std, device)
+        self._trained, self._scheme, self._device = trained, scheme, device
+        fed = trained.preprocessing
+        example = example_image(fed, calibration, image_size, device)
         module = trained.module.to(device).to(memory_format=torch.channels_last)
-        self.network = prepare(module, self._batches.example())
-        work = count_work(self.network.module, self._batches.example())
+        self.network = prepare(module, example)
+        work = count_work(self.network.module, example)
         self._macs = layer_macs(work, list(self.network.layers))
         self.unquantized = unquantized_parts(self.network, work)
-        self._ranges = input_ranges(self.network, self._calibration)
-        self._measure_inputs(number_formats)
-        with matrix_precision("float32"):
-            self._float_logits = logits_of(self.network.module, self._batches)
+        self._first_readers = self.network.first_readers
+        self._ranges: dict[str, Tensor] = {}
+        self._inputs: dict[str, TensorMeasurement] = {}
+        self._coded_inputs: dict[str, dict[NumberFormat, CodedMeasurement]] = {}
+        if calibration is not None:
+            batches = Batches(calibration, fed.mean, fed.std, device)
+            self._ranges = input_ranges(self.network, batches)
+            self._measure_inputs(number_formats, batches)
 
-    def _measure_inputs(self, number_formats: Sequence[NumberFormat]) -> None:
+    def _measure_inputs(self, number_formats: Sequence[NumberFormat], batches: Batches) -> None:
         """The second float pass: the inputs' own facts and their codes' sums in every format.
 
         A tensor that several layers read is measured once, under the name of the first.
         """
-        self._first_readers = self.network.first_readers
         ranges = {name: self._ranges[name] for name in set(self._first_readers.values())}
         self._inputs = {
             name: TensorMeasurement(float(max_abs), self._device)
@@ -107,10 +165,10 @@ class NetworkMeasurement:
                 for measurement in self._coded_inputs[name].values():
                     measurement.add(occupied, exact, max_abs)
 
-        self.network.observe(measure, self._calibration)
+        self.network.observe(measure, batches)
 
     def float_facts(self) -> NetworkFacts:
-        """The float network: layers, tensors, and its own evaluation."""
+        """The float network: layers and tensors; inputs where calibration images showed them."""
         layers: list[LayerFacts] = []
         tensors: dict[TensorKey, TensorFacts] = {}
         channels: dict[TensorKey, ChannelFacts] = {}
@@ -136,23 +194,36 @@ class NetworkMeasurement:
             unquantized=self.unquantized,
             tensors=tensors,
             channels=channels,
-            evaluation=self._evaluation(self._float_logits, "float32"),
         )
 
     @property
-    def unquantized_statement(self) -> str:
-        """One line on what stays in float; empty where nothing does."""
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know: what became of the batch norms, and what stays in float."""
         params = sum(layer.param_count for layer in self.network.layers.values())
-        return unquantized_statement(self.unquantized, params, sum(self._macs.values()))
+        left = unquantized_statement(self.unquantized, params, sum(self._macs.values()))
+        return tuple(filter(None, (self.network.folding.statement, left)))
 
     def _float_tensors(self, name: str, layer: QuantizedLayer) -> dict[TensorKey, TensorFacts]:
         facts = {(name, "weight"): tensor_facts(layer.weight)}
         if layer.bias is not None:
             facts[name, "bias"] = tensor_facts(layer.bias)
-        return facts | {(name, "input"): self._inputs[self._first_readers[name]].facts()}
+        if self._inputs:
+            facts[name, "input"] = self._inputs[self._first_readers[name]].facts()
+        return facts
 
     def code(self, number_format: NumberFormat) -> dict[str, CodedLayer]:
-        """The codes of every layer in a format."""
+        """The codes of every layer in a format.
+
+        Raises
+        ------
+        DataError
+            No calibration images have set the scales of inputs and biases.
+        """
+        if not self._ranges:
+            raise DataError(
+                f"expected calibration images of {self._trained.name}, whose ranges scale inputs "
+                "and biases, found none; give some, or ask for its weights alone"
+            )
         return {
             name: layer.code(self._ranges[name], number_format, self._scheme)
             for name, layer in self.network.layers.items()
@@ -177,22 +248,14 @@ class NetworkMeasurement:
             ].facts()
         return facts
 
-    def evaluate(
-        self, coded: Mapping[str, CodedLayer], number_format: NumberFormat, scope: str
-    ) -> EvaluationFacts:
-        """Run the network in a format over the images.
-
-        Only with everything in codes are the products exact in a low precision.
-        """
-        asked = self._precision if scope == "all" else "float32"
-        precision = precision_of(number_format, self._device, asked)
-        self.network.use_codes(coded, scope)
-        try:
-            with matrix_precision(precision):
-                logits = logits_of(self.network.module, self._batches)
-        finally:
-            self.network.use_float()
-        return self._evaluation(logits, precision)
-
-    def _evaluation(self, logits: Tensor, precision: str) -> EvaluationFacts:
-        return evaluation_facts(logits, self._float_logits, self._batches.labels, precision)
+    def weight_facts(self, number_format: NumberFormat) -> dict[TensorKey, QuantizedTensorFacts]:
+        """What a format does to the weights, which needs no calibration images."""
+        return {
+            (name, "weight"): coded_tensor_facts(
+                layer.weight,
+                code_weight(layer.weight, number_format, self._scheme),
+                number_format,
+                is_weight=True,
+            )
+            for name, layer in self.network.layers.items()
+        }

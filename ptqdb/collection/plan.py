@@ -21,12 +21,20 @@ class NetworkTask:
     source
         The network, found and not loaded yet.
     images, calibration
-        To evaluate on; to take the ranges of the inputs from.
+        To evaluate on; to take the ranges of the inputs from, which needs no labels.
+
+    Raises
+    ------
+    DataError
+        The images to evaluate on have no labels.
     """
 
     source: NetworkSource
     images: ImageSet
     calibration: ImageSet
+
+    def __post_init__(self) -> None:
+        self.images.known_labels()
 
     @property
     def name(self) -> str:

@@ -105,9 +105,18 @@ def write_network(
     connection: duckdb.DuckDBPyConnection,
     facts: NetworkFacts,
     dataset_id: int,
-    calibration_dataset_id: int,
-) -> None:
-    """Write a float network's facts."""
+    calibration_dataset_id: int | None,
+    evaluation: EvaluationFacts | None = None,
+) -> int:
+    """Write a float network's facts; return its id.
+
+    Parameters
+    ----------
+    calibration_dataset_id
+        None where no images calibrated it.
+    evaluation
+        Of the float network; None for one that is only to be predicted.
+    """
     network_id = next_id(connection, "network")
     values = {
         "network_id": network_id,
@@ -154,7 +163,9 @@ def write_network(
         for key, tensor in facts.tensors.items()
     ]
     insert(connection, "tensor_histogram", pl.concat(histograms))
-    write_evaluation(connection, network_id, None, None, "none", facts.evaluation)
+    if evaluation is not None:
+        write_evaluation(connection, network_id, None, None, "none", evaluation)
+    return network_id
 
 
 def _tensor_rows(

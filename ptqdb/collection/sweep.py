@@ -13,6 +13,7 @@ import duckdb
 import torch
 
 from ptqdb.collection.checking import checked
+from ptqdb.collection.evaluation import NetworkEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import (
     Cell,
@@ -264,26 +265,33 @@ def _collect_network(
     for remark in trained.remarks:
         reporter.remarked(f"{trained.name}: {remark}")
     names = dict.fromkeys(cell.number_format for cell in plan.cells)
+    device = torch.device(request.device)
     measurement = NetworkMeasurement(
         trained,
-        plan.task.images,
         plan.task.calibration,
         [named_format(name) for name in names],
         request.scheme,
-        device=torch.device(request.device),
+        device=device,
+    )
+    evaluation = NetworkEvaluation(
+        measurement.network,
+        plan.task.images,
+        trained.preprocessing,
+        device=device,
         precision=request.precision,
     )
-    for statement in (measurement.network.folding.statement, measurement.unquantized_statement):
-        if statement:
-            reporter.remarked(f"{plan.task.name}: {statement}")
+    for remark in measurement.remarks:
+        reporter.remarked(f"{plan.task.name}: {remark}")
     if plan.is_new:
-        facts = measurement.float_facts()
+        facts, of_float = measurement.float_facts(), evaluation.of_float()
         with transaction(connection):
             dataset_id = _ensure(connection, plan.task.images)
             calibration_id = _ensure(connection, plan.task.calibration)
-            write_network(connection, facts, dataset_id, calibration_id)
+            write_network(connection, facts, dataset_id, calibration_id, of_float)
     for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
-        _collect_format(connection, request, measurement, list(cells), outcome, reporter)
+        _collect_format(
+            connection, request, measurement, evaluation, list(cells), outcome, reporter
+        )
 
 
 def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:
@@ -301,6 +309,7 @@ def _collect_format(
     connection: duckdb.DuckDBPyConnection,
     request: CollectionRequest,
     measurement: NetworkMeasurement,
+    evaluation: NetworkEvaluation,
     cells: Sequence[Cell],
     outcome: CollectionOutcome,
     reporter: Reporter,
@@ -310,7 +319,7 @@ def _collect_format(
     number_format = named_format(cells[0].number_format)
     coded = measurement.code(number_format)
     for cell in cells:
-        evaluation = measurement.evaluate(coded, number_format, cell.scope)
+        facts = evaluation.of_codes(coded, number_format, cell.scope)
         with transaction(connection):
             scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
@@ -321,9 +330,7 @@ def _collect_format(
                     scheme_id,
                     measurement.quantized_facts(coded, number_format),
                 )
-            write_evaluation(
-                connection, network_id, number_format_id, scheme_id, cell.scope, evaluation
-            )
+            write_evaluation(connection, network_id, number_format_id, scheme_id, cell.scope, facts)
         outcome.filled_count += 1
         reporter.filled(cell)
 

@@ -87,9 +87,36 @@ def _rational(degree: int) -> Curve:
     )
 
 
-CURVES: Mapping[str, Curve] = MappingProxyType(
-    {entry.name: entry for entry in (_rational(degree) for degree in (2, 3, 4))}
+_CURVES = (
+    *(_rational(degree) for degree in (2, 3, 4)),
+    Curve(
+        "logistic",
+        "share of the loss by chance, logistic in log x: quasi-binomial on the correct counts",
+        ("ptqdb.curves.logistic", "LogisticFunction"),
+    ),
+    Curve(
+        "hill",
+        "Hill curve of x, from 0 up to a fitted height",
+        ("ptqdb.curves.hill", "HillFunction"),
+    ),
+    Curve(
+        "hill_chance",
+        "Hill curve of x, from 0 up to each network's loss by chance",
+        ("ptqdb.curves.hill", "HillChanceFunction"),
+    ),
+    Curve(
+        "linear",
+        "straight line over log x, which may fall",
+        ("ptqdb.curves.linear", "LinearFunction"),
+    ),
+    Curve(
+        "mixed",
+        "straight line over log x, with a random intercept for each network",
+        ("ptqdb.curves.mixed", "MixedFunction"),
+    ),
 )
+
+CURVES: Mapping[str, Curve] = MappingProxyType({entry.name: entry for entry in _CURVES})
 
 
 def curve(name: str) -> Curve:

@@ -112,7 +112,8 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
     Points of one network are not independent. With points of several networks ``cov_params()``,
     ``bse``, ``conf_int()`` and ``get_prediction()`` come from `bootstrap`, a bootstrap over the
     networks (seconds, when first asked for); with those of one they take its points as
-    independent: see `CurveFunction.covariance`. Intervals use Student's t.
+    independent, and a curve that `models_networks` accounts for them itself: both are
+    `CurveFunction.covariance`. Intervals use Student's t.
     """
 
     def __init__(self, model: CurveModel, params: ArrayLike) -> None:
@@ -129,10 +130,16 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
 
     @cached_property
     def bootstrap(self) -> NetworkBootstrap | None:
-        """The curve over networks drawn with replacement; None with points of one network."""
-        if self.curve_fit.points.network_count < 2:
-            return None
-        return network_bootstrap(self.curve_fit)
+        """The curve over networks drawn with replacement.
+
+        None with points of one network, and for a curve that `models_networks`.
+        """
+        return network_bootstrap(self.curve_fit) if self._resamples else None
+
+    @property
+    def _resamples(self) -> bool:
+        fit = self.curve_fit
+        return fit.points.network_count > 1 and not fit.function.models_networks
 
     @cached_property
     def cov_params_default(self) -> Floats:
@@ -144,7 +151,7 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
     @property
     def cov_type(self) -> str:
         """Where the standard errors come from."""
-        return "nonrobust" if self.curve_fit.points.network_count < 2 else "network bootstrap"
+        return "network bootstrap" if self._resamples else "nonrobust"
 
     @property
     def monotone(self) -> bool:
@@ -232,7 +239,10 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
         elif self.bootstrap is None:
             jacobian = fit.function.jacobian(self.params, x, chance)
             if jacobian is not None:
-                variance = np.einsum("ij,jk,ik->i", jacobian, self.cov_params(), jacobian)
+                # A parameter that decides nothing at `x` adds nothing, even if its own is NaN.
+                used = np.any(jacobian != 0, axis=0)
+                jacobian, covariance = jacobian[:, used], self.cov_params()[np.ix_(used, used)]
+                variance = np.einsum("ij,jk,ik->i", jacobian, covariance, jacobian)
         return PredictionResultsBase(
             fit.predict(x, chance), variance, df=max(self.df_resid, 1.0), dist="t"
         )

@@ -1,4 +1,4 @@
-"""Labelled images: from Parquet, folders, .npz files and torchvision, into memory.
+"""Images, labelled or not: from Parquet, folders, .npz files and torchvision, into memory.
 
 ``read_images`` finds the right reader for whatever ``--dataset`` takes.
 """

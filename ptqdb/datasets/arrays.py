@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def read_npz(path: Path, split: str, request: ImageRequest | None = None) -> Ima
     ``test_labels``, also with ``train``, ``val``, ``validation``), or ``images`` and ``labels``
     for every split; ``--image-column`` and ``--label-column`` name others. Images are whole
     numbers from 0 to 255, (N, height, width), (N, height, width, channels) or (N, channels,
-    height, width); labels are (N,) or (N, 1). Class names may be given as ``class_names``.
+    height, width); labels are (N,) or (N, 1). Class names may be given as ``class_names``. Of
+    images without labels only the images' array is looked for.
 
     Raises
     ------
@@ -44,26 +46,30 @@ def read_npz(path: Path, split: str, request: ImageRequest | None = None) -> Ima
     arrays = _loaded(path)
     taken, image_key, label_key = _keys(path, arrays, split, request)
     pixels = _checked_pixels(arrays[image_key], f"{image_key} of {path}")
+    if not len(pixels):
+        raise DataError(f"expected images, found none in {image_key} of {path}")
+    name = request.name or path.stem
+    count = request.taken(len(pixels), f"{name} {taken}")
+    images = ImageSet(
+        name,
+        taken,
+        _as_block(pixels[:count], path, request),
+        None,
+        (),
+        notes_on(split, taken, path),
+    )
+    if label_key is None:
+        return images
     labels = _flat_labels(arrays[label_key], f"{label_key} of {path}")
     if len(pixels) != len(labels):
         raise DataError(
             f"expected as many labels as images in {path}, found {len(labels)} in {label_key} "
             f"and {len(pixels)} in {image_key}"
         )
-    if not len(pixels):
-        raise DataError(f"expected images, found none in {image_key} of {path}")
-    name = request.name or path.stem
-    count = request.taken(len(pixels), f"{name} {taken}")
     class_names = _class_names(arrays, label_key)
     numbers = class_numbers(labels.head(count), class_names, rows_of(path))
-    return ImageSet(
-        name,
-        taken,
-        _as_block(pixels[:count], path, request),
-        torch.from_numpy(numbers),
-        class_names,
-        (*notes_on(split, taken, path), *notes_on_classes(labels, class_names)),
-    )
+    notes = (*images.notes, *notes_on_classes(labels, class_names))
+    return replace(images, labels=torch.from_numpy(numbers), class_names=class_names, notes=notes)
 
 
 def array_picture(array: NDArray[Any], origin: str) -> Picture:
@@ -103,8 +109,8 @@ def _loaded(path: Path) -> dict[str, NDArray[Any]]:
 
 def _keys(
     path: Path, arrays: dict[str, NDArray[Any]], split: str, request: ImageRequest
-) -> tuple[str, str, str]:
-    """The split that is taken, and its arrays of images and of labels."""
+) -> tuple[str, str, str | None]:
+    """The split that is taken, and its arrays of images and of labels, if those are wanted."""
     by_name = {key.lower(): key for key in arrays}
     found: dict[str, tuple[str | None, str | None]] = {}
     for word in (*SPLIT_WORDS, EVERY_SPLIT):
@@ -120,16 +126,22 @@ def _keys(
             raise DataError(
                 f"{option}: expected an array of {path}, which has {names}; found {wanted}"
             )
-    if request.image_column and request.label_column:
+    if request.image_column and (request.label_column or not request.labelled):
         return EVERY_SPLIT, request.image_column, request.label_column
-    present = {word: keys for word, keys in found.items() if keys[0] and keys[1]}
+    present = {
+        word: (image, label if request.labelled else None)
+        for word, (image, label) in found.items()
+        if image and (label or not request.labelled)
+    }
     for word in stand_ins(split, present):
-        image, label = present[word]
-        return word, str(image), str(label)
+        return word, *present[word]
+    usual, options = f"{split}_images, x_{split} or images", "--image-column"
+    if request.labelled:
+        usual = f"{split}_images and {split}_labels, x_{split} and y_{split}, or images and labels"
+        options = "--image-column and --label-column"
     raise DataError(
-        f"expected arrays such as {split}_images and {split}_labels, x_{split} and y_{split}, or "
-        f"images and labels in {path}, found {', '.join(arrays) or 'none'}; give --image-column "
-        "and --label-column"
+        f"expected arrays such as {usual} in {path}, found {', '.join(arrays) or 'none'}; "
+        f"give {options}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Images from a folder with one subfolder per class."""
+"""Images from a folder with one subfolder per class, or of nothing but pictures."""
 
 import os
 from collections.abc import Iterable
@@ -25,7 +25,8 @@ def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> 
     every split count, so that a class which one split lacks does not shift the others. Images
     come in turns: the first of every class, the second of every class, and so on, so that
     the first so many are spread over the classes. Files are skipped by extension only; hidden
-    folders are skipped.
+    folders are skipped. Without labels the same images come in the same order; where no
+    subfolder holds any, those of ``ROOT/SPLIT/*`` or ``ROOT/*``, by name.
 
     Raises
     ------
@@ -33,54 +34,63 @@ def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> 
         No such split, no classes, no images, or a corrupt image; the message names the file.
     """
     request = request or ImageRequest()
-    folders = _split_folders(root)
+    folders = _split_folders(root, in_classes=request.labelled)
     words = stand_ins(split, folders)
     if not words:
+        inside = " with one subfolder per class" if request.labelled else ""
         raise DataError(
-            f"expected the folder {root / split} with one subfolder per class, found only "
-            f"{', '.join(sorted(folders))}"
+            f"expected the folder {root / split}{inside}, found only {', '.join(sorted(folders))}"
         )
     taken = words[0]
     class_names = tuple(sorted({name for folder in folders.values() for name in _classes(folder)}))
-    if not class_names:
+    if not class_names and request.labelled:
         raise DataError(
             f"expected one subfolder per class with images in {folders[taken]}, found none"
         )
-    by_class = [_image_files(folders[taken] / name) for name in class_names]
-    files = list(_in_turns(by_class))
+    files = list(_in_turns([_image_files(folders[taken] / name) for name in class_names]))
+    if not files and not request.labelled:
+        files = [(path, 0) for path in _own_files(folders[taken])]
     if not files:
+        where = "the subfolders of " if request.labelled else ""
         raise DataError(
-            f"expected images ({', '.join(EXTENSIONS)}) in the subfolders of {folders[taken]}, "
-            "found none"
+            f"expected images ({', '.join(EXTENSIONS)}) in {where}{folders[taken]}, found none"
         )
     name = request.name or root.resolve().name
     files = files[: request.taken(len(files), f"{name} {taken}")]
     block = PixelBlock(len(files), request)
     block.extend(picture_file(path) for path, _ in files)
+    notes = notes_on(split, taken, root)
+    if not request.labelled:
+        return ImageSet(name, taken, block.images(), None, (), notes)
     labels = torch.tensor([number for _, number in files], dtype=torch.int64)
-    notes = (*notes_on(split, taken, root), *_note_on_numbers(class_names))
+    notes += _note_on_numbers(class_names)
     return ImageSet(name, taken, block.images(), labels, class_names, notes)
 
 
-def has_class_folders(root: Path) -> bool:
-    """Whether any folder of a class, in a split or at the top, holds an image."""
-    return any(
-        _image_files(folder / name)
-        for folder in _split_folders(root).values()
-        for name in _classes(folder)
+def has_pictures(root: Path, *, in_classes: bool) -> bool:
+    """Whether there is an image in a folder of a class, in a split or at the top.
+
+    Where classes need not be, an image in a split or at the top will do.
+    """
+    folders = _split_folders(root, in_classes=in_classes).values()
+    return any(_image_files(folder / name) for folder in folders for name in _classes(folder)) or (
+        not in_classes and any(map(_own_files, folders))
     )
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
+def _split_folders(root: Path, *, in_classes: bool) -> dict[str, Path]:
     """The folder of each split; the root for every split where there are none.
 
-    A folder named ``train`` without subfolders is a class: pictures of trains.
+    A folder named ``train`` without subfolders is a class: pictures of trains. Where classes need
+    not be, it is a split all the same if no folder beside it has another kind of name.
     """
-    folders = {
-        folder.name.lower(): folder
-        for folder in _subfolders(root)
-        if folder.name.lower() in SPLIT_WORDS and _subfolders(folder)
+    subfolders = _subfolders(root)
+    named = {
+        folder.name.lower(): folder for folder in subfolders if folder.name.lower() in SPLIT_WORDS
     }
+    folders = {name: folder for name, folder in named.items() if _subfolders(folder)}
+    if not folders and not in_classes and len(named) == len(subfolders):
+        folders = named
     return folders or {EVERY_SPLIT: root}
 
 
@@ -102,6 +112,13 @@ def _image_files(folder: Path) -> list[Path]:
         for name in sorted(names)
         if name.lower().endswith(EXTENSIONS)
     ]
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """The images in the folder itself, by name."""
+    return sorted(
+        path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in EXTENSIONS
+    )
 
 
 def _in_turns(by_class: list[list[Path]]) -> Iterable[tuple[Path, int]]:

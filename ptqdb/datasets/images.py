@@ -1,4 +1,4 @@
-"""Labelled images in memory, and how they are fed to a network."""
+"""Images in memory, labelled or not, and how they are fed to a network."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -26,9 +26,10 @@ class ImageSet:
     images
         uint8, (N, channels, height, width).
     labels
-        int64, (N,), each in ``range(len(class_names))``.
+        int64, (N,), each in ``range(len(class_names))``; None where they were read without:
+        such images calibrate, and nothing can be evaluated on them. See ``known_labels``.
     class_names
-        One name per class, in the order of the labels.
+        One name per class, in the order of the labels; none where there are no labels.
     notes
         What a user should know of how they were read; see ``remarks``.
     """
@@ -36,19 +37,35 @@ class ImageSet:
     name: str
     split: str
     images: Tensor
-    labels: Tensor
+    labels: Tensor | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
+
+    def known_labels(self) -> Tensor:
+        """The labels: int64, (N,).
+
+        Raises
+        ------
+        DataError
+            The images have none.
+        """
+        if self.labels is None:
+            raise DataError(
+                f"expected labelled images to evaluate or train on, found {self.name} "
+                f"{self.split} read without labels; read it with them, or calibrate with it"
+            )
+        return self.labels
 
     @cached_property
     def content_sha256(self) -> str:
-        """SHA-256 over the pixels, their shape and the labels: the identity of these images."""
+        """SHA-256 over the pixels, their shape and any labels: the identity of these images."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
         digest.update(self.images.contiguous().numpy().data)
-        digest.update(self.labels.contiguous().numpy().data)
+        if self.labels is not None:
+            digest.update(self.labels.contiguous().numpy().data)
         return digest.hexdigest()
 
     @cached_property
@@ -57,6 +74,8 @@ class ImageSet:
 
         A source sorted by class gives images of one class when only the first are taken.
         """
+        if self.labels is None:
+            return self.notes
         counts = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
         missing = [name for name, count in zip(self.class_names, counts, strict=True) if not count]
         if not missing:
@@ -97,7 +116,8 @@ class ImageSet:
             There are fewer than that.
         """
         rows = checked_count(count, len(self), f"{self.name} {self.split}")
-        return replace(self, images=self.images[:rows], labels=self.labels[:rows])
+        labels = None if self.labels is None else self.labels[:rows]
+        return replace(self, images=self.images[:rows], labels=labels)
 
 
 def checked_count(count: int, available: int, what: str) -> int:

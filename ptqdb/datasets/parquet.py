@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def read_parquet(
         A folder, a file, a glob or an ``hf://`` address; see ``parquet_files``. Images are
         structs with encoded ``bytes`` (the Hugging Face layout), encoded bytes alone, or nested
         lists of numbers; labels are whole numbers, texts or booleans. The names of classes come
-        from the schema's metadata.
+        from the schema's metadata. Of images without labels only the images' column is read.
     split
         ``train`` or ``test``; ``validation`` stands in for a test split that is absent or has
         no labels.
@@ -67,33 +67,42 @@ def read_parquet(
     columns = _columns(files[words[0]][0], request)
     taken, labels = words[0], _labels(files[words[0]], columns)
     for word in words[1:]:
-        if _is_labelled(labels):
+        if columns.label is None or _is_labelled(labels):
             break
         taken, labels = word, _labels(files[word], columns)
-    class_names = _declared_classes(files[taken][0], columns) or _classes(
-        files, taken, labels, columns
-    )
     name = (
         name
         or request.name
         or dataset_name(source if source.startswith(REMOTE) else files[taken][0])
     )
     count = request.taken(sum(map(len, labels)), f"{name} {taken}")
-    images = _images(files[taken], [len(part) for part in labels], count, columns, request)
-    return ImageSet(
+    images = ImageSet(
         name,
         taken,
+        _images(files[taken], [len(part) for part in labels], count, columns, request),
+        labels=None,
+        class_names=(),
+        notes=notes_on(split, taken, source),
+    )
+    if columns.label is None:
+        return images
+    class_names = _declared_classes(files[taken][0], columns.label) or _classes(
+        files, taken, labels, columns
+    )
+    return replace(
         images,
-        _class_numbers(files[taken], labels, class_names, count),
-        class_names,
-        (*notes_on(split, taken, source), *notes_on_classes(labels[0], class_names)),
+        labels=_class_numbers(files[taken], labels, class_names, count),
+        class_names=class_names,
+        notes=(*images.notes, *notes_on_classes(labels[0], class_names)),
     )
 
 
 @dataclass(frozen=True)
 class _Columns:
+    """Of a file; no label where none is wanted."""
+
     image: str
-    label: str
+    label: str | None
 
 
 def _scanned(path: str) -> pl.LazyFrame:
@@ -111,10 +120,11 @@ def _collected(frame: pl.LazyFrame, path: str) -> pl.DataFrame:
 
 def _columns(path: str, request: ImageRequest) -> _Columns:
     found = _collected(_scanned(path).head(0), path).columns
-    return _Columns(
-        _column(path, found, IMAGE_COLUMNS, request.image_column, "--image-column"),
-        _column(path, found, LABEL_COLUMNS, request.label_column, "--label-column"),
-    )
+    image = _column(path, found, IMAGE_COLUMNS, request.image_column, "--image-column")
+    if not request.labelled:
+        return _Columns(image, None)
+    label = _column(path, found, LABEL_COLUMNS, request.label_column, "--label-column")
+    return _Columns(image, label)
 
 
 def _column(
@@ -136,17 +146,21 @@ def _column(
 
 
 def _labels(paths: list[str], columns: _Columns) -> list[pl.Series]:
-    """All labels of each file: one column, which is quickly read."""
+    """All labels of each file, one column, which is quickly read; NULLs where none are wanted."""
+    wanted = [name for name in (columns.image, columns.label) if name is not None]
     labels = []
     for path in paths:
         names = _collected(_scanned(path).head(0), path).columns
-        for wanted in (columns.image, columns.label):
-            if wanted not in names:
-                raise DataError(
-                    f"expected the columns {columns.image} and {columns.label} in {path}, "
-                    f"as in {paths[0]}, found {', '.join(names)}"
-                )
-        labels.append(_collected(_scanned(path).select(columns.label), path)[columns.label])
+        if not set(wanted) <= set(names):
+            raise DataError(
+                f"expected the columns {' and '.join(wanted)} in {path}, as in {paths[0]}, "
+                f"found {', '.join(names)}"
+            )
+        if columns.label is None:
+            rows = _collected(_scanned(path).select(pl.len()), path).item()
+            labels.append(pl.repeat(None, rows, eager=True))
+        else:
+            labels.append(_collected(_scanned(path).select(columns.label), path)[columns.label])
     if not sum(map(len, labels)):
         raise DataError(f"expected images, found none in {', '.join(paths)}")
     return labels
@@ -230,7 +244,7 @@ def _nested(column: pl.Series, row: int, origin: str) -> NDArray[Any]:
         raise DataError(f"expected rows of one length in {origin}: {error}") from error
 
 
-def _declared_classes(path: str, columns: _Columns) -> tuple[str, ...]:
+def _declared_classes(path: str, label_column: str) -> tuple[str, ...]:
     """The names that the Hugging Face metadata gives to the label's classes, or none."""
     try:
         text = pl.read_parquet_metadata(web_address(path)).get("huggingface")
@@ -239,7 +253,7 @@ def _declared_classes(path: str, columns: _Columns) -> tuple[str, ...]:
     if not text:
         return ()
     features = json.loads(text).get("info", {}).get("features", {})
-    return tuple(features.get(columns.label, {}).get("names", ()))
+    return tuple(features.get(label_column, {}).get("names", ()))
 
 
 def cut(source: Path, split: str, count: int, target: Path) -> None:

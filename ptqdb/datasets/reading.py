@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ptqdb.closest import closest_first
 from ptqdb.datasets.arrays import read_npz
-from ptqdb.datasets.folder import EXTENSIONS, has_class_folders, read_folder
+from ptqdb.datasets.folder import EXTENSIONS, has_pictures, read_folder
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.parquet import read_parquet
 from ptqdb.datasets.parquet_files import REMOTE, has_parquet_files, is_glob
@@ -27,15 +27,17 @@ def read_images(
     name: str | None = None,
     root: Path | None = None,
     download: bool = False,
+    labelled: bool = True,
 ) -> ImageSet:
-    """Labelled images from anywhere.
+    """Images from anywhere, with their labels unless none are wanted.
 
     Parameters
     ----------
     spec
         A folder with Parquet files (``train-*.parquet`` and ``test-*.parquet``), one such file,
         a glob or ``hf://datasets/OWNER/NAME``; a folder ``ROOT/SPLIT/CLASS`` or ``ROOT/CLASS``
-        of pictures; an ``.npz`` file; or ``torchvision:NAME``.
+        of pictures; an ``.npz`` file; or ``torchvision:NAME``. Without labels also a folder
+        ``ROOT/SPLIT`` or ``ROOT`` of nothing but pictures.
     split
         ``train`` or ``test``; which one was read stands in ``ImageSet.split``.
     geometry
@@ -50,6 +52,9 @@ def read_images(
         The dataset's name; derived from ``spec`` by default.
     root, download
         Of a torchvision dataset: where its files are, and whether they may be fetched.
+    labelled
+        False reads images that calibrate a network and evaluate none: labels need not be there,
+        and those that are there are left out.
 
     Raises
     ------
@@ -59,7 +64,9 @@ def read_images(
     UsageError
         A torchvision dataset or a split that does not exist, or impossible channels.
     """
-    request = ImageRequest(geometry, channels, count, at_most, image_column, label_column, name)
+    request = ImageRequest(
+        geometry, channels, count, at_most, image_column, label_column, name, labelled
+    )
     text = str(spec)
     if text.startswith(PREFIX):
         return read_torchvision(
@@ -91,13 +98,14 @@ def _read_file(path: Path, split: str, request: ImageRequest) -> ImageSet:
 def _read_folder(path: Path, split: str, request: ImageRequest) -> ImageSet:
     if has_parquet_files(path):
         return read_parquet(path, split, request)
-    if has_class_folders(path):
+    if has_pictures(path, in_classes=request.labelled):
         return read_folder(path, split, request)
     entries = sorted(entry.name for entry in path.iterdir())
     found = ", ".join(entries[:5]) + (", ..." if len(entries) > 5 else "")
+    pictures = "one subfolder per class with images" if request.labelled else "images"
     raise DataError(
-        f"expected {split}-*.parquet, or one subfolder per class with images "
-        f"({', '.join(EXTENSIONS)}) in {path}, found {found or 'nothing'}"
+        f"expected {split}-*.parquet, or {pictures} ({', '.join(EXTENSIONS)}) in {path}, "
+        f"found {found or 'nothing'}"
     )
 
 

@@ -28,11 +28,15 @@ class ImageRequest:
         Columns of a Parquet file or arrays of an ``.npz`` file, where their names are unusual.
     name
         The dataset's name; derived from the source by default.
+    labelled
+        Whether labels are wanted. Without them none need be there, and those that are there
+        are not read.
 
     Raises
     ------
     UsageError
-        Channels other than 1 and 3, or both ``count`` and ``at_most``.
+        Channels other than 1 and 3, both ``count`` and ``at_most``, or a ``label_column`` of
+        images without labels.
     """
 
     geometry: Geometry = AS_IT_IS
@@ -42,12 +46,18 @@ class ImageRequest:
     image_column: str | None = None
     label_column: str | None = None
     name: str | None = None
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
             raise UsageError(f"channels: expected 1 (grayscale) or 3 (RGB), found {self.channels}")
         if self.count is not None and self.at_most is not None:
             raise UsageError("expected count or at_most, found both")
+        if self.label_column is not None and not self.labelled:
+            raise UsageError(
+                f"--label-column: expected none of images that are read without labels, found "
+                f"{self.label_column!r}"
+            )
 
     def taken(self, available: int, what: str) -> int:
         """How many of the available images are to be read.

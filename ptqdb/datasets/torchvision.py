@@ -45,7 +45,8 @@ def read_torchvision(
     Parameters
     ----------
     dataset
-        A class of ``torchvision.datasets`` whose items are a picture and a class number.
+        A class of ``torchvision.datasets`` whose items are a picture and a class number; of
+        images without labels, a picture and anything.
     root
         Where its files are; ``default_root()`` by default.
     download
@@ -68,7 +69,11 @@ def read_torchvision(
     count = request.taken(len(items), f"{name} {taken}")
     block, labels = PixelBlock(count, request), list[int]()
     # One thread: torchvision does not promise that several may read.
-    block.extend(_pictures(items, count, dataset, labels), threads=1)
+    wanted = labels if request.labelled else None
+    block.extend(_pictures(items, count, dataset, wanted), threads=1)
+    notes = notes_on(split, taken, dataset)
+    if not request.labelled:
+        return ImageSet(name, taken, block.images(), None, (), notes)
     numbers = pl.Series(labels, dtype=pl.Int64)
     class_names = _class_names(items) or class_names_of([_all_labels(items, numbers)])
     return ImageSet(
@@ -77,7 +82,7 @@ def read_torchvision(
         block.images(),
         torch.from_numpy(class_numbers(numbers, class_names, lambda row: f"{dataset}, item {row}")),
         class_names,
-        notes_on(split, taken, dataset),
+        notes,
     )
 
 
@@ -190,25 +195,30 @@ def _unreadable(dataset: str, root: Path, arguments: dict[str, Any], error: Exce
     )
 
 
-def _pictures(items: Any, count: int, dataset: str, labels: list[int]) -> Iterator[Picture]:
-    """The items' pictures; each label is appended as its picture is given."""
+def _pictures(items: Any, count: int, dataset: str, labels: list[int] | None) -> Iterator[Picture]:
+    """The items' pictures; each label that is wanted is appended as its picture is given."""
     for row in range(count):
         origin = f"{dataset}, item {row}"
         try:
             item = items[row]
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"expected an image in {origin}; it is corrupt: {error}") from error
-        labelled = isinstance(item, tuple | list) and len(item) == 2
-        if not labelled or not isinstance(item[0], Image.Image) or np.ndim(item[1]):
+        picture, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
+        is_classified = label is not None and not np.ndim(label)
+        if not isinstance(picture, Image.Image) or not (is_classified or labels is None):
             raise DataError(
                 f"expected a picture and its class number in {origin}; {dataset} is no dataset "
                 "of classified pictures"
             )
-        picture, label = item
-        if not isinstance(label, int | np.integer | torch.Tensor):
-            raise DataError(f"expected a class number in {origin}, found {label!r}")
-        labels.append(int(label))
+        if labels is not None:
+            labels.append(_class_number(label, origin))
         yield Picture(origin, partial(_same, picture))
+
+
+def _class_number(label: Any, origin: str) -> int:
+    if not isinstance(label, int | np.integer | torch.Tensor):
+        raise DataError(f"expected a class number in {origin}, found {label!r}")
+    return int(label)
 
 
 def _same(picture: Image.Image) -> Image.Image:

@@ -1,0 +1,222 @@
+"""A logistic curve over log x up to chance, fitted to the counts of correct images."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit
+
+from ptqdb.curves.function import CurveFunction, inverse_gram
+from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.sigmoid import REACH, STEEPNESS_RANGE, SigmoidSearch, ceiling_of, log_of
+from ptqdb.errors import DataError
+
+SLOPE_RANGE = (0.0, STEEPNESS_RANGE[1])
+START_COUNT, STEP_COUNT, HALVING_COUNT = 2, 100, 30
+# Two deviances, relative to their size, and two shares are equal but for rounding.
+SAME_DEVIANCE, SAME_SHARE = 1e-14, 1e-9
+
+
+@dataclass(frozen=True)
+class LogisticFunction(CurveFunction):
+    """y = L expit(const + log_x * log(x)) for x > 0, and 0 for x <= 0; L is the loss by chance.
+
+    A quasi-binomial model of the correct counts: of n images, with float accuracy f, a share
+    mu = f (1 - y) is expected to be correct, with variance mu (1 - mu) / n times a dispersion
+    (Wedderburn, 1974; McCullagh and Nelder, 1989). ``params`` is const, log_x. Networks that
+    are no better than chance count as L = 0. The slope log_x is kept at 0 or more: where the
+    estimate without that limit is negative, it is 0, and the curve a constant at x > 0.
+
+    Notes
+    -----
+    Fisher scoring with step halving, from the two best sigmoids of a grid. So that
+    parameters stay finite on points that a step separates, or that all lie at 0 or at chance:
+    log_x is at most 100, the logit at the largest x at least -log(1e6), and that at the
+    smallest positive x at most log(1e6). Where mu (1 - mu) is less than at half an image, it
+    counts as much.
+
+    A quasi-likelihood is no likelihood: `log_likelihood` is NaN, and aic and bic with it. The
+    fit weighs points by their variance, so that its ``rsquared`` is not the largest.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("chance_loss", "float_accuracy", "images")
+    uses_chance_loss: ClassVar[bool] = True
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Const and log_x, the slope of the logit over the natural logarithm of x."""
+        return ("const", "log_x")
+
+    def estimate(self, points: Points) -> Floats:
+        """Return the largest quasi-likelihood within the bounds, the same each time.
+
+        Raises
+        ------
+        DataError
+            No network better than chance has a positive x; or y, float_accuracy and images are
+            of no count of correct images.
+        """
+        counts = _Counts.of(points)
+        search = SigmoidSearch(counts.log_x, points.y, counts.ceiling)
+        starts = [np.array([-k * center, k]) for center, k in search.starts()]
+        starts = sorted(starts, key=counts.deviance)[:START_COUNT]
+        return min((_score(counts, search.range, start) for start in starts), key=counts.deviance)
+
+    def values(
+        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
+    ) -> Floats:
+        """Return the curve's y at `x`, shape (points,).
+
+        Raises
+        ------
+        DataError
+            No `chance_loss`.
+        """
+        y: Floats = ceiling_of(chance_loss) * _share(
+            np.asarray(params, dtype=np.float64), log_of(x)
+        )
+        return y
+
+    def jacobian(
+        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
+    ) -> Floats:
+        """Return dy/dparams at `x`, shape (points, 2); raises as `values`."""
+        log_x = log_of(x)
+        share = _share(np.asarray(params, dtype=np.float64), log_x)
+        return (ceiling_of(chance_loss) * share * (1 - share))[:, None] * _design(log_x)
+
+    def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
+        """Whether the parameters are finite and the slope is not negative."""
+        params = np.asarray(params, dtype=np.float64)
+        return bool(np.all(np.isfinite(params)) and params[1] >= 0)
+
+    def log_likelihood(self, params: Floats, points: Points) -> float:
+        """NaN: a quasi-likelihood is none."""
+        return float("nan")
+
+    def covariance(self, params: Floats, points: Points) -> Floats:
+        """Dispersion times the inverse of Fisher's information, if points are independent.
+
+        The dispersion is Pearson's chi² / (points - 2). NaN where the information is singular,
+        or no residual degree of freedom is left. It knows nothing of the bounds.
+        """
+        if len(points) < 3:
+            return np.full((2, 2), np.nan)
+        counts = _Counts.of(points)
+        residuals, jacobian = counts.standardized(params)
+        return float(residuals @ residuals) / (len(points) - 2) * inverse_gram(jacobian)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Shares of correct images and what is expected of them; all of shape (points,).
+
+    Attributes
+    ----------
+    log_x
+        Minus infinity at x <= 0.
+    correct
+        Share of the images that are correct, in [0, 1].
+    accuracy, images
+        Of the float network: a fraction; a count.
+    ceiling
+        The loss by chance, 0 or more.
+    """
+
+    log_x: Floats
+    correct: Floats
+    accuracy: Floats
+    images: Floats
+    ceiling: Floats
+
+    @classmethod
+    def of(cls, points: Points) -> "_Counts":
+        assert points.float_accuracy is not None
+        assert points.images is not None
+        log_x, ceiling = log_of(points.x), ceiling_of(points.chance_loss)
+        if not np.any((log_x > -np.inf) & (ceiling > 0)):
+            raise DataError(
+                "expected a network better than chance at a positive x, found none among "
+                f"{len(points)} points; choose a curve that does not need it"
+            )
+        correct = points.float_accuracy * (1 - points.y)
+        fitting = (points.images >= 1) & (points.float_accuracy <= 1 + SAME_SHARE)
+        fitting &= (points.float_accuracy > 0) & (abs(correct - 0.5) <= 0.5 + SAME_SHARE)
+        fitting &= ceiling <= 1
+        if not fitting.all():
+            raise DataError(
+                "expected images of at least 1, float_accuracy in (0, 1], chance_loss of at most 1 "
+                "and float_accuracy * (1 - y), the share of correct images, in [0, 1], found "
+                f"otherwise at {np.sum(~fitting)} of {len(points)} points; "
+                "pass fractions (not percent) and relative losses"
+            )
+        return cls(log_x, np.clip(correct, 0, 1), points.float_accuracy, points.images, ceiling)
+
+    def expected(self, params: Floats) -> Floats:
+        """Share of correct images by the curve, half an image or more from none and from all."""
+        share = self.accuracy * (1 - self.ceiling * _share(params, self.log_x))
+        half = 0.5 / self.images
+        expected: Floats = np.clip(share, half, 1 - half)
+        return expected
+
+    def deviance(self, params: Floats) -> float:
+        """-2 times the quasi-log-likelihood at dispersion 1."""
+        share = self.expected(params)
+        each = self.correct * np.log(share) + (1 - self.correct) * np.log1p(-share)
+        return float(-2 * np.sum(self.images * each))
+
+    def standardized(self, params: Floats) -> tuple[Floats, Floats]:
+        """Pearson's residuals, and the slopes of the expected in the same unit (points, 2).
+
+        The slopes' J'J is Fisher's information.
+        """
+        expected = self.expected(params)
+        deviation = np.sqrt(expected * (1 - expected) / self.images)
+        share = _share(params, self.log_x)
+        slope = -self.accuracy * self.ceiling * share * (1 - share) / deviation
+        return (self.correct - expected) / deviation, slope[:, None] * _design(self.log_x)
+
+
+def _score(counts: _Counts, log_range: tuple[float, float], start: Floats) -> Floats:
+    """Fisher scoring from `start` (const, log_x), within the bounds."""
+    params, deviance = start, counts.deviance(start)
+    for _ in range(STEP_COUNT):
+        residuals, jacobian = counts.standardized(params)
+        step = np.linalg.lstsq(jacobian, residuals, rcond=None)[0]
+        slope = float(np.clip(params[1] + step[1], *SLOPE_RANGE))
+        if slope != params[1] + step[1]:
+            # The best step of those that end at the slope's bound.
+            rest = residuals - jacobian[:, 1] * (slope - params[1])
+            const = np.linalg.lstsq(jacobian[:, :1], rest, rcond=None)[0]
+            step = np.append(const, slope - params[1])
+        for halving in range(HALVING_COUNT):
+            trial = _bounded(params + step * 0.5**halving, log_range)
+            reached = counts.deviance(trial)
+            if reached <= deviance * (1 + SAME_DEVIANCE):
+                break
+        else:
+            return params
+        gain = deviance - reached
+        params, deviance = trial, reached
+        if gain <= SAME_DEVIANCE * deviance:
+            break
+    return params
+
+
+def _bounded(params: Floats, log_range: tuple[float, float]) -> Floats:
+    low, high = log_range
+    slope = float(np.clip(params[1], *SLOPE_RANGE))
+    return np.array([np.clip(params[0], -REACH - slope * high, REACH - slope * low), slope])
+
+
+def _share(params: Floats, log_x: Floats) -> Floats:
+    """The sigmoid of log x; 0 at minus infinity, at a slope of 0 too."""
+    positive = log_x > -np.inf
+    share: Floats = np.where(positive, expit(_design(log_x) @ params), 0.0)
+    return share
+
+
+def _design(log_x: Floats) -> Floats:
+    """Ones and log x, shape (points, 2); 0 in place of minus infinity, where all slopes are 0."""
+    return np.column_stack([np.ones_like(log_x), np.where(log_x > -np.inf, log_x, 0.0)])
