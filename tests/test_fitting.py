@@ -130,8 +130,8 @@ def test_unknown_names() -> None:
         fits(view_frame(), by="netwrk")
     with pytest.raises(UsageError, match="column of the view l2_flops, found 'divergance'"):
         fits(view_frame(), x="divergance")
-    with pytest.raises(UsageError, match="name of a curve, found 'linear'"):
-        fits(view_frame(), curve="linear")
+    with pytest.raises(UsageError, match="name of a curve, found 'cubic'"):
+        fits(view_frame(), curve="cubic")
 
 
 def test_results_of_statsmodels_say_the_same() -> None:
