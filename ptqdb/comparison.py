@@ -6,6 +6,7 @@ from itertools import islice
 
 import duckdb
 
+from ptqdb.database import needs_evaluations
 from ptqdb.fit_store import store_entries, stored_entries
 from ptqdb.leaderboard import (
     DEFAULT_CURVES,
@@ -32,11 +33,16 @@ class Leaderboard:
     ----------
     entries
         The best held-out R² first, baselines among them.
+    evaluated_views
+        Those whose divergence uses evaluations of the very network (the correction sensitivity):
+        they predict nothing of a network that was not evaluated, whatever was left out.
     choice
-        What picking the best of them is worth; None with fewer than three units.
+        What picking the best of them is worth, baselines and evaluated views aside; None with
+        fewer than three units.
     """
 
     entries: tuple[Entry, ...]
+    evaluated_views: frozenset[str]
     choice: Choice | None
 
 
@@ -80,7 +86,10 @@ def compare(
     for batch in _batches(found):
         store_entries(connection, batch)
         every += batch
-    return Leaderboard(tuple(ranked(every)), choose_inside_folds(every, spread_of(tasks)))
+    evaluated = frozenset(filter(needs_evaluations, dict.fromkeys(task.view for task in tasks)))
+    rivals = [one for one in every if not one.is_baseline and one.view not in evaluated]
+    choice = choose_inside_folds(rivals, spread_of(tasks))
+    return Leaderboard(tuple(ranked(every)), evaluated, choice)
 
 
 def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:

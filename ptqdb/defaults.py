@@ -2,9 +2,9 @@
 
 FIT_VIEW = "fakefreeze_flops_log"
 FIT_CURVE = "rational2"
-# The depth puts back that noise adds up layer by layer, so that networks of different depth
-# follow one curve: of the named views those times the depth carry over best to new networks.
-PREDICTION_VIEW = "fakefreeze_flops_depth"
-PREDICTION_VIEW_WITHOUT_IMAGES = "fakefreeze_weightonly_flops_depth"
+# Of the plain views those that carry over best to a network of the embedded study that was left
+# out (`ptqdb compare`); without images the weights' noise-to-signal ratio does.
+PREDICTION_VIEW = "fakefreeze_flops"
+PREDICTION_VIEW_WITHOUT_IMAGES = "baseline_nsr"
 PREDICTION_CURVE = "rational2"
 COVERAGE = 0.9

@@ -232,7 +232,7 @@ def choose_inside_folds(entries: Sequence[Entry], spread: float) -> Choice | Non
     Parameters
     ----------
     entries
-        Of the same points: those of fewer are not looked at, nor are baselines.
+        To choose among; those of fewer points than the most are not looked at.
     spread
         Sum of squares of all points' y about their mean.
 
@@ -240,7 +240,7 @@ def choose_inside_folds(entries: Sequence[Entry], spread: float) -> Choice | Non
     -------
     None where no entry can be chosen, as with fewer than three units.
     """
-    rivals = [entry for entry in entries if entry.folds and not entry.is_baseline]
+    rivals = [entry for entry in entries if entry.folds]
     most = max((entry.points for entry in rivals), default=0)
     rivals = [entry for entry in rivals if entry.points == most]
     if not rivals or spread <= 0:

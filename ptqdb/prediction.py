@@ -117,8 +117,8 @@ def predict(
         Images, labelled or not, that set the scales of the layers' inputs; None: only the
         weights are quantized, and only views of the weights alone can be used.
     view
-        A view, or a call of ``variant``. None: ``fakefreeze_flops_depth``, or without images
-        ``fakefreeze_weightonly_flops_depth``.
+        A view, or a call of ``variant``. None: ``fakefreeze_flops``, or without images
+        ``baseline_nsr``.
     number_formats
         Comma-separated names or globs.
     leave_out

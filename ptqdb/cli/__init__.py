@@ -30,21 +30,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    collect,
-    predict,
-    fit,
-    compare,
-    validate,
-    chart,
-    views,
-    info,
-    sql,
-    check,
-    export,
-    import_,
-    train,
-):
+COMMANDS = (
+    *(collect, predict, fit, compare, validate, chart, views, info, sql, check),
+    *(export, import_, train),
+)
+for module in COMMANDS:
     module.register(app)
 
 

@@ -10,10 +10,11 @@ from ptqdb.cli.output import OutputFormat, print_rows
 from ptqdb.cli.reading import open_writer
 
 if TYPE_CHECKING:
+    from ptqdb.comparison import Leaderboard
     from ptqdb.leaderboard import Choice, Entry
 
 TABLE_COLUMNS = (
-    *("view", "curve", "baseline", "held_out_r_squared", "held_out_rmse"),
+    *("view", "curve", "kind", "held_out_r_squared", "held_out_rmse"),
     *("held_out_median_error", "r_squared", "ceiling_r_squared", "points"),
 )
 
@@ -45,7 +46,8 @@ def compare(
     """Fit views with curves and rank them by their predictions of networks they did not see.
 
     The baselines stand in the same table: what a bit count predicts as well needs no
-    divergence. The results stay in the tables fit and fit_fold; what is unchanged is not
+    divergence. Those of kind evaluated use evaluations of the network itself, and so predict
+    nothing of one that was not evaluated. The results stay in the tables fit and fit_fold; what is unchanged is not
     fitted again.
     """
     from ptqdb.cli.progress import ComparisonProgress
@@ -67,7 +69,7 @@ def compare(
         for place, entry in enumerate(board.entries, start=1)
         if not top or place <= top or entry.is_baseline
     ]
-    rows = [_row(place, entry) for place, entry in shown]
+    rows = [_row(place, entry, board) for place, entry in shown]
     is_wide = output not in (OutputFormat.TABLE, OutputFormat.MARKDOWN)
     columns = list(rows[0]) if is_wide else ["place", *TABLE_COLUMNS]
     print_rows(columns, [{name: row[name] for name in columns} for row in rows], output)
@@ -76,12 +78,15 @@ def compare(
     typer.echo(_statement(board.choice, leave_out.value), err=True)
 
 
-def _row(place: int, entry: "Entry") -> dict[str, Any]:
+def _row(place: int, entry: "Entry", board: "Leaderboard") -> dict[str, Any]:
     from ptqdb.leaderboard import FIGURES
 
     figures = {name: getattr(entry, name) for name in FIGURES if name != "fingerprint"}
     figures["params"] = list(entry.params)
-    return {"place": place, "baseline": entry.is_baseline} | figures
+    kind = "baseline" if entry.is_baseline else "divergence"
+    if entry.view in board.evaluated_views:
+        kind = "evaluated"
+    return {"place": place, "kind": kind} | figures
 
 
 def _statement(choice: "Choice | None", leave_out: str) -> str:

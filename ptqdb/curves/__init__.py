@@ -105,6 +105,11 @@ _CURVES = (
         ("ptqdb.curves.hill", "HillChanceFunction"),
     ),
     Curve(
+        "isotonic",
+        "best of all non-decreasing functions: no monotone curve has a higher R² on its points",
+        ("ptqdb.curves.isotonic", "IsotonicFunction"),
+    ),
+    Curve(
         "linear",
         "straight line over log x, which may fall",
         ("ptqdb.curves.linear", "LinearFunction"),
