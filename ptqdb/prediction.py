@@ -100,7 +100,6 @@ def predict(
     leave_out: str = "network",
     coverage: float = COVERAGE,
     float_accuracy: float | None = None,
-    class_count: int | None = None,
     image_size: int | None = None,
     device: str = "cpu",
     reporter: "Reporter | None" = None,
@@ -128,8 +127,8 @@ def predict(
     float_accuracy
         The network's, a fraction; only curves that saturate at chance ask for it. None: the
         mean of the reference's.
-    class_count, image_size
-        Where they follow neither from the network nor from images.
+    image_size
+        Edge of the network's images in pixels, where neither images nor the preprocessing say.
 
     Raises
     ------
@@ -151,7 +150,6 @@ def predict(
         network,
         calibration,
         matching(number_formats),
-        class_count=class_count,
         image_size=image_size,
         device=device,
         reporter=reporter,
@@ -263,7 +261,7 @@ def check_view(view: str, *, has_images: bool) -> None:
     UsageError
         The message names a view to choose.
     """
-    from ptqdb.collection.unevaluated import needs_evaluations, uses_weights_alone
+    from ptqdb.database import needs_evaluations, uses_weights_alone
     from ptqdb.errors import UsageError
 
     if needs_evaluations(view):

@@ -13,6 +13,7 @@ from ptqdb.database import (
     opening,
     query,
     variant_names,
+    variants,
 )
 from ptqdb.errors import DatabaseError, DataError, QueryError
 from ptqdb.resources import sql_folder
@@ -26,7 +27,7 @@ def own_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of sql/ that ptqdb takes for its own."""
     folder = tmp_path / "sql"
     shutil.copytree(sql_folder(), folder)
-    for module in (definitions, opening):
+    for module in (definitions, opening, variants):
         monkeypatch.setattr(module, "sql_folder", lambda: folder)
     return folder
 

@@ -198,9 +198,7 @@ def test_a_task_that_carries_no_curve_says_why() -> None:
     (found,) = run_tasks([Task("few", "rational2", "network", frame)])
     assert "at least 5 points" in str(found.error)
     assert (found.points, found.held_out_r_squared, found.folds) == (2, None, ())
-    assert np.isnan(
-        leave_out_of(frame)
-    ).all()
+    assert np.isnan(leave_out_of(frame)).all()
 
 
 def leave_out_of(frame: pl.DataFrame) -> np.ndarray:

@@ -228,7 +228,6 @@ def _predicted(said: dict[str, Any]) -> "Predictions":
             leave_out=said["leave_out"].value,
             coverage=said["interval"],
             float_accuracy=said["float_accuracy"],
-            class_count=said["class_count"],
             image_size=said["image_size"],
             device=said["device"] or "cpu",
         )

@@ -9,6 +9,7 @@ from ptqdb.database.reading import (
     variant_names,
     view_names,
 )
+from ptqdb.database.variants import needs_evaluations, uses_weights_alone
 from ptqdb.database.writing import insert, interruptible, materialize, next_id, transaction
 
 __all__ = [
@@ -18,10 +19,12 @@ __all__ = [
     "list_views",
     "materialize",
     "measures_sensitivity",
+    "needs_evaluations",
     "next_id",
     "query",
     "read_view",
     "transaction",
+    "uses_weights_alone",
     "variant_names",
     "view_names",
 ]

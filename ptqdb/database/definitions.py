@@ -1,6 +1,5 @@
 """Brings the macros and views of a database to what sql/ says."""
 
-import csv
 import graphlib
 import hashlib
 import re
@@ -11,6 +10,7 @@ from functools import cached_property
 import duckdb
 import polars as pl
 
+from ptqdb.database.variants import VARIANT_MACROS, literal, named_call, read_csv
 from ptqdb.database.writing import insert, transaction
 from ptqdb.errors import DataError
 from ptqdb.resources import sql_folder
@@ -23,8 +23,6 @@ _DEFINITION = re.compile(
 )
 _COMMENTS_AND_STRINGS = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 _VIEW_NAME = re.compile(r"[a-z_]\w*")
-_VARIANT_MACROS = ("variant", "segmented_variant")
-_VARIANT_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction", "measure")
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,9 @@ def load_definitions(connection: duckdb.DuckDBPyConnection) -> None:
             for made in source.definitions:
                 if made.comment is not None:
                     kind = "macro table" if made.kind == "table macro" else "macro"
-                    comment = _literal(made.comment)
+                    comment = literal(made.comment)
                     connection.execute(f"comment on {kind} {made.name} is {comment}")
-            if any(made.name == _VARIANT_MACROS[-1] for made in source.definitions):
+            if any(made.name == VARIANT_MACROS[-1] for made in source.definitions):
                 _shadow_variants(connection)
         _unshadow_variants(connection)
         connection.execute("delete from definition")
@@ -107,9 +105,9 @@ def _shadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
     formula of every named view. A view keeps its text, and finds the macro of that name when it
     is queried; a temporary macro of the same name comes first until it is dropped.
     """
-    for name in _VARIANT_MACROS:
+    for name in VARIANT_MACROS:
         connection.execute(f"create temporary table {name}_columns as from {name}() limit 0")
-    for name in _VARIANT_MACROS:
+    for name in VARIANT_MACROS:
         rows = connection.execute(
             "select parameters from duckdb_functions() where function_name = ?", [name]
         ).fetchall()
@@ -120,7 +118,7 @@ def _shadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _unshadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
-    for name in _VARIANT_MACROS:
+    for name in VARIANT_MACROS:
         connection.execute(f"drop macro table if exists temp.{name}")
         connection.execute(f"drop table if exists temp.{name}_columns")
 
@@ -168,8 +166,8 @@ def _ordered(sources: list[_Source]) -> list[_Source]:
 
 def _variant_views() -> list[str]:
     """Spell the named views: each one call of the macro, with its comments."""
-    columns = _read_csv("variant_columns.csv")
-    return [_variant_view(row, columns) for row in _read_csv("variants.csv")]
+    columns = read_csv("variant_columns.csv")
+    return [_variant_view(row, columns) for row in read_csv("variants.csv")]
 
 
 def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> str:
@@ -177,10 +175,8 @@ def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> str:
     if not _VIEW_NAME.fullmatch(name):
         raise DataError(f"variants.csv: expected a lowercase view name, found {name!r}")
     is_segmented = row["segmented"] == "true"
-    macro = "segmented_variant" if is_segmented else "variant"
-    words = ", ".join(f"{word} := {_literal(row[word])}" for word in _VARIANT_PARAMETERS)
     comments = [
-        f"comment on column {name}.{column['name']} is {_literal(column['description'])};"
+        f"comment on column {name}.{column['name']} is {literal(column['description'])};"
         for column in columns
         if is_segmented or column["views"] == "all"
     ]
@@ -188,17 +184,8 @@ def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> str:
     return "\n".join(
         [
             f"create or replace view {name} as",
-            f"select * from {macro}({words});",
-            f"comment on view {name} is {_literal(meaning)};",
+            f"select * from {named_call(row)};",
+            f"comment on view {name} is {literal(meaning)};",
             *comments,
         ]
     )
-
-
-def _read_csv(name: str) -> list[dict[str, str]]:
-    with (sql_folder() / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

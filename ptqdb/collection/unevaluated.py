@@ -1,0 +1,135 @@
+"""Measures a network that nobody evaluates: its divergences by the views, and no accuracy."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import torch
+
+from ptqdb.collection.network_measurement import NetworkMeasurement, example_image
+from ptqdb.collection.rows import (
+    ensure_dataset,
+    ensure_formats,
+    ensure_scheme,
+    tensor_ids_of,
+    write_network,
+    write_quantized_tensors,
+)
+from ptqdb.collection.sweep import Reporter, Silent
+from ptqdb.database import connect, materialize, transaction
+from ptqdb.datasets import ImageSet
+from ptqdb.networks.outputs import check_outputs
+from ptqdb.networks.sources import NetworkSource
+from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
+
+
+@contextmanager
+def measured_unevaluated(
+    source: NetworkSource,
+    calibration: ImageSet | None,
+    number_formats: Sequence[NumberFormat],
+    *,
+    image_size: int | None = None,
+    scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory with a network's facts in some formats, and no evaluation at all.
+
+    ``variant`` and the named views have a row of it per format, with ``divergence`` and
+    ``chance_accuracy``, and NULL for every other accuracy. No quantized network runs; the float
+    network runs over the calibration images twice, and over single images before.
+
+    Parameters
+    ----------
+    source
+        The network, found and not loaded yet.
+    calibration
+        Images, labelled or not, that set the scales of inputs and biases. None: the weights
+        alone are measured, and only views that use no others have rows; see
+        ``ptqdb.database.uses_weights_alone``.
+    number_formats
+        What to measure it in.
+    image_size
+        The edge in pixels of the network's images, where neither calibration images nor the
+        preprocessing say it: the order of the layers and their MACs follow from it.
+    reporter
+        Is told that the network is prepared and what a user should know; nobody is when None.
+
+    Raises
+    ------
+    DataError
+        The network cannot be loaded, measured or fed such images.
+    UsageError
+        Nobody says how the network is fed, or how large its images are.
+    """
+    reporter = reporter or Silent()
+    reporter.preparing(source.name)
+    trained = source.load()
+    for remark in trained.remarks:
+        reporter.remarked(f"{source.name}: {remark}")
+    example = example_image(trained.preprocessing, calibration, image_size, torch.device("cpu"))
+    class_count = check_outputs(trained, example)
+    measurement = NetworkMeasurement(
+        trained,
+        calibration,
+        number_formats,
+        scheme,
+        device=torch.device(device),
+        image_size=image_size,
+    )
+    for remark in measurement.remarks:
+        reporter.remarked(f"{source.name}: {remark}")
+    with connect(Path(":memory:"), read_only=False) as connection:
+        with transaction(connection):
+            network_id = _write_network(connection, measurement, calibration, class_count)
+            tensor_ids = tensor_ids_of(connection, network_id)
+            scheme_id = ensure_scheme(connection, scheme)
+            formats = connection.execute("select name, number_format_id from number_format")
+            format_ids = dict(formats.fetchall())
+            for number_format in dict.fromkeys(number_formats):
+                if calibration is None:
+                    facts = measurement.weight_facts(number_format)
+                else:
+                    coded = measurement.code(number_format)
+                    facts = measurement.quantized_facts(coded, number_format)
+                format_id = format_ids[number_format.name]
+                write_quantized_tensors(connection, tensor_ids, format_id, scheme_id, facts)
+        materialize(connection)
+        yield connection
+
+
+def _write_network(
+    connection: duckdb.DuckDBPyConnection,
+    measurement: NetworkMeasurement,
+    calibration: ImageSet | None,
+    class_count: int,
+) -> int:
+    """Write the float network's facts; return its id.
+
+    It is evaluated on no images, and the dataset says so; as many classes as the network has
+    outputs are told apart, whatever labels the calibration images may have.
+    """
+    ensure_formats(connection)
+    dataset_id = ensure_dataset(
+        connection,
+        name="none",
+        split="none",
+        class_count=class_count,
+        image_count=0,
+        content_sha256=hashlib.sha256().hexdigest(),
+    )
+    calibration_id = None
+    if calibration is not None:
+        calibration_id = ensure_dataset(
+            connection,
+            name=calibration.name,
+            split=calibration.split,
+            class_count=class_count,
+            image_count=len(calibration),
+            content_sha256=calibration.content_sha256,
+        )
+    return write_network(connection, measurement.float_facts(), dataset_id, calibration_id)

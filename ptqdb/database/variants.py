@@ -1,0 +1,115 @@
+"""What a view asks of the formula behind it, and so which facts it can do without."""
+
+import csv
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+
+from ptqdb.resources import sql_folder
+
+VARIANT_MACROS = ("variant", "segmented_variant")
+"""The formula, and the same capped at the breakpoint."""
+NAMED_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction", "measure")
+"""The parameters of the formula that a named view chooses; it has the others' defaults."""
+
+_DECLARATION = re.compile(r"create or replace macro (\w+)\(([^()]*)\) as table")
+
+
+def read_csv(name: str) -> list[dict[str, str]]:
+    """The rows of a file of sql/."""
+    with (sql_folder() / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def named_call(row: Mapping[str, str]) -> str:
+    """The call that a row of variants.csv stands for."""
+    macro = VARIANT_MACROS[row["segmented"] == "true"]
+    words = ", ".join(f"{word} := {literal(row[word])}" for word in NAMED_PARAMETERS)
+    return f"{macro}({words})"
+
+
+def variant_words(view: str) -> dict[str, Any]:
+    """The value of every parameter of the formula in a view; empty where it is no variant.
+
+    DuckDB itself reads the call: words may stand by place, by name or as expressions.
+
+    Parameters
+    ----------
+    view
+        The name of a view that ptqdb ships, or a call of ``variant`` or ``segmented_variant``. Of
+        views that a user has added nothing is known.
+
+    Examples
+    --------
+    >>> words = variant_words("variant('l2', share := 'param')")
+    >>> words["rescale"], words["combine"], words["share"], words["bins"]
+    ('l2', 'half', 'param', 63)
+    >>> variant_words("format_frontier")
+    {}
+    """
+    named = {row["name"]: named_call(row) for row in read_csv("variants.csv")}
+    call = named.get(view, view)
+    if call.partition("(")[0].strip() not in VARIANT_MACROS:
+        return {}
+    text = (sql_folder() / "macros" / "variant.sql").read_text(encoding="utf-8")
+    declared = dict(_DECLARATION.findall(text))
+    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+        for name in VARIANT_MACROS:
+            parameters = re.findall(r"(\w+) :=", declared[name])
+            shown = ", ".join(f"{parameter} as {parameter}" for parameter in parameters)
+            connection.execute(f"create macro {name}({declared[name]}) as table select {shown}")
+        try:
+            cursor = connection.execute(f"from {call}")
+            row = cursor.fetchone() or ()
+        except duckdb.Error:
+            return {}  # whoever reads the view is told what is wrong with it
+        columns = [column[0] for column in cursor.description or ()]
+        return dict(zip(columns, row, strict=True)) if row else {}
+
+
+def uses_weights_alone(view: str) -> bool:
+    """Whether a view's divergences follow from the weights' facts, without biases and inputs.
+
+    Such facts can be measured without any image.
+
+    Parameters
+    ----------
+    view
+        See ``variant_words``; False of a view that nothing is known of.
+
+    Examples
+    --------
+    >>> uses_weights_alone("fakefreeze_weightonly_flops"), uses_weights_alone("fakefreeze_flops")
+    (True, False)
+    """
+    words = variant_words(view)
+    return (
+        words.get("combine") == "weightonly"
+        and words["tensors"] == "parameters"
+        and not needs_evaluations(view)
+    )
+
+
+def needs_evaluations(view: str) -> bool:
+    """Whether a view's divergences need the network evaluated: those corrected by sensitivity.
+
+    They have no rows of a network that was never evaluated.
+
+    Parameters
+    ----------
+    view
+        See ``variant_words``; False of a view that nothing is known of.
+
+    Examples
+    --------
+    >>> needs_evaluations("fakefreeze_flops_sensitivity"), needs_evaluations("fakefreeze_flops")
+    (True, False)
+    """
+    return variant_words(view).get("correction") == "sensitivity"
