@@ -14,21 +14,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ptqdb.datasets import read_images as images
     from ptqdb.networks.sources import network_source as network
-    from ptqdb.study import Study, chart, collect, fit
+    from ptqdb.prediction import predict, recommend
+    from ptqdb.saved_fit import load_fits
+    from ptqdb.study import Study, chart, collect, compare, fit, validate
     from ptqdb.study import open_study as open  # noqa: A004
     from ptqdb.version import VERSION as __version__  # noqa: N811
 
-__all__ = ["Study", "__version__", "chart", "collect", "fit", "images", "network", "open"]
+__all__ = [
+    "Study",
+    "__version__",
+    "chart",
+    "collect",
+    "compare",
+    "fit",
+    "images",
+    "load_fits",
+    "network",
+    "open",
+    "predict",
+    "recommend",
+    "validate",
+]
 
 _PLACES = {
     "Study": ("ptqdb.study", "Study"),
     "__version__": ("ptqdb.version", "VERSION"),
     "chart": ("ptqdb.study", "chart"),
     "collect": ("ptqdb.study", "collect"),
+    "compare": ("ptqdb.study", "compare"),
     "fit": ("ptqdb.study", "fit"),
     "images": ("ptqdb.datasets", "read_images"),
+    "load_fits": ("ptqdb.saved_fit", "load_fits"),
     "network": ("ptqdb.networks.sources", "network_source"),
     "open": ("ptqdb.study", "open_study"),
+    "predict": ("ptqdb.prediction", "predict"),
+    "recommend": ("ptqdb.prediction", "recommend"),
+    "validate": ("ptqdb.study", "validate"),
 }
 
 

@@ -7,9 +7,9 @@ from itertools import islice
 import duckdb
 
 from ptqdb.database import needs_evaluations
+from ptqdb.defaults import COMPARED_CURVES
 from ptqdb.fit_store import store_entries, stored_entries
 from ptqdb.leaderboard import (
-    DEFAULT_CURVES,
     Choice,
     CompareReporter,
     Entry,
@@ -49,7 +49,7 @@ class Leaderboard:
 def compare(
     connection: duckdb.DuckDBPyConnection,
     pattern: str = "*",
-    curves: Sequence[str] = DEFAULT_CURVES,
+    curves: Sequence[str] = COMPARED_CURVES,
     *,
     leave_out: str = "network",
     job_count: int = 1,

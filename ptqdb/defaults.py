@@ -8,3 +8,4 @@ PREDICTION_VIEW = "fakefreeze_flops"
 PREDICTION_VIEW_WITHOUT_IMAGES = "baseline_nsr"
 PREDICTION_CURVE = "rational2"
 COVERAGE = 0.9
+COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")

@@ -62,9 +62,3 @@ def store_entries(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry
         insert(connection, "fit", pl.DataFrame(rows, infer_schema_length=None))
         if folds:
             insert(connection, "fit_fold", pl.DataFrame(folds, infer_schema_length=None))
-
-
-def forget_entries(connection: duckdb.DuckDBPyConnection) -> None:
-    """Delete what was fitted: the facts are about to change."""
-    connection.execute("delete from fit_fold")
-    connection.execute("delete from fit")

@@ -178,7 +178,18 @@ def fit_view_frame(
 def finite_rows(
     frame: pl.DataFrame, *, x: str = "divergence", y: str = "accuracy_loss"
 ) -> pl.DataFrame:
-    """The rows whose x and y are numbers, neither NULL nor NaN nor infinite, as floats."""
+    """The rows whose x and y are numbers, neither NULL nor NaN nor infinite, as floats.
+
+    Raises
+    ------
+    UsageError
+        A column is of text or the like.
+    """
+    for column in (x, y):
+        if not (frame.schema[column].is_numeric() or frame.schema[column] == pl.Null):
+            raise UsageError(
+                f"expected numbers in {column}, found {frame.schema[column]}; choose another column"
+            )
     rows = frame.with_columns(pl.col(x, y).cast(pl.Float64))
     return rows.filter(pl.col(x).is_finite() & pl.col(y).is_finite())
 

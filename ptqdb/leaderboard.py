@@ -27,7 +27,6 @@ from ptqdb.fitting import (
 from ptqdb.validation import Fold, leave_out, nested_folds
 from ptqdb.version import VERSION
 
-DEFAULT_CURVES = ("rational2", "hill", "logistic", "isotonic")
 BASELINE_PREFIX = "baseline_"
 NEEDED_COLUMNS = (
     *("network", "architecture", "number_format", "divergence", "accuracy_loss"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from ptqdb.database import insert, materialize, next_id, query, transaction
+from ptqdb.database import forget_fits, insert, materialize, next_id, query, transaction
 from ptqdb.errors import DataError, MismatchError, UsageError
 
 COMPRESSION_LEVEL = 9
@@ -198,6 +198,7 @@ def import_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[st
             _require_present(table, reference, frames, folder)
     added = {}
     with transaction(connection):
+        forget_fits(connection)
         merge = _Merge(connection, folder)
         for table in _TABLES:
             added[table.name] = merge.add(table, frames[table.name])

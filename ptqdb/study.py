@@ -11,7 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ptqdb.database import connect, list_views, query, read_view
-from ptqdb.defaults import COVERAGE, FIT_CURVE, FIT_VIEW, PREDICTION_CURVE, PREDICTION_VIEW
+from ptqdb.defaults import (
+    COMPARED_CURVES,
+    COVERAGE,
+    FIT_CURVE,
+    FIT_VIEW,
+    PREDICTION_CURVE,
+    PREDICTION_VIEW,
+)
 from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.fitting import GroupFit, fit_view_frame, of_network
 
@@ -21,8 +28,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ptqdb.collection.sweep import CollectionOutcome, Reporter
+    from ptqdb.comparison import Leaderboard
     from ptqdb.datasets import ImageSet
     from ptqdb.interval_validation import ValidationRow
+    from ptqdb.leaderboard import CompareReporter
     from ptqdb.networks.sources import NetworkSource
 
 
@@ -184,6 +193,51 @@ def validate(
     return validate_view_frame(
         study.view(view, where), curve=curve, leave_out=leave_out, coverage=coverage
     )
+
+
+def compare(
+    path: Path | str,
+    views: str = "*",
+    curves: Sequence[str] = COMPARED_CURVES,
+    *,
+    leave_out: str = "network",
+    job_count: int = 1,
+    reporter: "CompareReporter | None" = None,
+) -> "Leaderboard":
+    """Fit views with curves and rank them by their predictions of networks they did not see.
+
+    Parameters
+    ----------
+    path
+        A file that ``ptqdb collect`` wrote; what is found stays in its tables ``fit`` and
+        ``fit_fold``, and what is unchanged is not fitted again.
+    views
+        A name or glob, or a call of ``variant``; the baselines are always among them.
+    leave_out
+        ``network`` or ``architecture``.
+    job_count
+        Processes; with more than one, a script needs the guard ``if __name__ == "__main__"``.
+    reporter
+        Is told how it goes on; nobody is when None.
+
+    Raises
+    ------
+    UsageError
+        No such view or curve.
+    DatabaseError
+        The file cannot be opened for writing.
+    """
+    from ptqdb.comparison import compare as run_comparison
+
+    with connect(Path(path), read_only=False) as connection:
+        return run_comparison(
+            connection,
+            views,
+            curves,
+            leave_out=leave_out,
+            job_count=job_count,
+            reporter=reporter,
+        )
 
 
 def chart(

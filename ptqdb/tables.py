@@ -7,6 +7,7 @@ import polars as pl
 from ptqdb.errors import DataError, UsageError
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+MISSING = ("", "NA", "N/A", "NULL", "null", "None", "NaN", "nan")
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -28,7 +29,9 @@ def read_table(path: Path) -> pl.DataFrame:
         if suffix == ".parquet":
             return pl.read_parquet(path)
         separator = "\t" if suffix == ".tsv" else ","
-        return pl.read_csv(path, separator=separator, infer_schema_length=None)
+        return pl.read_csv(
+            path, separator=separator, infer_schema_length=None, null_values=list(MISSING)
+        )
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"--from: expected a table at {path}, found: {reason}") from error

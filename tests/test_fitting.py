@@ -8,6 +8,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,11 @@ from ptqdb.database import connect
 from ptqdb.errors import UsageError
 from ptqdb.fitting import GroupFit, fit_view_frame
 
-KEYS = ["view", "curve", "by", "group", "points", "r_squared", "rmse", "sse", "monotone", "params"]
+KEYS = [
+    *("view", "curve", "by", "group", "points", "r_squared", "adjusted_r_squared", "rmse", "sse"),
+    *("aic", "bic", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse"),
+    *("held_out_median_error", "monotone", "params"),
+]
 
 
 def view_frame() -> pl.DataFrame:
@@ -38,8 +43,9 @@ def view_frame() -> pl.DataFrame:
     )
 
 
-def fits(frame: pl.DataFrame, **options: str) -> dict[str, GroupFit]:
-    found = fit_view_frame(frame, view="l2_flops", **({"curve": "rational2"} | options))
+def fits(frame: pl.DataFrame, **options: str | None) -> dict[str, GroupFit]:
+    chosen: dict[str, Any] = {"curve": "rational2"} | options
+    found = fit_view_frame(frame, view="l2_flops", **chosen)
     return {fit.group: fit for fit in found}
 
 
@@ -65,6 +71,83 @@ def test_figures_of_a_group() -> None:
     assert pool.r_squared == pytest.approx(1 - sse / float(np.sum((y - y.mean()) ** 2)))
     assert pool.monotone is True
     assert pool.params == tuple(pool.results.params)
+
+
+def test_figures_beside_the_fit() -> None:
+    frame = view_frame()
+    pool = fits(frame)["ALL"]
+    results = pool.results
+    assert results is not None
+    assert (pool.adjusted_r_squared, pool.aic, pool.bic) == (
+        results.rsquared_adj,
+        results.aic,
+        results.bic,
+    )
+    x, y = frame["divergence"].to_numpy(), frame["accuracy_loss"].to_numpy()
+    assert pool.ceiling_r_squared == curve("isotonic").estimate(x, y).rsquared
+    assert pool.r_squared is not None
+    assert pool.r_squared < pool.ceiling_r_squared
+
+
+def test_a_network_is_predicted_by_the_others() -> None:
+    frame = view_frame().filter(pl.col("network") != "Few")
+    found = fits(frame)
+    rows = {name: frame.filter(network=name) for name in ("Deep", "Wide")}
+    errors = []
+    for name, other in (("Deep", "Wide"), ("Wide", "Deep")):
+        fitted = curve("rational2").estimate(
+            rows[other]["divergence"], rows[other]["accuracy_loss"]
+        )
+        y = rows[name]["accuracy_loss"].to_numpy()
+        error = y - fitted.predict(rows[name]["divergence"])
+        errors.append(error)
+        spread = float(np.sum((y - y.mean()) ** 2))
+        assert found[name].held_out_r_squared == pytest.approx(1 - float(error @ error) / spread)
+        assert found[name].held_out_rmse == pytest.approx(float(np.sqrt(np.mean(error**2))))
+        assert found[name].held_out_median_error == pytest.approx(float(np.median(np.abs(error))))
+    both = np.concatenate(errors)
+    y = frame["accuracy_loss"].to_numpy()
+    spread = float(np.sum((y - y.mean()) ** 2))
+    assert found["ALL"].held_out_r_squared == pytest.approx(1 - float(both @ both) / spread)
+
+
+def test_a_family_is_predicted_by_its_own_curves() -> None:
+    """A family holds a part of every network: its curve is fitted without the network's part."""
+    frame = pl.concat([view_frame(), view_frame().with_columns(family=pl.lit("OTHER"))])
+    frame = frame.filter(pl.col("network") != "Few")
+    alone = frame.filter(family="OTHER")
+    found = fits(frame, by="family")["OTHER"]
+    assert found.held_out_r_squared == fits(alone)["ALL"].held_out_r_squared
+    assert found.held_out_r_squared != fits(frame)["ALL"].held_out_r_squared
+
+
+def test_twins_may_be_left_out_together() -> None:
+    frame = view_frame().filter(pl.col("network") != "Few")
+    twin = frame.filter(network="Wide").with_columns(network=pl.lit("Twin"))
+    frame = pl.concat([frame, twin]).with_columns(
+        architecture=pl.col("network").replace("Twin", "Wide")
+    )
+    by_network = fits(frame)["Twin"]
+    by_architecture = fits(frame, leave_out_by="architecture")["Twin"]
+    assert by_network.held_out_r_squared is not None
+    assert by_architecture.held_out_r_squared is not None
+    # The twin gives the answer away.
+    assert by_network.held_out_r_squared > by_architecture.held_out_r_squared + 0.2
+
+
+def test_curves_that_need_counts_use_the_view() -> None:
+    frame = view_frame().with_columns(
+        float_accuracy=pl.lit(0.9), chance_accuracy=pl.lit(0.1), images=pl.lit(1000)
+    )
+    found = fits(frame, curve="logistic")["Wide"]
+    assert found.error is None
+    assert (found.aic, found.bic) == (None, None)
+    assert found.fitted is not None
+    np.testing.assert_allclose(found.fitted.points.chance_loss, 0.8 / 0.9)
+    bare = fits(view_frame(), curve="logistic")["Wide"]
+    assert "expected chance_loss" in str(bare.error)
+    gaps = frame.with_columns(float_accuracy=pl.lit(None, dtype=pl.Float64))
+    assert "expected chance_loss" in str(fits(gaps, curve="logistic")["Wide"].error)
 
 
 def test_printed_form() -> None:
@@ -113,7 +196,7 @@ def test_decimals_integers_and_null_groups() -> None:
             "ebits": [None] * 2 + [10] * 3 + [9] * 3,
         }
     )
-    found = fits(frame, by="ebits")
+    found = fits(frame, by="ebits", leave_out_by=None)
     assert list(found) == ["ALL", "9", "10", "NULL"]
     assert [fit.points for fit in found.values()] == [8, 3, 3, 2]
     assert found["ALL"].error is None
@@ -142,7 +225,7 @@ def test_results_of_statsmodels_say_the_same() -> None:
     assert fit.results is fit.results
     figures = (fit.results.rsquared, fit.results.rmse, fit.results.ssr, fit.results.monotone)
     assert figures == (fit.r_squared, fit.rmse, fit.sse, fit.monotone)
-    again = curve("rational2").fit(fit.fitted.x, fit.fitted.y)
+    again = curve("rational2").fit(fit.fitted.x, fit.fitted.y, **fit.fitted.points.columns)
     assert again.params.tolist() == fit.results.params.tolist() == list(fit.params)
     assert again.bse.tolist() == fit.results.bse.tolist()
     # Past the points both hold the ends.

@@ -11,9 +11,8 @@ import synthetic
 from ptqdb.collection.rows import delete_networks
 from ptqdb.comparison import compare
 from ptqdb.curves import curve
-from ptqdb.database import materialize, query, read_view
+from ptqdb.database import forget_fits, materialize, query, read_view
 from ptqdb.errors import UsageError
-from ptqdb.fit_store import forget_entries
 from ptqdb.fitting import fit_view_frame
 from ptqdb.leaderboard import Entry, Task, choose_inside_folds, matching_views, ranked, run_tasks
 from ptqdb.validation import Fold, leave_out
@@ -105,9 +104,8 @@ def test_figures_are_those_of_a_fit(filled: duckdb.DuckDBPyConnection) -> None:
     fit = fit_view_frame(frame, view="fakefreeze_flops", curve="hill")[0]
     for name in ("points", "r_squared", "held_out_r_squared", "held_out_median_error", "params"):
         assert getattr(found, name) == pytest.approx(getattr(fit, name), rel=1e-6), name
-    assert [one.held_out_r_squared for one in board.entries] == sorted(
-        (one.held_out_r_squared for one in board.entries), reverse=True
-    )
+    ranks = [one.held_out_r_squared or 0.0 for one in board.entries]
+    assert ranks == sorted(ranks, reverse=True)
     assert [fold.left_out for fold in found.folds] == sorted(frame["network"].unique())
 
 
@@ -150,7 +148,7 @@ def test_results_can_be_queried_and_forgotten(filled: duckdb.DuckDBPyConnection)
     assert folds.row(0) == pytest.approx(
         (found.held_out_rmse**2 * found.points, found.points)  # type: ignore[operator]
     )
-    forget_entries(filled)
+    forget_fits(filled)
     assert query(filled, "from fit").is_empty()
     assert query(filled, "from fit_fold").is_empty()
 

@@ -8,6 +8,7 @@ import typer
 from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_rows
 from ptqdb.cli.reading import open_writer
+from ptqdb.defaults import COMPARED_CURVES
 
 if TYPE_CHECKING:
     from ptqdb.comparison import Leaderboard
@@ -30,9 +31,9 @@ def register(app: typer.Typer) -> None:
 def compare(
     views: Annotated[str, typer.Argument(help="A name or glob, or a call of variant.")] = "*",
     db: ReadDatabase = None,
-    curves: Annotated[
-        str, typer.Option(help="Comma-separated names, or all.")
-    ] = "rational2,hill,logistic,isotonic",
+    curves: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = ",".join(
+        COMPARED_CURVES
+    ),
     leave_out: LeaveOutOption = LeaveOut.NETWORK,
     top: Annotated[
         int, typer.Option(help="Print so many of the best, and the baselines; 0: all.", min=0)
@@ -47,8 +48,8 @@ def compare(
 
     The baselines stand in the same table: what a bit count predicts as well needs no
     divergence. Those of kind evaluated use evaluations of the network itself, and so predict
-    nothing of one that was not evaluated. The results stay in the tables fit and fit_fold; what is unchanged is not
-    fitted again.
+    nothing of one that was not evaluated. The results stay in the tables fit and fit_fold; what
+    is unchanged is not fitted again.
     """
     from ptqdb.cli.progress import ComparisonProgress
     from ptqdb.comparison import compare as run_comparison

@@ -32,7 +32,7 @@ from ptqdb.collection.rows import (
     write_network,
     write_quantized_tensors,
 )
-from ptqdb.database import connect, materialize, next_id, transaction
+from ptqdb.database import connect, forget_fits, materialize, next_id, transaction
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError, PtqdbError
 from ptqdb.number_formats import number_format as named_format
@@ -115,6 +115,8 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
         for failure in outcome.failures:
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
         with _recorded_run(connection, request, cells, outcome):
+            if cells or request.replace:
+                forget_fits(connection)
             if request.replace:
                 _delete(connection, [plan.task.name for plan in plans])
             for plan in plans:

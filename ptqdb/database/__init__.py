@@ -10,10 +10,18 @@ from ptqdb.database.reading import (
     view_names,
 )
 from ptqdb.database.variants import needs_evaluations, uses_weights_alone
-from ptqdb.database.writing import insert, interruptible, materialize, next_id, transaction
+from ptqdb.database.writing import (
+    forget_fits,
+    insert,
+    interruptible,
+    materialize,
+    next_id,
+    transaction,
+)
 
 __all__ = [
     "connect",
+    "forget_fits",
     "insert",
     "interruptible",
     "list_views",

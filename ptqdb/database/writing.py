@@ -73,6 +73,12 @@ def materialize(connection: duckdb.DuckDBPyConnection) -> int:
     return added
 
 
+def forget_fits(connection: duckdb.DuckDBPyConnection) -> None:
+    """Delete what was fitted over the facts, before they change."""
+    connection.execute("delete from fit_fold")
+    connection.execute("delete from fit")
+
+
 def interruptible(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
     """Run a statement that Ctrl-C can end, and return its rows.
 
