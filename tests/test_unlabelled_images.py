@@ -106,6 +106,16 @@ def test_a_folder_named_train_beside_another_name_is_a_class(tmp_path: Path) -> 
     assert images.split == "all"
 
 
+def test_no_labelled_split_stands_in_for_one_without(tmp_path: Path) -> None:
+    data = [encoded(picture) for picture in PIXELS]
+    write_parquet(tmp_path / "test-0.parquet", data[:2], [-1, -1])
+    write_parquet(tmp_path / "validation-0.parquet", data[2:], [0, 1, 2])
+    assert read_images(tmp_path, "test").split == "validation"
+    images = read_images(tmp_path, "test", labelled=False)
+    assert (images.split, images.remarks) == ("test", ())
+    assert np.array_equal(pixels_of(images), PIXELS[:2])
+
+
 def test_a_torchvision_dataset_is_read_without_labels() -> None:
     pytest.importorskip("torchvision")
     labelled = read_images("torchvision:FakeData", "train", count=2)
