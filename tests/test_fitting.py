@@ -143,7 +143,7 @@ def test_curves_that_need_counts_use_the_view() -> None:
     assert found.error is None
     assert (found.aic, found.bic) == (None, None)
     assert found.fitted is not None
-    np.testing.assert_allclose(found.fitted.points.chance_loss, 0.8 / 0.9)
+    assert found.fitted.points.chance_loss == pytest.approx(0.8 / 0.9)
     bare = fits(view_frame(), curve="logistic")["Wide"]
     assert "expected chance_loss" in str(bare.error)
     gaps = frame.with_columns(float_accuracy=pl.lit(None, dtype=pl.Float64))
