@@ -139,13 +139,16 @@ def predict(
     """
     from ptqdb.collection.unevaluated import measured_unevaluated
     from ptqdb.database import query, read_view
+    from ptqdb.networks import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
     from ptqdb.number_formats import matching
 
     if view is None:
         view = PREDICTION_VIEW if calibration is not None else PREDICTION_VIEW_WITHOUT_IMAGES
+    reference = study.view(view)
     check_view(view, has_images=calibration is not None)
     curve_by_name(curve)
-    reference = study.view(view)
+    if calibration is None and image_size is None and network.spec in REFERENCE_NETWORKS:
+        image_size = REFERENCE_IMAGE_SIZE
     with measured_unevaluated(
         network,
         calibration,

@@ -9,15 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import pytest
+from running import Run, runner
 
 from ptqdb import embedded_facts
-from ptqdb.cli import main
 from ptqdb.version import VERSION
 
 FORMATS = "INT_2,INT_4,INT_8,POT_3,POT_4,POT_6,FLOAT_4_E2,FLOAT_5_E3,FLOAT_8_E4"
@@ -25,33 +23,11 @@ COLLECT = (sys.executable, "-m", "ptqdb", "collect")
 FEW = ("--images", "50", "--calibration", "16")
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PTQDB_DB", raising=False)
-
-    def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["ptqdb", *map(str, arguments)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        assert isinstance(code, int)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -3,28 +3,16 @@
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pytest
+from running import Result, Run, runner
 
 import ptqdb
-from ptqdb.cli import main
 from ptqdb.curves import CURVES
 from ptqdb.errors import DataError
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +30,8 @@ def run(
 ) -> Run:
     """Run a command in this process, in an empty folder, without a database of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PTQDB_DB", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-
-    def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["ptqdb", *map(str, arguments)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        assert isinstance(code, int)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def table(result: Result) -> list[dict[str, str]]:

@@ -12,6 +12,9 @@ from ptqdb.networks.alexnet import AlexNet
 from ptqdb.networks.inception import InceptionBN
 from ptqdb.networks.vgg import VGG
 
+REFERENCE_IMAGE_SIZE = 32
+"""Edge in pixels of the images that the reference networks are made for."""
+
 
 @dataclass(frozen=True)
 class ReferenceNetwork:
