@@ -78,8 +78,8 @@ class CurveFunction(ABC):
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
         """Whether the curve is proved finite and non-decreasing on [low, high]."""
 
-    def parameter_count(self, params: Floats) -> float:
-        """How many degrees of freedom the fit spent; by default its parameters."""
+    def parameter_count(self, params: Floats, points: Points) -> float:
+        """How many degrees of freedom the fit to `points` spent; by default its parameters."""
         return float(len(params))
 
     def log_likelihood(self, params: Floats, points: Points) -> float:
@@ -97,7 +97,7 @@ class CurveFunction(ABC):
         left. It knows nothing of the monotone constraint: where that binds, it overstates.
         """
         jacobian = self.jacobian(params, points.x, points.chance_loss)
-        rest = len(points) - self.parameter_count(params)
+        rest = len(points) - self.parameter_count(params, points)
         if jacobian is None or rest <= 0:
             return np.full((len(params), len(params)), np.nan)
         residuals = points.y - self.values(params, points.x, points.chance_loss)
@@ -166,7 +166,7 @@ class CurveFit:
     @cached_property
     def df_model(self) -> float:
         """Degrees of freedom spent beside a constant."""
-        return self.function.parameter_count(self.params) - 1.0
+        return self.function.parameter_count(self.params, self.points) - 1.0
 
     @property
     def df_resid(self) -> float:

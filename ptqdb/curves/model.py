@@ -232,7 +232,10 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
         elif self.bootstrap is None:
             jacobian = fit.function.jacobian(self.params, x, chance)
             if jacobian is not None:
-                variance = np.einsum("ij,jk,ik->i", jacobian, self.cov_params(), jacobian)
+                # A parameter that decides nothing at `x` adds nothing, even if its own is NaN.
+                used = np.any(jacobian != 0, axis=0)
+                jacobian, covariance = jacobian[:, used], self.cov_params()[np.ix_(used, used)]
+                variance = np.einsum("ij,jk,ik->i", jacobian, covariance, jacobian)
         return PredictionResultsBase(
             fit.predict(x, chance), variance, df=max(self.df_resid, 1.0), dist="t"
         )
