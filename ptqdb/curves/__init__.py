@@ -87,9 +87,16 @@ def _rational(degree: int) -> Curve:
     )
 
 
-CURVES: Mapping[str, Curve] = MappingProxyType(
-    {entry.name: entry for entry in (_rational(degree) for degree in (2, 3, 4))}
+_CURVES = (
+    *(_rational(degree) for degree in (2, 3, 4)),
+    Curve(
+        "isotonic",
+        "best of all non-decreasing functions: no monotone curve has a higher R² on its points",
+        ("ptqdb.curves.isotonic", "IsotonicFunction"),
+    ),
 )
+
+CURVES: Mapping[str, Curve] = MappingProxyType({entry.name: entry for entry in _CURVES})
 
 
 def curve(name: str) -> Curve:
