@@ -90,6 +90,11 @@ def _rational(degree: int) -> Curve:
 _CURVES = (
     *(_rational(degree) for degree in (2, 3, 4)),
     Curve(
+        "spline",
+        "non-decreasing cubic spline, as smooth as cross-validation wants it",
+        ("ptqdb.curves.spline", "SplineFunction"),
+    ),
+    Curve(
         "isotonic",
         "best of all non-decreasing functions: no monotone curve has a higher R² on its points",
         ("ptqdb.curves.isotonic", "IsotonicFunction"),
