@@ -90,6 +90,11 @@ def _rational(degree: int) -> Curve:
 _CURVES = (
     *(_rational(degree) for degree in (2, 3, 4)),
     Curve(
+        "segmented",
+        "rational2 up to a breakpoint, constant past it",
+        ("ptqdb.curves.segmented", "SegmentedFunction"),
+    ),
+    Curve(
         "spline",
         "non-decreasing cubic spline, as smooth as cross-validation wants it",
         ("ptqdb.curves.spline", "SplineFunction"),
