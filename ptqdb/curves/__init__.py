@@ -90,6 +90,11 @@ def _rational(degree: int) -> Curve:
 _CURVES = (
     *(_rational(degree) for degree in (2, 3, 4)),
     Curve(
+        "segmented",
+        "rational2 up to a breakpoint, constant past it",
+        ("ptqdb.curves.segmented", "SegmentedFunction"),
+    ),
+    Curve(
         "logistic",
         "share of the loss by chance, logistic in log x: quasi-binomial on the correct counts",
         ("ptqdb.curves.logistic", "LogisticFunction"),
@@ -108,6 +113,11 @@ _CURVES = (
         "isotonic",
         "best of all non-decreasing functions: no monotone curve has a higher R² on its points",
         ("ptqdb.curves.isotonic", "IsotonicFunction"),
+    ),
+    Curve(
+        "spline",
+        "non-decreasing cubic spline, as smooth as cross-validation wants it",
+        ("ptqdb.curves.spline", "SplineFunction"),
     ),
     Curve(
         "linear",
