@@ -1,6 +1,7 @@
 """Writes the pages of docs/ that are generated: ``uv run python docs/build.py``."""
 
 import io
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,16 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from predictions import (
+    PUBLISHED_COLUMNS,
+    Comparison,
+    interval_rows,
+    published_fits,
+    published_interval_rows,
+    published_points,
+    published_rows,
+    validation_rows,
+)
 
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.database import query, variant_names
@@ -20,14 +31,78 @@ DOCS = Path(__file__).parent
 
 def main() -> None:
     """Write every generated page; the embedded study's facts are the database."""
-    with open_embedded_facts() as connection:
-        (DOCS / "sql.md").write_text(sql_page(connection), encoding="utf-8")
-    sys.stdout.write(f"{DOCS / 'sql.md'}\n")
+    with open_embedded_facts(read_only=False) as connection:
+        _write("sql.md", sql_page(connection))
+        comparison = Comparison.of(connection, len(os.sched_getaffinity(0)))
+        _write("prediction.md", prediction_page(connection, comparison))
+    folder = os.environ.get("PTQDB_TEST_DATA")
+    if folder is not None:
+        _write("published.md", published_page(Path(folder) / "published"))
+
+
+def _write(name: str, text: str) -> None:
+    (DOCS / name).write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{DOCS / name}\n")
+
+
+def _filled(name: str, parts: dict[str, str]) -> str:
+    """A template with its parts in place."""
+    template = (DOCS / "templates" / name).read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Comparison) -> str:
+    """The page about predictions, with what validation and comparison give."""
+    choices = [board.choice for board in (comparison.network, comparison.architecture)]
+    chosen = [choice.held_out_r_squared if choice else float("nan") for choice in choices]
+    nsr = max(
+        one.held_out_r_squared or 0.0
+        for one in comparison.network.entries
+        if one.view == "baseline_nsr"
+    )
+    by = ("coverage", "width", "score")
+    parts = {
+        "intervals": _table(
+            ("view", *by, *(f"{word}, by architecture" for word in by)), interval_rows(connection)
+        ),
+        "validation": _table(
+            ("", "points", *by, "RMSE", "median error", "rank", "lossless rank"),
+            validation_rows(connection),
+        ),
+        "leaderboard": _table(
+            ("view", "curve", "held-out R²", "held-out RMSE", "median error",
+             "held-out R², by architecture", "R²", "ceiling"),
+            comparison.rows(),
+        ),
+        "fit_count": str(len(comparison.network.entries)),
+        "chosen_network": f"{chosen[0]:.4f}",
+        "chosen_architecture": f"{chosen[1]:.4f}",
+        "versus": "more than" if chosen[0] > nsr else "less than",
+    }  # fmt: skip
+    return _filled("prediction.md", parts)
+
+
+def published_page(folder: Path) -> str:
+    """The page about the published sweeps."""
+    fits, points = published_fits(folder), published_points(folder)
+    names = PUBLISHED_COLUMNS.values()
+    by = ("coverage", "width", "score")
+    parts = {
+        "r_squared": _table(
+            ("sweep", "network", "printed", "`rational2`", "ceiling"), published_rows(fits)
+        ),
+        "compared": str(sum(fit.reaches for fit in fits)),
+        "printed": str(len(fits)),
+        "intervals": _table(
+            ("sweep", *(f"{word}, {name}" for name in names for word in by)),
+            published_interval_rows(points),
+        ),
+    }
+    return _filled("published.md", parts)
 
 
 def sql_page(connection: duckdb.DuckDBPyConnection) -> str:
     """The page about tables, views, macros and queries, from the database's own dictionary."""
-    template = (DOCS / "templates" / "sql.md").read_text(encoding="utf-8")
     dictionary = query(connection, "from data_dictionary")
     named = variant_names(connection)
     views = dictionary.filter(pl.col("kind") == "view")
@@ -41,7 +116,7 @@ def sql_page(connection: duckdb.DuckDBPyConnection) -> str:
         "macros": _macros(dictionary.filter(pl.col("kind").str.ends_with("macro"))),
         "queries": "\n\n".join(answered(connection, path) for path in query_files()),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    return _filled("sql.md", parts)
 
 
 def query_files() -> list[Path]:

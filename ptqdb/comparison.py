@@ -6,7 +6,7 @@ from itertools import islice
 
 import duckdb
 
-from ptqdb.database import needs_evaluations
+from ptqdb.database import looks_at_losses
 from ptqdb.defaults import COMPARED_CURVES
 from ptqdb.fit_store import store_entries, stored_entries
 from ptqdb.leaderboard import (
@@ -34,8 +34,8 @@ class Leaderboard:
     entries
         The best held-out R² first, baselines among them.
     evaluated_views
-        Those whose divergence uses evaluations of the very network (the correction sensitivity):
-        they predict nothing of a network that was not evaluated, whatever was left out.
+        Those whose divergence looks at the losses of the very network (the correction
+        sensitivity; the breakpoint of segmented views): it was not wholly left out.
     choice
         What picking the best of them is worth, baselines and evaluated views aside; None with
         fewer than three units.
@@ -86,7 +86,7 @@ def compare(
     for batch in _batches(found):
         store_entries(connection, batch)
         every += batch
-    evaluated = frozenset(filter(needs_evaluations, dict.fromkeys(task.view for task in tasks)))
+    evaluated = frozenset(filter(looks_at_losses, dict.fromkeys(task.view for task in tasks)))
     rivals = [one for one in every if not one.is_baseline and one.view not in evaluated]
     choice = choose_inside_folds(rivals, spread_of(tasks))
     return Leaderboard(tuple(ranked(every)), evaluated, choice)

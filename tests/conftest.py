@@ -1,10 +1,12 @@
 """Databases for the tests: one without facts, and one with a small synthetic study."""
 
 import gc
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import duckdb
 import pytest
@@ -78,6 +80,19 @@ def formulas(empty_file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = connect(empty_file, read_only=True)
     yield connection
     connection.close()
+
+
+@pytest.fixture(scope="session")
+def build() -> ModuleType:
+    """The script that writes the generated pages."""
+    spec = importlib.util.spec_from_file_location(
+        "docs_build", Path(__file__).parent.parent / "docs" / "build.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_unconfigure() -> None:

@@ -1,12 +1,12 @@
 """The pages name commands, files and views that exist, and show answers that are given."""
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import duckdb
+import predictions
 import pytest
 from typer.main import get_command
 
@@ -14,6 +14,7 @@ from ptqdb.cli import app
 from ptqdb.database import query, read_view, view_names
 from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.fitting import fit_view_frame
+from ptqdb.leaderboard import tasks_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,17 +31,6 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDB
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         with open_embedded_facts() as connection:
             yield connection
-
-
-@pytest.fixture(scope="module")
-def build() -> ModuleType:
-    """The script that writes the generated pages."""
-    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
@@ -107,11 +97,43 @@ def test_the_readme_shows_the_fit_that_the_embedded_facts_give(
 ) -> None:
     view = "fakefreeze_flops_log"
     shown = re.findall(
-        rf"^{view} +rational2 +network +(\S+) +(\d+) +(\S+) +(\S+)",
+        r"^rational2  (\w+) +(\d+) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+) +yes",
         (ROOT / "README.md").read_text("utf-8"),
         re.MULTILINE,
     )
     fits = fit_view_frame(read_view(embedded, view), view=view, curve="rational2")
+    names = ["r_squared", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse"]
+    names += ["held_out_median_error", "rmse"]
     assert shown == [
-        (fit.group, str(fit.points), f"{fit.r_squared:.4g}", f"{fit.rmse:.4g}") for fit in fits
+        (fit.group, str(fit.points), *(f"{getattr(fit, name):.4g}" for name in names))
+        for fit in fits
     ]
+
+
+def test_the_page_of_predictions_shows_what_validation_gives(
+    embedded: duckdb.DuckDBPyConnection,
+) -> None:
+    page = (ROOT / "docs" / "prediction.md").read_text("utf-8")
+    for row in (*predictions.interval_rows(embedded), *predictions.validation_rows(embedded)):
+        assert "| " + " | ".join(row) + " |" in page
+
+
+def test_leaderboards_show_held_out_figures_that_come_out_again(
+    embedded: duckdb.DuckDBPyConnection,
+) -> None:
+    """Of the page's and the README's rows; that no other is better takes minutes to ask."""
+    page = (ROOT / "docs" / "prediction.md").read_text("utf-8")
+    shown = re.findall(r"^\| `(\w+)` \| `(\w+)` \| .*$", page, re.MULTILINE)
+    assert len(shown) == predictions.SHOWN + 2
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for view, curve in shown:
+        entries = [
+            task.run()
+            for unit in predictions.UNITS
+            for task in tasks_of(embedded, [view], [curve], unit)
+        ]
+        row = predictions.leaderboard_row(entries[0], entries[1])
+        assert "| " + " | ".join(row) + " |" in page
+    best = re.search(r"^\| `(\w+)` \| `(\w+)` \| (\S+) \|.*? (\S+) \|$", page, re.MULTILINE)
+    assert best is not None
+    assert f"`{best[1]}` with `{best[2]}`" in readme

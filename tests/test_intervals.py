@@ -1,7 +1,6 @@
 """Prediction intervals: quantiles by hand, what they promise, and the published sweeps."""
 
 import numpy as np
-import published
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from ptqdb.curves import curve
 from ptqdb.curves.points import Points
 from ptqdb.errors import DataError
-from ptqdb.intervals import HALF_WIDTH, LossPredictor, Prediction, interval_score
+from ptqdb.intervals import HALF_WIDTH, LossPredictor, interval_score
 
 RATIONAL = curve("rational2")
 
@@ -116,36 +115,3 @@ def test_too_few_networks_are_said() -> None:
     few = points.take(np.arange(len(points)) < 45)  # the second network has two points
     with pytest.raises(DataError, match="without N0 too"):
         predictor(few)
-
-
-# --- the published sweeps --------------------------------------------------------------------
-
-
-def left_out(study: str, column: str) -> tuple[np.ndarray, Prediction]:
-    """Every network of a sweep predicted from the others of it."""
-    rows = published.points().filter(study=study)
-    units = rows["network"].to_numpy().astype(np.str_)
-    points = Points(rows[column].to_numpy(), rows["acc_loss"].to_numpy(), network=units)
-    bounds = {name: np.empty(len(points)) for name in ("loss", "lower", "upper")}
-    for unit in np.unique(units):
-        out = units == unit
-        found = LossPredictor.of(points.take(~out), RATIONAL, units[~out]).predict(points.x[out])
-        for name, values in bounds.items():
-            values[out] = getattr(found, name)
-    return points.y, Prediction(**bounds)
-
-
-def test_coverage_and_score_on_the_published_sweeps() -> None:
-    """Each network is left out in turn, of the curve and of the errors behind the intervals."""
-    studies = published.points()["study"].unique().sort().to_list()
-    assert len(studies) == 5
-    scores: dict[str, list[float]] = {"js_flops_depth": [], "code_width": []}
-    for study in studies:
-        for column, found in scores.items():
-            y, predicted = left_out(study, column)
-            score = interval_score(y, predicted.lower, predicted.upper)
-            found.append(float(score.mean()))
-            if column == "js_flops_depth":
-                inside = np.mean((predicted.lower <= y) & (y <= predicted.upper))
-                assert 0.85 <= inside <= 0.95, (study, inside)
-    assert np.mean(scores["js_flops_depth"]) < np.mean(scores["code_width"])

@@ -47,9 +47,9 @@ def compare(
     """Fit views with curves and rank them by their predictions of networks they did not see.
 
     The baselines stand in the same table: what a bit count predicts as well needs no
-    divergence. Those of kind evaluated use evaluations of the network itself, and so predict
-    nothing of one that was not evaluated. The results stay in the tables fit and fit_fold; what
-    is unchanged is not fitted again.
+    divergence. Divergences of kind evaluated look at the losses of the very networks (by
+    sensitivity, or by the breakpoint): these were not wholly left out. The results stay in the
+    tables fit and fit_fold; what is unchanged is not fitted again.
     """
     from ptqdb.cli.progress import ComparisonProgress
     from ptqdb.comparison import compare as run_comparison

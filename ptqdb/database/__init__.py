@@ -9,7 +9,7 @@ from ptqdb.database.reading import (
     variant_names,
     view_names,
 )
-from ptqdb.database.variants import needs_evaluations, uses_weights_alone
+from ptqdb.database.variants import looks_at_losses, needs_evaluations, uses_weights_alone
 from ptqdb.database.writing import (
     forget_fits,
     insert,
@@ -25,6 +25,7 @@ __all__ = [
     "insert",
     "interruptible",
     "list_views",
+    "looks_at_losses",
     "materialize",
     "measures_sensitivity",
     "needs_evaluations",

@@ -97,6 +97,27 @@ def uses_weights_alone(view: str) -> bool:
     )
 
 
+def looks_at_losses(view: str) -> bool:
+    """Whether a view's divergences depend on what its networks lost.
+
+    Those corrected by sensitivity do, and the segmented ones: the breakpoint is where every point
+    of the pool is at chance. A network that is left out of a fit over such a view was looked at.
+
+    Parameters
+    ----------
+    view
+        See ``variant_words``; False of a view that nothing is known of.
+
+    Examples
+    --------
+    >>> looks_at_losses("l2_flops_segmented"), looks_at_losses("l2_flops")
+    (True, False)
+    """
+    named = {row["name"] for row in read_csv("variants.csv") if row["segmented"] == "true"}
+    is_segmented = view in named or view.partition("(")[0].strip() == VARIANT_MACROS[1]
+    return is_segmented or needs_evaluations(view)
+
+
 def needs_evaluations(view: str) -> bool:
     """Whether a view's divergences need the network evaluated: those corrected by sensitivity.
 

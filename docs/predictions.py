@@ -1,0 +1,262 @@
+"""The tables of docs/prediction.md and docs/published.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from ptqdb.comparison import Leaderboard, compare
+from ptqdb.curves import curve
+from ptqdb.curves.points import Points
+from ptqdb.database import read_view
+from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
+from ptqdb.interval_validation import ValidationRow, validate_view_frame
+from ptqdb.intervals import LossPredictor, Prediction, interval_score
+from ptqdb.leaderboard import Entry
+
+VALIDATED_VIEWS = (PREDICTION_VIEW, "fakefreeze_flops_log", "baseline_nsr", "baseline_bits")
+UNITS = ("network", "architecture")
+SHOWN = 10
+
+# Convolutions and linear layers of the published networks, as their architectures say: for
+# ResNet_50 a stem, 16 blocks of three, four shortcuts and the head.
+DEPTHS = {
+    "AlexNet": 8,
+    "AlexNet_BN": 8,
+    "VGG_16": 16,
+    "VGG_19": 19,
+    "Inception_BN": 57,
+    "MobileNetV2": 53,
+    "ResNet_18": 21,
+    "ResNet_50": 54,
+    "ResNet_152": 156,
+}
+# Two printed curves that fall in places, and a pool of two networks more than the points.
+INCOMPARABLE = {("cifar10_cosine_adam", name) for name in ("AlexNet", "VGG_16", "ALL")}
+PUBLISHED_COLUMNS = {
+    "js_flops_depth": "`js_flops` times the depth",
+    "js_flops": "`js_flops`",
+    "code_width": "bits",
+}
+
+Rows = list[tuple[str, ...]]
+
+
+# --- the embedded study ----------------------------------------------------------------------
+
+
+def interval_rows(connection: duckdb.DuckDBPyConnection) -> Rows:
+    """Coverage, width and score of each view, by network and by architecture."""
+    rows: Rows = []
+    for view in VALIDATED_VIEWS:
+        frame = read_view(connection, view)
+        cells = [f"`{view}`"]
+        for unit in UNITS:
+            whole = validate_view_frame(frame, curve=PREDICTION_CURVE, leave_out=unit)[0]
+            cells += [f"{whole.coverage:.1%}", f"{whole.mean_width:.3f}"]
+            cells += [f"{whole.interval_score:.3f}"]
+        rows.append(tuple(cells))
+    return rows
+
+
+def validation_rows(connection: duckdb.DuckDBPyConnection) -> Rows:
+    """The default view, by network and by band."""
+    frame = read_view(connection, PREDICTION_VIEW)
+    return [_validation_row(row) for row in validate_view_frame(frame, curve=PREDICTION_CURVE)]
+
+
+def _validation_row(row: ValidationRow) -> tuple[str, ...]:
+    return (
+        row.group,
+        str(row.points),
+        f"{row.coverage:.1%}",
+        f"{row.mean_width:.3f}",
+        f"{row.interval_score:.3f}",
+        _cell(row.rmse, 4),
+        _cell(row.median_error, 4),
+        _cell(row.rank_correlation, 3),
+        _cell(row.lossless_rank_correlation, 3),
+    )
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The leaderboards with networks and with architectures left out."""
+
+    network: Leaderboard
+    architecture: Leaderboard
+
+    @classmethod
+    def of(cls, connection: duckdb.DuckDBPyConnection, job_count: int) -> "Comparison":
+        """Fit all that is not fitted yet; minutes."""
+        network, architecture = (
+            compare(connection, leave_out=unit, job_count=job_count) for unit in UNITS
+        )
+        return cls(network, architecture)
+
+    def rows(self) -> Rows:
+        """The best that evaluate nothing, and each baseline with its best curve."""
+        other = {(one.view, one.curve): one for one in self.architecture.entries}
+        ranked = [
+            one for one in self.network.entries if one.view not in self.network.evaluated_views
+        ]
+        best = [one for one in ranked if not one.is_baseline][:SHOWN]
+        baselines = [one for one in ranked if one.is_baseline]
+        first = {one.view: one for one in reversed(baselines)}
+        shown = sorted([*best, *first.values()], key=lambda one: -(one.held_out_r_squared or 0))
+        return [leaderboard_row(one, other[one.view, one.curve]) for one in shown]
+
+
+def leaderboard_row(network: Entry, architecture: Entry) -> tuple[str, ...]:
+    """A view and curve, held out by network and by architecture."""
+    return (
+        f"`{network.view}`",
+        f"`{network.curve}`",
+        _cell(network.held_out_r_squared, 4),
+        _cell(network.held_out_rmse, 4),
+        _cell(network.held_out_median_error, 4),
+        _cell(architecture.held_out_r_squared, 4),
+        _cell(network.r_squared, 4),
+        _cell(network.ceiling_r_squared, 4),
+    )
+
+
+# --- the published sweeps --------------------------------------------------------------------
+
+
+def published_points(folder: Path) -> pl.DataFrame:
+    """All points, with the width of a code and the MAC-share divergence times the depth."""
+    bits = pl.col("number_format").str.extract(r"_(\d+)").cast(pl.Float64)
+    depth = pl.col("network").replace_strict(DEPTHS, return_dtype=pl.Float64)
+    return pl.read_csv(folder / "points.csv").with_columns(
+        code_width=2.0 ** (1 - bits), js_flops_depth=pl.col("js_flops") * depth
+    )
+
+
+@dataclass(frozen=True)
+class PublishedFit:
+    """A published sweep's network (or pool, ``ALL``), the printed R² and those of ptqdb."""
+
+    study: str
+    network: str
+    printed: float
+    r_squared: float
+    ceiling: float
+    monotone: bool
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether the printed curve is one of a rising curve over the same points."""
+        return (self.study, self.network) not in INCOMPARABLE
+
+    @property
+    def reaches(self) -> bool:
+        """Whether rational2 reaches the printed figure less 0.001."""
+        return self.r_squared >= self.printed - 0.001
+
+
+def published_fits(folder: Path) -> list[PublishedFit]:
+    """Every study and network of which an R² was printed and points were published."""
+    points, fits = published_points(folder), []
+    for study, network, printed in pl.read_csv(folder / "r_squared.csv").iter_rows():
+        rows = points.filter(
+            (pl.col("study") == study) & ((pl.col("network") == network) | (network == "ALL"))
+        )
+        if rows.is_empty():
+            continue  # printed, and its points were not published
+        x, y = rows["js_flops"].to_numpy(), rows["acc_loss"].to_numpy()
+        fitted = curve("rational2").estimate(x, y)
+        ceiling = curve("isotonic").estimate(x, y).rsquared
+        found = PublishedFit(study, network, printed, fitted.rsquared, ceiling, fitted.monotone)
+        fits.append(found)
+    return fits
+
+
+def published_rows(fits: Sequence[PublishedFit]) -> Rows:
+    """A row each; figures below the printed one less 0.001 are marked."""
+    return [
+        (
+            fit.study,
+            fit.network,
+            f"{fit.printed:.4f}",
+            f"{fit.r_squared:.4f}" + ("" if fit.reaches else " (below)"),
+            f"{fit.ceiling:.4f}",
+        )
+        for fit in fits
+    ]
+
+
+def left_out(points: pl.DataFrame, study: str, column: str) -> tuple[np.ndarray, Prediction]:
+    """The losses of a sweep, and each network predicted from the others of it."""
+    rows = points.filter(study=study)
+    units = rows["network"].to_numpy().astype(np.str_)
+    whole = Points(rows[column].to_numpy(), rows["acc_loss"].to_numpy(), network=units)
+    bounds = {name: np.empty(len(whole)) for name in ("loss", "lower", "upper")}
+    for unit in np.unique(units):
+        out = units == unit
+        predictor = LossPredictor.of(whole.take(~out), curve(PREDICTION_CURVE), units[~out])
+        found = predictor.predict(whole.x[out])
+        for name, values in bounds.items():
+            values[out] = getattr(found, name)
+    return whole.y, Prediction(**bounds)
+
+
+@dataclass(frozen=True)
+class PublishedIntervals:
+    """Intervals of 90 % over one column of one sweep."""
+
+    study: str
+    column: str
+    coverage: float
+    mean_width: float
+    score: float
+
+
+def published_intervals(points: pl.DataFrame, column: str) -> list[PublishedIntervals]:
+    """Of each sweep, every network left out in turn."""
+    found = []
+    for study in points["study"].unique(maintain_order=True):
+        y, predicted = left_out(points, study, column)
+        found.append(
+            PublishedIntervals(
+                study,
+                column,
+                float(np.mean((predicted.lower <= y) & (y <= predicted.upper))),
+                float(np.mean(predicted.upper - predicted.lower)),
+                float(np.mean(interval_score(y, predicted.lower, predicted.upper))),
+            )
+        )
+    return found
+
+
+def published_interval_rows(points: pl.DataFrame) -> Rows:
+    """A row for each sweep and the mean: coverage, width and score by column."""
+    found = [published_intervals(points, column) for column in PUBLISHED_COLUMNS]
+    rows: Rows = []
+    for sweep in zip(*found, strict=True):
+        rows.append((sweep[0].study, *_interval_cells(sweep)))
+    means = [
+        PublishedIntervals(
+            "mean", sweeps[0].column, *(
+                float(np.mean([getattr(one, name) for one in sweeps]))
+                for name in ("coverage", "mean_width", "score")
+            ),
+        )
+        for sweeps in found
+    ]  # fmt: skip
+    return [*rows, ("mean", *_interval_cells(means))]
+
+
+def _interval_cells(sweep: Sequence[PublishedIntervals]) -> list[str]:
+    return [
+        cell
+        for one in sweep
+        for cell in (f"{one.coverage:.1%}", f"{one.mean_width:.3f}", f"{one.score:.3f}")
+    ]
