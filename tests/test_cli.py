@@ -16,6 +16,7 @@ import pytest
 from running import Run, runner
 
 from ptqdb import embedded_facts
+from ptqdb.fitting import FIGURES
 from ptqdb.version import VERSION
 
 FORMATS = "INT_2,INT_4,INT_8,POT_3,POT_4,POT_6,FLOAT_4_E2,FLOAT_5_E3,FLOAT_8_E4"
@@ -93,7 +94,7 @@ def test_readers_import_no_torch(study: Path, tmp_path: Path) -> None:
 def test_fit_prints_the_pool_and_each_network(run: Run, study: Path) -> None:
     table = run("fit", "--view", "fakefreeze_flops_log", "--db", study)
     assert table.code == 0
-    assert [line.split()[3] for line in table.out.splitlines()[2:]] == [
+    assert [line.split()[1] for line in table.out.splitlines()[2:]] == [
         "ALL",
         "AlexNet",
         "AlexNet_BN",
@@ -101,19 +102,7 @@ def test_fit_prints_the_pool_and_each_network(run: Run, study: Path) -> None:
     fits = json.loads(run("fit", "--db", study, "--format", "json").out)
     assert [fit["group"] for fit in fits] == ["ALL", "AlexNet", "AlexNet_BN"]
     assert [fit["points"] for fit in fits] == [18, 9, 9]
-    keys = [
-        "view",
-        "curve",
-        "by",
-        "group",
-        "points",
-        "r_squared",
-        "rmse",
-        "sse",
-        "monotone",
-        "params",
-    ]
-    assert all(list(fit)[:10] == keys and fit["by"] == "network" for fit in fits)
+    assert all(list(fit) == [*FIGURES, "params"] and fit["by"] == "network" for fit in fits)
     assert all(fit["monotone"] and 0 <= fit["r_squared"] <= 1 for fit in fits)
     assert all(fit["sse"] == pytest.approx(fit["rmse"] ** 2 * fit["points"]) for fit in fits)
 

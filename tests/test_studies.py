@@ -173,7 +173,7 @@ def test_a_file_on_disk_keeps_the_import(exported: Path, empty_file: Path, tmp_p
 
 def test_every_base_table_is_exported(database: duckdb.DuckDBPyConnection) -> None:
     tables = query(database, "select table_name from duckdb_tables()")["table_name"]
-    assert sorted(tables) == sorted([*FACT_TABLES, "migration", "definition"])
+    assert sorted(tables) == sorted([*FACT_TABLES, "migration", "definition", "fit", "fit_fold"])
 
 
 def test_importing_twice_changes_nothing(exported: Path, create: Create) -> None:
