@@ -222,3 +222,19 @@ def test_where_nothing_can_be_saved(chart: Any, tmp_path: Path) -> None:
             DataError, match=r"expected to write a chart to .*found: Is a directory"
         ):
             save_chart(chart, folder)
+
+
+@pytest.mark.parametrize("name", ["logistic", "hill_chance"])
+def test_curves_at_chance_are_drawn_to_the_mean_of_it(name: str) -> None:
+    frame = view_frame().with_columns(
+        accuracy_loss=pl.col("accuracy_loss") * 0.8,
+        float_accuracy=pl.when(pl.col("network") == "Wide").then(0.8).otherwise(0.4),
+        chance_accuracy=pl.lit(0.1),
+        images=pl.lit(2000),
+    )
+    fits = fit_view_frame(frame, view=VIEW, curve=name)
+    spec = fit_chart(frame, fits, view=VIEW).to_dict()
+    assert fits[0].fitted is not None
+    (expected,) = fits[0].fitted.predict([10.0], (0.875 + 0.75) / 2)
+    assert rows(spec, 1)[-1]["fitted"] == pytest.approx(expected)
+    assert "drawn to the mean loss at chance" in str(spec["title"])

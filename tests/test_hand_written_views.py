@@ -139,4 +139,4 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
     for name in names:
         extra = ["breakpoint"] if name.endswith("_segmented") else []
         assert columns[name] == expected + extra
-    assert len(names) == 96 + 6 * 7 + 2
+    assert len(names) == 96 + 6 * 7 + 17 + 2

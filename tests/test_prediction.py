@@ -196,10 +196,10 @@ def test_predict_without_images_looks_at_the_weights(run: Run) -> None:
     result = run("predict", "--network", "VGG_16", "--format", "csv", *FEW)
     assert result.code == 0, result.err
     found = list(csv.DictReader(io.StringIO(result.out)))
-    assert "hill over baseline_nsr" in result.err
+    assert "hill over nsr_weightonly_layer_rootdepth" in result.err
     assert "no images: the weights alone are quantized and weighed" in result.err
     with ptqdb.open() as study:
-        stored = study.view("baseline_nsr", "network = 'VGG_16'")
+        stored = study.view("nsr_weightonly_layer_rootdepth", "network = 'VGG_16'")
     for row in found:
         (expected,) = stored.filter(number_format=row["number_format"])["divergence"]
         assert float(row["divergence"]) == pytest.approx(expected, rel=1e-9)

@@ -380,11 +380,24 @@ def test_names_follow_the_grammar() -> None:
     """A view's name says what its row says, and every combination has its name."""
     with (sql_folder() / "variants.csv").open(encoding="utf-8", newline="") as file:
         every = list(csv.DictReader(file))
-    rows = [row for row in every if not row["name"].startswith("baseline_")]
-    assert {(row["name"], row["measure"]) for row in every if row not in rows} == {
+    baselines = [row for row in every if row["name"].startswith("baseline_")]
+    assert [(row["name"], row["measure"]) for row in baselines] == [
         ("baseline_bits", "bits"),
         ("baseline_nsr", "nsr"),
+    ]
+    ratios = [row for row in every if row["measure"] == "nsr" and row not in baselines]
+    chosen = itertools.product(("half", "weightonly"), SHARES, ("none", "depth", "rootdepth"))
+    # the one that is missing is baseline_nsr
+    assert {(row["combine"], row["share"], row["mac_weight"]) for row in ratios} == set(chosen) - {
+        ("weightonly", "layer", "none")
     }
+    for row in ratios:
+        assert (row["rescale"], row["correction"], row["segmented"]) == (
+            "fakefreeze", "none", "false",
+        )  # fmt: skip
+        words = ["nsr", *(row[x] for x in ("combine", "share", "mac_weight"))]
+        assert row["name"] == "_".join(x for x in words if x not in {"half", "none"})
+    rows = [row for row in every if row not in baselines and row not in ratios]
     for row in rows:
         assert row["measure"] == "js"
         words = [row[x] for x in ("rescale", "combine", "share", "mac_weight", "correction")]

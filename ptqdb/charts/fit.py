@@ -35,8 +35,20 @@ CURVE_POINTS = 400
 # x that spans more than this is drawn on a logarithmic axis.
 LOG_SPAN = 100.0
 
-RESCALE_WORDS = {"fakefreeze": "", "l2": "L2-rescaled"}
-SHARE_WORDS = {"param": "weighted by share of params", "flops": "weighted by share of MACs"}
+HEAD_WORDS = {
+    "fakefreeze": "Jensen-Shannon divergence (base 2)",
+    "l2": "L2-rescaled Jensen-Shannon divergence (base 2)",
+    "nsr": "Noise-to-signal ratio",
+}
+BASELINE_TITLES = {
+    "baseline_bits": "Relative width of a code, 2^(1 - bits)",
+    "baseline_nsr": "Noise-to-signal ratio, weights only, mean over the layers",
+}
+SHARE_WORDS = {
+    "param": "weighted by share of params",
+    "flops": "weighted by share of MACs",
+    "layer": "mean over the layers",
+}
 MAC_WORDS = {
     "log": "times log10(MMAC)",
     "cuberoot": "times cube root of MMAC",
@@ -131,16 +143,19 @@ def axis_title(view: str) -> str:
     --------
     >>> axis_title("fakefreeze_flops_log")
     'Jensen-Shannon divergence (base 2), weighted by share of MACs, times log10(MMAC)'
+    >>> axis_title("nsr_layer_rootdepth")
+    'Noise-to-signal ratio, mean over the layers, times square root of depth'
     >>> axis_title("variant(share := 'flops')")
     "Divergence of variant(share := 'flops')"
     """
     words = view.split("_")
     segmented = words[-1] == "segmented"
     words = words[: len(words) - segmented]
-    if words[0] not in RESCALE_WORDS:
+    if view in BASELINE_TITLES:
+        return BASELINE_TITLES[view]
+    if words[0] not in HEAD_WORDS:
         return f"Divergence of {view}"
-    head = " ".join(part for part in (RESCALE_WORDS[words[0]], "Jensen-Shannon divergence") if part)
-    parts = [f"{head} (base 2)"]
+    parts = [HEAD_WORDS[words[0]]]
     known = COMBINE_WORDS | SHARE_WORDS | MAC_WORDS
     parts += [known.get(word, f"corrected by {word}") for word in words[1:]]
     return ", ".join(parts + ["capped at the breakpoint"] * segmented)
@@ -185,8 +200,10 @@ def _goodness(fit: GroupFit) -> str:
     points = "1 point" if fit.points == 1 else f"{fit.points} points"
     if fit.fitted is None or fit.r_squared is None or fit.rmse is None:
         return f"{fit.curve} was not fitted to {points}: {fit.error}"
+    at_chance = ", drawn to the mean loss at chance"
     return (
         f"{fit.curve}: R² {fit.r_squared:.4f}, RMSE {fit.rmse:.2%} of the float accuracy, {points}"
+        + at_chance * fit.fitted.function.uses_chance_loss
     )
 
 
@@ -243,13 +260,19 @@ def _curve(fitted: "CurveFit", x: NDArray[np.float64], *, log: bool) -> alt.Char
     if log:
         grid = np.concatenate([grid, np.geomspace(x.min(), x.max(), CURVE_POINTS)])
     grid = np.unique(np.clip(grid, x.min(), x.max()))
-    line = pl.DataFrame({"x": grid, "fitted": fitted.predict(grid)})
+    line = pl.DataFrame({"x": grid, "fitted": fitted.predict(grid, _chance_loss(fitted))})
     chart: alt.Chart = (
         alt.Chart(_inline(line))
         .mark_line(color=CURVE_COLOUR, strokeWidth=2.5, clip=True)
         .encode(x="x:Q", y="fitted:Q")
     )
     return chart
+
+
+def _chance_loss(fitted: "CurveFit") -> float | None:
+    """One loss at chance for a whole curve: the mean of the points'."""
+    chance = fitted.points.chance_loss
+    return None if chance is None else float(chance.mean())
 
 
 def _inline(rows: pl.DataFrame) -> alt.InlineData:

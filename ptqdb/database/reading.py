@@ -1,6 +1,5 @@
 """Reads views and queries as Polars frames, and lists the views that there are."""
 
-import difflib
 import fnmatch
 import re
 from contextlib import suppress
@@ -9,7 +8,10 @@ from types import SimpleNamespace
 import duckdb
 import polars as pl
 
+from ptqdb.closest import closest_first
 from ptqdb.errors import PtqdbError, QueryError, UsageError
+
+_MOST_NAMES = 6
 
 
 def view_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -53,8 +55,9 @@ def measures_sensitivity(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _unknown_view(view: str, names: list[str]) -> UsageError:
-    closest = difflib.get_close_matches(view, names, n=3, cutoff=0.4) or names
-    return UsageError(f"there is no view {view!r}: choose {', '.join(closest)}")
+    closest = closest_first(view, names)
+    more = "" if len(names) <= _MOST_NAMES else f", ... (`ptqdb views` lists all {len(names)})"
+    return UsageError(f"there is no view {view!r}: choose {', '.join(closest[:_MOST_NAMES])}{more}")
 
 
 def read_view(
