@@ -54,6 +54,11 @@ SETTINGS = {
     "VGG_16": TrainingSettings(epochs=26),
     "VGG_19": TrainingSettings(epochs=20),
     "Inception_BN": TrainingSettings(epochs=8, batch_size=256, peak_learning_rate=0.2),
+    "MobileNetV2": TrainingSettings(epochs=100),
+    "ResNet_18": TrainingSettings(epochs=60),
+    # Deep ones diverge in their first epochs at the full rate more easily.
+    "ResNet_50": TrainingSettings(epochs=60, warmup_epochs=5.0),
+    "ResNet_152": TrainingSettings(epochs=60, warmup_epochs=5.0),
 }
 
 

@@ -16,11 +16,15 @@ PUBLISHED = {
     "VGG_16": (33.65e6, 333e6),
     "VGG_19": (38.96e6, 418e6),
     "Inception_BN": (5.88e6, 1.46e9),
+    "MobileNetV2": (2.25e6, 68e6),
+    "ResNet_18": (11.17e6, 557e6),
+    "ResNet_50": (23.52e6, 1.31e9),
+    "ResNet_152": (58.16e6, 3.74e9),
 }
 
 
 def elementwise_operations(module: nn.Module, example: Tensor) -> int:
-    """2 for each element that a batch norm puts out, 1 for each that a ReLU does."""
+    """2 for each element that a batch norm puts out, 1 for each that a ReLU or ReLU6 does."""
     total = 0
 
     def add(weight: int, output: Tensor) -> None:
@@ -30,7 +34,7 @@ def elementwise_operations(module: nn.Module, example: Tensor) -> int:
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.register_forward_hook(lambda _, __, output: add(2, output))
-        elif isinstance(part, nn.ReLU):
+        elif isinstance(part, nn.ReLU | nn.ReLU6):
             part.register_forward_hook(lambda _, __, output: add(1, output))
     with torch.inference_mode():
         module(example)

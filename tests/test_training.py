@@ -115,3 +115,4 @@ def test_every_reference_network_has_settings() -> None:
     from ptqdb.networks import REFERENCE_NETWORKS
 
     assert set(SETTINGS) == set(REFERENCE_NETWORKS)
+    assert all(settings.warmup_epochs < settings.epochs for settings in SETTINGS.values())

@@ -10,6 +10,8 @@ from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 from ptqdb.networks.alexnet import AlexNet
 from ptqdb.networks.inception import InceptionBN
+from ptqdb.networks.mobilenet import MobileNetV2
+from ptqdb.networks.resnet import ResNet
 from ptqdb.networks.vgg import VGG
 
 REFERENCE_IMAGE_SIZE = 32
@@ -44,6 +46,10 @@ REFERENCE_NETWORKS = {
         ReferenceNetwork("VGG_16", "VGG_16", partial(VGG, 16)),
         ReferenceNetwork("VGG_19", "VGG_19", partial(VGG, 19)),
         ReferenceNetwork("Inception_BN", "Inception_BN", InceptionBN),
+        ReferenceNetwork("MobileNetV2", "MobileNetV2", MobileNetV2),
+        ReferenceNetwork("ResNet_18", "ResNet_18", partial(ResNet, 18)),
+        ReferenceNetwork("ResNet_50", "ResNet_50", partial(ResNet, 50)),
+        ReferenceNetwork("ResNet_152", "ResNet_152", partial(ResNet, 152)),
     )
 }
 
