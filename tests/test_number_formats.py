@@ -22,7 +22,7 @@ from ptqdb.number_formats import (
     matching,
     number_format,
 )
-from ptqdb.quantization.rounding import round_to_codes, round_to_codes_
+from ptqdb.quantization.rounding import round_to_codes, round_to_codes_, scaled_codes
 
 Doubles = NDArray[np.float64]
 
@@ -323,6 +323,54 @@ def test_shapes_strides_and_places(name: str, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_array_equal(every_other[:, 1::2].numpy(), before[:, 1::2].numpy())
     single = torch.tensor(-0.9, dtype=torch.float64)
     assert round_to_codes_(single, each).item() == nearest_code(single.numpy(), each)
+
+
+@pytest.mark.parametrize("name", ["INT_8", "INT_16", "POT_4", "FLOAT_8_E4", "FLOAT_4_E3"])
+def test_scaled_codes_are_those_of_a_division_before(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, whatever the strides: 100 elements to a chunk, the last one short."""
+    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 100)
+    each, generator = number_format(name), torch.Generator().manual_seed(0)
+    values = torch.randn(6, 5, 7, 9, generator=generator)
+    last = values.to(memory_format=torch.channels_last)
+    scale = values.abs().amax() / each.max_code
+    for view in (
+        values,
+        last,
+        values.transpose(0, 3),
+        last[:, ::2],
+        values[0, 0, 0, 0],
+        values[:0],
+    ):
+        expected = nearest_code((view / scale).double().numpy(), each)
+        codes = scaled_codes(view, scale, each)
+        np.testing.assert_array_equal(codes.numpy(), expected)
+        kept = torch.full(view.shape, math.nan)
+        assert scaled_codes(view, scale, each, out=kept) is kept
+        np.testing.assert_array_equal(kept.numpy(), expected)
+    assert scaled_codes(last, scale, each).is_contiguous(memory_format=torch.channels_last)
+    by_channel = scale * torch.arange(1, 6).reshape(-1, 1, 1)
+    expected = nearest_code((last / by_channel).double().numpy(), each)
+    np.testing.assert_array_equal(scaled_codes(last, by_channel, each).numpy(), expected)
+
+
+@pytest.mark.parametrize("name", ["INT_8", "POT_4"])
+def test_nan_is_refused_in_whichever_chunk_it_is(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 10)
+    for place in (0, 15, 99):
+        values = torch.ones(100)
+        values[place] = math.nan
+        with pytest.raises(DataError, match="found NaN"):
+            scaled_codes(values, torch.tensor(0.5), number_format(name))
+    infinite = torch.tensor([math.inf, -math.inf])
+    largest = number_format(name).max_code
+    codes = scaled_codes(infinite, torch.tensor(0.5), number_format(name))
+    assert codes.tolist() == [largest, -largest]
+    with pytest.raises(DataError, match="found NaN"):  # infinity over infinity
+        scaled_codes(infinite, torch.tensor(math.inf), number_format(name))
 
 
 def test_parameters_are_rounded_without_a_graph() -> None:

@@ -11,7 +11,7 @@ from ptqdb.quantization.folding import fold_batch_norm
 from ptqdb.quantization.layers import QuantizedLayer, code_weight
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision, precision_of
-from ptqdb.quantization.rounding import round_to_codes
+from ptqdb.quantization.rounding import round_to_codes, scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme, scale_of
 
 CPU = torch.device("cpu")
@@ -241,11 +241,11 @@ def test_a_tensor_that_several_layers_read_is_coded_once(monkeypatch: pytest.Mon
     }
     rounded: list[Tensor] = []
 
-    def round_and_count(values: Tensor, known: NumberFormat) -> Tensor:
+    def round_and_count(values: Tensor, scale: Tensor, known: NumberFormat) -> Tensor:
         rounded.append(values)
-        return round_to_codes(values, known)
+        return scaled_codes(values, scale, known)
 
-    monkeypatch.setattr("ptqdb.quantization.layers.round_to_codes_", round_and_count)
+    monkeypatch.setattr("ptqdb.quantization.layers.scaled_codes", round_and_count)
     network.use_codes(coded)
     with torch.inference_mode():
         found = network.module(inputs)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ptqdb.number_formats import NumberFormat, bias_format
-from ptqdb.quantization.rounding import round_to_codes_
+from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import Scheme, scale_of
 
 QUANTIZED_KINDS = (_ConvNd, nn.Linear)
@@ -69,7 +69,7 @@ class CodedLayer:
 def code_weight(weight: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedTensor:
     """Codes of a float32 weight: ``round(weight / scale)``, a true float32 division."""
     scale = scale_of(scheme.weight_max_abs(weight), number_format)
-    return CodedTensor(round_to_codes_(weight / scale, number_format), scale)
+    return CodedTensor(scaled_codes(weight, scale, number_format), scale)
 
 
 def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> CodedTensor:
@@ -84,7 +84,7 @@ def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> Coded
     number_format
         The format of weights and inputs; its family decides the bias's.
     """
-    codes = round_to_codes_(bias.double() / scale, bias_format(number_format.family))
+    codes = scaled_codes(bias.double(), scale, bias_format(number_format.family))
     return CodedTensor(codes, scale)
 
 
@@ -240,7 +240,7 @@ class QuantizedLayer(nn.Module):
         kept = None if self.first_reader is None else self.first_reader._kept
         if kept is not None and kept[0] is inputs:
             return kept[1]
-        codes = round_to_codes_(inputs / self._input_scale, self._number_format)
+        codes = scaled_codes(inputs, self._input_scale, self._number_format)
         if self.is_read_on:
             self._kept = (inputs, codes)
         return codes
