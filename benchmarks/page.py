@@ -1,0 +1,252 @@
+"""Writes what was measured as docs/performance.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kernels import FACTS_NETWORK, FAKE_QUANTIZE
+from processes import (
+    GROWTH_NETWORK,
+    GROWTH_WIDTH,
+    IMAGE_COUNTS,
+    MEMORY_IMAGES,
+    MEMORY_NETWORK,
+    MIB,
+    Growth,
+    Memory,
+)
+from sampling import PHASES
+from sweep import STUDY, TARGETS, SweepTiming, database_share
+
+from ptqdb.number_formats import number_format
+
+ROUNDING_TARGETS = {"INT": 0.5, "POT": 0.3, "FLOAT": 0.25}
+START_TARGETS = {"ptqdb --help": 0.3, "ptqdb fit": 1.5}
+FACTS_TARGET_S, DATABASE_TARGET, MEMORY_TARGET = 2.0, 0.03, 2.0
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a run measured; what was left out is empty or None."""
+
+    machine: str
+    command: str
+    date: str
+    repeats: int
+    sweeps: Sequence[SweepTiming]
+    rounding: dict[str, float]
+    facts: dict[str, float]
+    memory: Memory | None
+    start: dict[str, float]
+    growths: Sequence[Growth]
+
+
+def page(results: Results) -> str:
+    """The whole page, Markdown."""
+    parts = [
+        "# Performance",
+        "Generated; do not edit. How long a collection takes beside the least that it could, and "
+        f"what it needs. Medians of {results.repeats} runs or more, taken in turns.",
+        f"- Machine: {results.machine}\n- Command: `{results.command}`\n- Date: {results.date}",
+        "## The table",
+        _table(["measure", "found", "to reach", ""], _summary(results)),
+    ]
+    for section in (_sweeps, _rounding, _facts, _memory, _growth):
+        parts += section(results)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, rule, *rows])
+
+
+def _verdict(*, is_reached: bool) -> str:
+    return "reached" if is_reached else "not reached"
+
+
+def _least(found: float, target: float) -> str:
+    return _verdict(is_reached=found >= target)
+
+
+def _most(found: float, target: float) -> str:
+    return _verdict(is_reached=found <= target)
+
+
+def _summary(results: Results) -> list[list[str]]:
+    rows = []
+    for sweep in results.sweeps:
+        target = TARGETS[sweep.network]
+        estimate = sweep.ratio_at(STUDY)
+        rows += [
+            [
+                f"sweep over its floor, {sweep.network}, as measured",
+                f"{sweep.ratio:.2f}",
+                f"{target}",
+                _most(sweep.ratio, target),
+            ],
+            [
+                f"the same, estimated for {STUDY.format_count} formats and "
+                f"{STUDY.image_count:,} images",
+                f"{estimate:.2f}",
+                f"{target}",
+                _most(estimate, target),
+            ],
+        ]
+    for family, target in ROUNDING_TARGETS.items():
+        speeds = [
+            speed
+            for name, speed in results.rounding.items()
+            if name != FAKE_QUANTIZE and number_format(name).family == family
+        ]
+        if speeds:
+            rows.append(
+                [
+                    f"rounding 4 M floats, speed over a copy's, {family}, the slowest",
+                    f"{min(speeds):.2f}",
+                    f"{target}",
+                    _least(min(speeds), target),
+                ]
+            )
+    if results.facts:
+        slowest = max(results.facts.values())
+        rows.append(
+            [
+                f"facts of one format of {FACTS_NETWORK}, the slowest",
+                f"{slowest:.2f} s",
+                f"{FACTS_TARGET_S:.0f} s",
+                _most(slowest, FACTS_TARGET_S),
+            ]
+        )
+    if results.memory is not None:
+        extra = max(results.memory.extra_weights.values())
+        rows.append(
+            [
+                f"peak memory over the float network's, {MEMORY_NETWORK}, in its weights",
+                f"{extra:.1f}",
+                f"{MEMORY_TARGET:.0f} and a batch",
+                _most(extra, MEMORY_TARGET),
+            ]
+        )
+    if results.sweeps:
+        shares = [database_share(sweep.seconds_at(STUDY)) for sweep in results.sweeps]
+        rows.append(
+            [
+                "database's share of a full collection, estimated, the largest",
+                f"{max(shares):.1%}",
+                f"{DATABASE_TARGET:.0%}",
+                _most(max(shares), DATABASE_TARGET),
+            ]
+        )
+    for command, seconds in results.start.items():
+        target = START_TARGETS[command]
+        rows.append(
+            [f"start of `{command}`", f"{seconds:.2f} s", f"{target} s", _most(seconds, target)]
+        )
+    return rows
+
+
+def _sweeps(results: Results) -> list[str]:
+    if not results.sweeps:
+        return []
+    size = results.sweeps[0].size
+    measured = [
+        [
+            sweep.network,
+            f"{sweep.sweep_s:.1f}",
+            f"{sweep.floor.total_s:.1f}",
+            f"{sweep.ratio:.2f}",
+            "; ".join(f"{precision}: {way}" for precision, way in sweep.floor.ways.items()),
+        ]
+        for sweep in results.sweeps
+    ]
+    spent = [
+        [
+            sweep.network,
+            *(f"{sweep.phases[phase] / sum(sweep.phases.values()):.0%}" for phase in PHASES),
+        ]
+        for sweep in results.sweeps
+    ]
+    return [
+        "## A sweep over its floor",
+        f"{size.format_count} formats at even steps through the grid, {size.image_count} images to "
+        f"evaluate on, {size.calibration_count} to calibrate on: noise of 32 x 32 pixels, networks "
+        "of full width with random weights, since time does not depend on either. The floor is "
+        "one forward pass of the float module (batch norm not folded) for each format, over images "
+        "normalized and in memory, at the lowest precision in which the format's products are "
+        "exact, in the fastest of several batch sizes and memory formats (`benchmarks/floor.py`).",
+        _table(["network", "sweep, s", "floor, s", "ratio", "fastest pass"], measured),
+        "Where the sweep's time goes, by looking at the stack every few milliseconds:",
+        _table(["network", *PHASES], spent),
+        "The fewer images, the more weighs what does not grow with them: the facts of each format, "
+        f"the calibration, the database. The estimate for {STUDY.format_count} formats, "
+        f"{STUDY.image_count:,} images and {STUDY.calibration_count:,} to calibrate on takes "
+        "evaluation as proportional to images and formats, facts and database to formats, "
+        "calibration to its images and the formats; it is no measurement.",
+    ]
+
+
+def _rounding(results: Results) -> list[str]:
+    if not results.rounding:
+        return []
+    rows = [[name, f"{speed:.2f}"] for name, speed in results.rounding.items()]
+    return [
+        "## Rounding",
+        "Dividing 4 M floats by the scale and rounding them to codes, in a kept buffer; the speed "
+        "of a plain copy of them into that buffer is 1. fake_quantize puts out a fresh tensor.",
+        _table(["format", "speed"], rows),
+    ]
+
+
+def _facts(results: Results) -> list[str]:
+    if not results.facts:
+        return []
+    rows = [[name, f"{seconds:.2f}"] for name, seconds in results.facts.items()]
+    return [
+        "## Facts of one format",
+        f"Codes of all weights and biases of {FACTS_NETWORK} (33.6 M), their histograms, sums and "
+        "softmax divergences in float64.",
+        _table(["format", "seconds"], rows),
+    ]
+
+
+def _memory(results: Results) -> list[str]:
+    found = results.memory
+    if found is None:
+        return []
+    rows = [
+        [str(count), f"{extra * found.weight_bytes / MIB:.0f}", f"{extra:.2f}"]
+        for count, extra in found.extra_weights.items()
+    ]
+    return [
+        "## Memory",
+        f"Peak of a process that collects {MEMORY_NETWORK} ({found.weight_bytes / MIB:.0f} MiB of "
+        f"weights) on {MEMORY_IMAGES} images, above that of one that only runs the float network "
+        f"over them ({found.float_peak_bytes / MIB:.0f} MiB, libraries included).",
+        _table(["formats", "above it, MiB", "in its weights"], rows),
+    ]
+
+
+def _growth(results: Results) -> list[str]:
+    if not results.growths:
+        return []
+    parts = [
+        "## Growth",
+        f"{GROWTH_NETWORK} of width {GROWTH_WIDTH}, each collection in a process of its own; one "
+        f"network, 11 formats, {IMAGE_COUNTS[0]:,} images, where nothing else is said. The last "
+        "rows are the least-squares line and how much of the variance it explains.",
+    ]
+    for growth in results.growths:
+        rows = [
+            [f"{count:,}", f"{seconds:.2f}", f"{peak:.0f}"]
+            for count, seconds, peak in zip(
+                growth.counts, growth.seconds, growth.peak_mib, strict=True
+            )
+        ]
+        seconds, memory = growth.line(growth.seconds), growth.line(growth.peak_mib)
+        rows += [
+            ["constant", f"{seconds[0]:.2f}", f"{memory[0]:.0f}"],
+            ["for one more", f"{seconds[1]:.3g}", f"{memory[1]:.2g}"],
+            ["R²", f"{seconds[2]:.3f}", f"{memory[2]:.3f}"],
+        ]
+        parts.append(_table([growth.what, "seconds", "peak, MiB"], rows))
+    return parts

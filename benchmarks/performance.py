@@ -1,0 +1,61 @@
+"""Measures how fast ptqdb is beside the least that it could be, and writes docs/performance.md.
+
+``uv run python benchmarks/performance.py`` takes about a quarter of an hour on two cores;
+``--images 10000 --formats 43 --calibration 1024`` is the full study's size, and takes hours.
+"""
+
+import argparse
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kernels import facts_seconds, rounding_speeds
+from page import Results, page
+from processes import growths, memory, start_seconds
+from sweep import NETWORKS, Size, sweep_timings
+from workload import machine, progress
+
+DEFAULT_PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+PARTS = ("sweep", "rounding", "facts", "memory", "start", "growth")
+
+
+def parsed() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=96, help="to evaluate on, in the sweeps")
+    parser.add_argument("--formats", type=int, default=7, help="so many, evenly chosen")
+    parser.add_argument("--calibration", type=int, default=32, help="images to calibrate on")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--output", type=Path, default=DEFAULT_PAGE)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, write the page."""
+    asked = parsed()
+    given = " ".join(shlex.quote(word) for word in sys.argv[1:])
+    size = Size(asked.images, asked.calibration, asked.formats)
+    is_asked = {part: part in asked.parts for part in PARTS}
+    results = Results(
+        machine=machine(),
+        command=f"uv run python benchmarks/performance.py {given}".strip(),
+        date=datetime.now(UTC).date().isoformat(),
+        repeats=asked.repeats,
+        start=start_seconds(asked.repeats) if is_asked["start"] else {},
+        rounding=rounding_speeds(asked.repeats) if is_asked["rounding"] else {},
+        facts=facts_seconds(asked.repeats) if is_asked["facts"] else {},
+        memory=memory() if is_asked["memory"] else None,
+        growths=growths(asked.repeats) if is_asked["growth"] else [],
+        sweeps=sweep_timings(asked.networks, size, asked.repeats) if is_asked["sweep"] else [],
+    )
+    asked.output.write_text(page(results), encoding="utf-8")
+    progress(f"wrote {asked.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A collection's wall time over its floor, and where it goes."""
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from floor import Floor, FloorTimer
+from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, PHASES, PhaseSampler
+from workload import (
+    evenly_chosen,
+    progress,
+    random_module,
+    random_network,
+    request_of,
+    seconds_of,
+)
+
+from ptqdb.collection.plan import CollectionRequest
+from ptqdb.collection.sweep import Silent, collect
+from ptqdb.number_formats import STUDY_GRID
+
+NETWORKS = ("AlexNet", "VGG_16", "ResNet_18", "MobileNetV2", "Inception_BN")
+TARGETS = {"AlexNet": 1.3, "VGG_16": 1.3, "ResNet_18": 1.3, "MobileNetV2": 1.5, "Inception_BN": 1.5}
+STUDY_IMAGES, STUDY_CALIBRATION = 10_000, 1_024
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is collected."""
+
+    image_count: int
+    calibration_count: int
+    format_count: int
+
+
+STUDY = Size(STUDY_IMAGES, STUDY_CALIBRATION, len(STUDY_GRID))
+
+
+@dataclass(frozen=True)
+class SweepTiming:
+    """One network's collection beside its floor; seconds, medians of the runs.
+
+    Attributes
+    ----------
+    phases
+        Of the run of median time, by phase.
+    """
+
+    network: str
+    size: Size
+    sweep_s: float
+    floor: Floor
+    phases: dict[str, float]
+
+    @property
+    def ratio(self) -> float:
+        """Wall time over the floor."""
+        return self.sweep_s / self.floor.total_s
+
+    def seconds_at(self, size: Size) -> dict[str, float]:
+        """The phases of a collection of another size, each taken as proportional.
+
+        Evaluation to formats and images, facts and the database to formats, calibration to its
+        images and the formats (of which it also has a part that does not grow), the rest to
+        nothing but the images of the float pass.
+        """
+        images = size.image_count / self.size.image_count
+        formats = size.format_count / self.size.format_count
+        calibration = size.calibration_count / self.size.calibration_count
+        grown = dict(self.phases)
+        grown[EVALUATION] *= images * formats
+        grown[FACTS] *= formats
+        grown[DATABASE] *= formats
+        grown[CALIBRATION] *= calibration * formats
+        grown["float network"] *= images
+        return grown
+
+    def ratio_at(self, size: Size) -> float:
+        """The estimate of the ratio for another size."""
+        of_floor = self.floor.total_s * size.image_count * size.format_count
+        of_floor /= self.size.image_count * self.size.format_count
+        return sum(self.seconds_at(size).values()) / of_floor
+
+
+def database_share(phases: dict[str, float]) -> float:
+    """Share of the database in the wall time."""
+    return phases[DATABASE] / sum(phases.values())
+
+
+def sweep_timing(network: str, size: Size, repeats: int) -> SweepTiming:
+    """Collect into a fresh file, and time the floor before and after each collection."""
+    formats = evenly_chosen(size.format_count)
+    progress(f"sweep of {network}: looking for the fastest pass")
+    timer = FloorTimer(random_module(network), size.image_count, formats)
+    request = request_of(
+        [random_network(network)], formats, size.image_count, size.calibration_count
+    )
+    runs: list[tuple[float, dict[str, float]]] = []
+    timer.time()
+    for run in range(1, repeats + 1):
+        progress(f"sweep of {network}: collection {run} of {repeats}")
+        with tempfile.TemporaryDirectory() as folder, PhaseSampler() as sampler:
+            seconds = seconds_of(lambda: _collected(request, Path(folder)))
+        runs.append((seconds, {phase: sampler.seconds[phase] for phase in PHASES}))
+        timer.time()
+    runs.sort(key=lambda taken: taken[0])
+    median = statistics.median(seconds for seconds, _ in runs)
+    return SweepTiming(network, size, median, timer.floor(), runs[len(runs) // 2][1])
+
+
+def _collected(request: CollectionRequest, folder: Path) -> None:
+    outcome = collect(request, folder / "sweep.duckdb", Silent())
+    if outcome.failures:
+        raise SystemExit(f"expected a collection, found a failure: {outcome.failures[0].reason}")
+
+
+def sweep_timings(networks: Sequence[str], size: Size, repeats: int) -> list[SweepTiming]:
+    """One after the other."""
+    return [sweep_timing(network, size, repeats) for network in networks]
