@@ -1,12 +1,15 @@
 """Measures how fast ptqdb is beside the least that it could be, and writes docs/performance.md.
 
-``uv run python benchmarks/performance.py`` takes about a quarter of an hour on two cores;
+``uv run python benchmarks/performance.py`` takes about a quarter of an hour on two cores that do
+nothing else; where others work on them, ``OMP_NUM_THREADS=1`` disturbs the figures less.
 ``--images 10000 --formats 43 --calibration 1024`` is the full study's size, and takes hours.
 """
 
 import argparse
+import os
 import shlex
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,8 +44,10 @@ def main() -> None:
     given = " ".join(shlex.quote(word) for word in sys.argv[1:])
     size = Size(asked.images, asked.calibration, asked.formats)
     is_asked = {part: part in asked.parts for part in PARTS}
-    results = Results(
+    load_before = os.getloadavg()[0]
+    measured = Results(
         machine=machine(),
+        loads=(load_before, load_before),
         command=f"uv run python benchmarks/performance.py {given}".strip(),
         date=datetime.now(UTC).date().isoformat(),
         repeats=asked.repeats,
@@ -53,6 +58,7 @@ def main() -> None:
         growths=growths(asked.repeats) if is_asked["growth"] else [],
         sweeps=sweep_timings(asked.networks, size, asked.repeats) if is_asked["sweep"] else [],
     )
+    results = replace(measured, loads=(load_before, os.getloadavg()[0]))
     asked.output.write_text(page(results), encoding="utf-8")
     progress(f"wrote {asked.output}")
 
