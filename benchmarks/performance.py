@@ -42,13 +42,15 @@ def main() -> None:
     """Measure, write the page."""
     asked = parsed()
     given = " ".join(shlex.quote(word) for word in sys.argv[1:])
+    threads = os.environ.get("OMP_NUM_THREADS")
+    prefix = f"OMP_NUM_THREADS={threads} " if threads else ""
     size = Size(asked.images, asked.calibration, asked.formats)
     is_asked = {part: part in asked.parts for part in PARTS}
     load_before = os.getloadavg()[0]
     measured = Results(
         machine=machine(),
         loads=(load_before, load_before),
-        command=f"uv run python benchmarks/performance.py {given}".strip(),
+        command=f"{prefix}uv run python benchmarks/performance.py {given}".strip(),
         date=datetime.now(UTC).date().isoformat(),
         repeats=asked.repeats,
         start=start_seconds(asked.repeats) if is_asked["start"] else {},

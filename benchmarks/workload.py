@@ -112,6 +112,6 @@ def machine() -> str:
     capability = torch.backends.cpu.get_cpu_capability()
     return (
         f"{model}, {len(os.sched_getaffinity(0))} cores, {capability}, "
-        f"{torch.get_num_threads()} threads, Python {platform.python_version()}, "
+        f"torch threads: {torch.get_num_threads()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}"
     )
