@@ -26,9 +26,16 @@ FACTS_TARGET_S, DATABASE_TARGET, MEMORY_TARGET = 2.0, 0.03, 2.0
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a run measured; what was left out is empty or None."""
+    """Everything that a run measured; what was left out is empty or None.
+
+    Attributes
+    ----------
+    loads
+        The machine's load average before and after.
+    """
 
     machine: str
+    loads: tuple[float, float]
     command: str
     date: str
     repeats: int
@@ -46,13 +53,25 @@ def page(results: Results) -> str:
         "# Performance",
         "Generated; do not edit. How long a collection takes beside the least that it could, and "
         f"what it needs. Medians of {results.repeats} runs or more, taken in turns.",
-        f"- Machine: {results.machine}\n- Command: `{results.command}`\n- Date: {results.date}",
+        _circumstances(results),
         "## The table",
         _table(["measure", "found", "to reach", ""], _summary(results)),
     ]
-    for section in (_sweeps, _rounding, _facts, _memory, _growth):
+    for section in (_sweeps, _rounding, _facts, _memory, _start, _growth):
         parts += section(results)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _circumstances(results: Results) -> str:
+    before, after = results.loads
+    return (
+        f"- Machine: {results.machine}\n"
+        f"- Load average (this benchmark's own threads included): {before:.1f} at the start, "
+        f"{after:.1f} at the end; threads that wait for a core that others hold make small "
+        "operations many times slower\n"
+        f"- Command: `{results.command}`\n"
+        f"- Date: {results.date}"
+    )
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -181,7 +200,8 @@ def _sweeps(results: Results) -> list[str]:
         f"the calibration, the database. The estimate for {STUDY.format_count} formats, "
         f"{STUDY.image_count:,} images and {STUDY.calibration_count:,} to calibrate on takes "
         "evaluation as proportional to images and formats, facts and database to formats, "
-        "calibration to its images and the formats; it is no measurement.",
+        "calibration to its images and the formats, and the creation of the database and the "
+        "loading as constant; it is no measurement.",
     ]
 
 
@@ -223,6 +243,20 @@ def _memory(results: Results) -> list[str]:
         f"weights) on {MEMORY_IMAGES} images, above that of one that only runs the float network "
         f"over them ({found.float_peak_bytes / MIB:.0f} MiB, libraries included).",
         _table(["formats", "above it, MiB", "in its weights"], rows),
+    ]
+
+
+def _start(results: Results) -> list[str]:
+    if not results.start:
+        return []
+    rows = [[f"`{command}`", f"{seconds:.2f}"] for command, seconds in results.start.items()]
+    return [
+        "## Start",
+        "From the shell's call to the end, with Python's compiled bytecode in place: an "
+        "installation without it, where `PYTHONDONTWRITEBYTECODE` is set or site-packages may "
+        "not be written, compiles the modules of NumPy, SciPy and polars anew each time and takes "
+        "about twice as long. Most of `fit` is the import of NumPy, polars, DuckDB and SciPy.",
+        _table(["command", "seconds"], rows),
     ]
 
 

@@ -1,12 +1,15 @@
 """Measures how fast ptqdb is beside the least that it could be, and writes docs/performance.md.
 
-``uv run python benchmarks/performance.py`` takes about a quarter of an hour on two cores;
+``uv run python benchmarks/performance.py`` takes about a quarter of an hour on two cores that do
+nothing else; where others work on them, ``OMP_NUM_THREADS=1`` disturbs the figures less.
 ``--images 10000 --formats 43 --calibration 1024`` is the full study's size, and takes hours.
 """
 
 import argparse
+import os
 import shlex
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,11 +42,15 @@ def main() -> None:
     """Measure, write the page."""
     asked = parsed()
     given = " ".join(shlex.quote(word) for word in sys.argv[1:])
+    threads = os.environ.get("OMP_NUM_THREADS")
+    prefix = f"OMP_NUM_THREADS={threads} " if threads else ""
     size = Size(asked.images, asked.calibration, asked.formats)
     is_asked = {part: part in asked.parts for part in PARTS}
-    results = Results(
+    load_before = os.getloadavg()[0]
+    measured = Results(
         machine=machine(),
-        command=f"uv run python benchmarks/performance.py {given}".strip(),
+        loads=(load_before, load_before),
+        command=f"{prefix}uv run python benchmarks/performance.py {given}".strip(),
         date=datetime.now(UTC).date().isoformat(),
         repeats=asked.repeats,
         start=start_seconds(asked.repeats) if is_asked["start"] else {},
@@ -53,6 +60,7 @@ def main() -> None:
         growths=growths(asked.repeats) if is_asked["growth"] else [],
         sweeps=sweep_timings(asked.networks, size, asked.repeats) if is_asked["sweep"] else [],
     )
+    results = replace(measured, loads=(load_before, os.getloadavg()[0]))
     asked.output.write_text(page(results), encoding="utf-8")
     progress(f"wrote {asked.output}")
 

@@ -12,9 +12,10 @@ from types import FrameType, TracebackType
 
 INTERVAL_S = 0.005
 
-DATABASE, EVALUATION, FACTS = "database", "evaluation", "facts of the formats"
-CALIBRATION, FLOAT, REST = "calibration", "float network", "loading and the rest"
-PHASES = (EVALUATION, FACTS, CALIBRATION, FLOAT, DATABASE, REST)
+EVALUATION, FACTS, CALIBRATION = "evaluation", "facts of the formats", "calibration"
+FLOAT, REST = "float network", "loading and the rest"
+DATABASE, OPENING = "writing and deriving", "creating the database"
+PHASES = (EVALUATION, FACTS, CALIBRATION, FLOAT, DATABASE, OPENING, REST)
 
 # By the end of a file's name and a function; None stands for the module's other functions.
 RULES: dict[tuple[str, str | None], str] = {
@@ -26,14 +27,13 @@ RULES: dict[tuple[str, str | None], str] = {
     ("ptqdb/collection/network_measurement.py", "_measure_inputs"): CALIBRATION,
     ("ptqdb/quantization/network.py", "input_ranges"): CALIBRATION,
     ("ptqdb/collection/rows.py", None): DATABASE,
-    ("ptqdb/database/opening.py", None): DATABASE,
+    ("ptqdb/database/opening.py", None): OPENING,
     ("ptqdb/database/writing.py", None): DATABASE,
     ("ptqdb/database/reading.py", None): DATABASE,
-    ("ptqdb/database/definitions.py", None): DATABASE,
+    ("ptqdb/database/definitions.py", None): OPENING,
 }
 # A statement that the sweep runs itself has no frame of its own: the sweep's is the innermost.
 INNERMOST_MEANS_DATABASE = "ptqdb/collection/sweep.py"
-SHARED = {"contextlib.py"}
 
 
 class PhaseSampler:

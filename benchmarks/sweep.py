@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from floor import Floor, FloorTimer
-from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, PHASES, PhaseSampler
+from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, FLOAT, OPENING, PHASES, PhaseSampler
 from workload import (
     evenly_chosen,
     progress,
@@ -62,9 +62,9 @@ class SweepTiming:
     def seconds_at(self, size: Size) -> dict[str, float]:
         """The phases of a collection of another size, each taken as proportional.
 
-        Evaluation to formats and images, facts and the database to formats, calibration to its
-        images and the formats (of which it also has a part that does not grow), the rest to
-        nothing but the images of the float pass.
+        Evaluation to formats and images, facts and what is written of them to formats,
+        calibration to its images and the formats (which overstates it: a part does not grow with
+        the formats), the float network's to images, the others to nothing.
         """
         images = size.image_count / self.size.image_count
         formats = size.format_count / self.size.format_count
@@ -74,7 +74,7 @@ class SweepTiming:
         grown[FACTS] *= formats
         grown[DATABASE] *= formats
         grown[CALIBRATION] *= calibration * formats
-        grown["float network"] *= images
+        grown[FLOAT] *= images
         return grown
 
     def ratio_at(self, size: Size) -> float:
@@ -86,7 +86,7 @@ class SweepTiming:
 
 def database_share(phases: dict[str, float]) -> float:
     """Share of the database in the wall time."""
-    return phases[DATABASE] / sum(phases.values())
+    return (phases[DATABASE] + phases[OPENING]) / sum(phases.values())
 
 
 def sweep_timing(network: str, size: Size, repeats: int) -> SweepTiming:

@@ -5,7 +5,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -89,7 +89,9 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def interleaved_medians(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def interleaved_medians(
+    works: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, float]:
     """Median seconds of each, taken in turns: another process's load then falls on all alike."""
     for work in works.values():
         work()
@@ -110,6 +112,6 @@ def machine() -> str:
     capability = torch.backends.cpu.get_cpu_capability()
     return (
         f"{model}, {len(os.sched_getaffinity(0))} cores, {capability}, "
-        f"{torch.get_num_threads()} threads, Python {platform.python_version()}, "
+        f"torch threads: {torch.get_num_threads()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}"
     )

@@ -1,7 +1,7 @@
 """Turns measured facts into the rows of the base tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import duckdb
@@ -22,6 +22,11 @@ from ptqdb.quantization.schemes import Scheme
 FORMATS_WITH_CODES_BITS = 8
 KNOWN_FORMATS = tuple(
     dict.fromkeys([*STUDY_GRID, *(bias_format(family) for family in ("INT", "POT", "FLOAT"))])
+)
+
+_HISTOGRAM = ("codes", "code_counts")
+_SUMMARY = tuple(
+    field.name for field in fields(QuantizedTensorFacts) if field.name not in _HISTOGRAM
 )
 
 
@@ -156,13 +161,11 @@ def write_network(
         for key, channel in facts.channels.items()
     ]
     insert(connection, "tensor_channel", pl.concat(channels))
-    histograms = [
-        pl.DataFrame({"bin": tensor.bins, "count": tensor.counts}).with_columns(
-            tensor_id=pl.lit(tensor_ids[key])
-        )
-        for key, tensor in facts.tensors.items()
-    ]
-    insert(connection, "tensor_histogram", pl.concat(histograms))
+    histogram = _histogram_rows(
+        {tensor_ids[key]: (tensor.bins, tensor.counts) for key, tensor in facts.tensors.items()},
+        "bin",
+    )
+    insert(connection, "tensor_histogram", histogram)
     if evaluation is not None:
         write_evaluation(connection, network_id, None, None, "none", evaluation)
     return network_id
@@ -190,18 +193,43 @@ def write_quantized_tensors(
     tensors: Mapping[TensorKey, QuantizedTensorFacts],
 ) -> None:
     """Write a format's facts of all tensors of a network."""
-    summaries, histograms = [], []
-    for key, facts in tensors.items():
-        values = asdict(facts)
-        codes, counts = values.pop("codes"), values.pop("code_counts")
-        summaries.append({"tensor_id": tensor_ids[key], **values})
-        if len(codes):
-            histogram = pl.DataFrame({"code": codes, "count": counts})
-            histograms.append(histogram.with_columns(tensor_id=pl.lit(tensor_ids[key])))
+    summaries = [
+        {"tensor_id": tensor_ids[key]} | {name: getattr(facts, name) for name in _SUMMARY}
+        for key, facts in tensors.items()
+    ]
     ids = {"number_format_id": pl.lit(number_format_id), "scheme_id": pl.lit(scheme_id)}
     quantized = pl.DataFrame(summaries, infer_schema_length=None).with_columns(**ids)
     insert(connection, "quantized_tensor", quantized)
-    insert(connection, "code_histogram", pl.concat(histograms).with_columns(**ids))
+    histogram = _histogram_rows(
+        {tensor_ids[key]: (facts.codes, facts.code_counts) for key, facts in tensors.items()},
+        "code",
+    )
+    insert(connection, "code_histogram", histogram.with_columns(**ids))
+
+
+def _histogram_rows(
+    histograms: Mapping[int, tuple[np.ndarray, np.ndarray]], value: str
+) -> pl.DataFrame:
+    """All histograms as one frame: ``value, count, tensor_id``.
+
+    One concatenation, since a frame of its own for each of hundreds of tensors takes longer
+    than writing their rows.
+
+    Parameters
+    ----------
+    histograms
+        Values and their counts, both (n,), by the tensor's id; of some tensors there are none.
+    value
+        What the column of values is called.
+    """
+    filled = {tensor_id: pair for tensor_id, pair in histograms.items() if len(pair[0])}
+    return pl.DataFrame(
+        {
+            value: np.concatenate([values for values, _ in filled.values()]),
+            "count": np.concatenate([counts for _, counts in filled.values()]),
+            "tensor_id": np.repeat(list(filled), [len(values) for values, _ in filled.values()]),
+        }
+    )
 
 
 def write_evaluation(

@@ -1,0 +1,152 @@
+"""The benchmarks' arithmetic and page; what they measure is nothing that a test could hold."""
+
+import sys
+from collections import Counter
+from functools import partial
+
+import pytest
+from floor import Floor, Way
+from page import Results, page
+from processes import Growth, Memory
+from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, FLOAT, OPENING, REST, phase_of
+from sweep import Size, SweepTiming, database_share
+from workload import evenly_chosen, interleaved_medians, random_module, random_network
+
+from ptqdb.collection import evaluation, network_measurement, rows
+from ptqdb.database import opening, writing
+from ptqdb.number_formats import STUDY_GRID
+
+PHASES = {
+    EVALUATION: 2.0,
+    FACTS: 3.0,
+    CALIBRATION: 1.0,
+    FLOAT: 0.5,
+    DATABASE: 0.25,
+    OPENING: 1.0,
+    REST: 0.25,
+}
+SWEEP = SweepTiming(
+    "AlexNet",
+    Size(image_count=100, calibration_count=50, format_count=4),
+    sweep_s=8.0,
+    floor=Floor({"float32": 0.4}, {"float32": 4}, {"float32": Way("channels last", 32)}),
+    phases=PHASES,
+)
+
+
+@pytest.mark.parametrize("count", [7, 11, 22, 43])
+def test_formats_are_chosen_evenly_from_the_families(count: int) -> None:
+    chosen = evenly_chosen(count)
+    assert len(set(chosen)) == count
+    shares = Counter(known.family for known in STUDY_GRID)
+    for family, of_all in shares.items():
+        found = sum(known.family == family for known in chosen)
+        assert abs(found - of_all * count / len(STUDY_GRID)) < 1
+
+
+def test_a_sweep_is_held_to_one_pass_for_each_format() -> None:
+    assert SWEEP.floor.total_s == pytest.approx(1.6)
+    assert SWEEP.ratio == pytest.approx(8.0 / 1.6)
+
+
+def test_the_estimate_grows_each_phase_by_what_it_depends_on() -> None:
+    # ten times the images, three times the formats, twice the images to calibrate on
+    larger = Size(image_count=1000, calibration_count=100, format_count=12)
+    expected = {
+        EVALUATION: 2.0 * 10 * 3,
+        FACTS: 3.0 * 3,
+        CALIBRATION: 1.0 * 2 * 3,
+        FLOAT: 0.5 * 10,
+        DATABASE: 0.25 * 3,
+        OPENING: 1.0,
+        REST: 0.25,
+    }
+    assert SWEEP.seconds_at(larger) == pytest.approx(expected)
+    assert SWEEP.ratio_at(larger) == pytest.approx(sum(expected.values()) / (1.6 * 10 * 3))
+    assert SWEEP.ratio_at(SWEEP.size) == pytest.approx(SWEEP.ratio)
+    assert database_share(PHASES) == pytest.approx((0.25 + 1.0) / 8.0)
+
+
+def test_a_growth_is_a_line_with_its_constant() -> None:
+    growth = Growth("networks", (1, 2, 4, 8), (5.0, 8.0, 14.0, 26.0), (900.0, 902.0, 901.0, 900.0))
+    assert growth.line(growth.seconds) == pytest.approx((2.0, 3.0, 1.0))
+    assert growth.line(growth.peak_mib)[2] < 0.5
+
+
+def test_works_are_timed_in_turns_after_one_call_that_does_not_count() -> None:
+    calls: list[str] = []
+    works = {name: partial(calls.append, name) for name in "ab"}
+    assert set(interleaved_medians(works, 2)) == {"a", "b"}
+    assert "".join(calls) == "ababab"
+
+
+def test_random_weights_come_again_and_keep_signals_alive() -> None:
+    first, again = (random_network("VGG_16", width=0.0625, seed=3) for _ in range(2))
+    assert first.checkpoint_sha256 == again.checkpoint_sha256
+    assert random_network("VGG_16", width=0.0625).checkpoint_sha256 != first.checkpoint_sha256
+    variances = [
+        buffer
+        for name, buffer in random_module("VGG_16", width=0.0625).named_buffers()
+        if name.endswith("running_var")
+    ]
+    assert all(float(variance.max()) not in (0.0, 1.0) for variance in variances)
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "phase"),
+    [
+        (evaluation.__file__, "of_codes", EVALUATION),
+        (evaluation.__file__, "a_new_name", FLOAT),
+        (network_measurement.__file__, "quantized_facts", FACTS),
+        (network_measurement.__file__, "_measure_inputs", CALIBRATION),
+        (rows.__file__, "write_evaluation", DATABASE),
+        (writing.__file__, "materialize", DATABASE),
+        (opening.__file__, "connect", OPENING),
+        ("/elsewhere.py", "of_codes", REST),
+    ],
+)
+def test_a_stack_is_told_by_its_outermost_known_function(
+    file: str, function: str, phase: str
+) -> None:
+    source = f"def {function}(look):\n    return look()\n"
+    names: dict[str, object] = {}
+    exec(compile(source, file, "exec"), names)
+    caller = names[function]
+    assert callable(caller)
+
+    def deepest() -> str:
+        return phase_of(sys._getframe())
+
+    assert caller(deepest) == phase
+
+
+def test_the_page_says_what_was_reached_and_what_was_left_out() -> None:
+    results = Results(
+        machine="two cores",
+        loads=(0.25, 2.0),
+        command="uv run python benchmarks/performance.py",
+        date="2026-01-02",
+        repeats=3,
+        sweeps=[SWEEP],
+        rounding={"INT_8": 0.6, "INT_4": 0.4, "POT_4": 0.35, "torch's fake_quantize": 0.05},
+        facts={"INT_8": 1.5, "POT_5": 2.5},
+        memory=Memory(1 << 30, 1 << 27, {1: 1.5, 9: 1.75}),
+        start={"ptqdb fit": 1.2},
+        growths=[],
+    )
+    lines = page(results).splitlines()
+    assert "| sweep over its floor, AlexNet, as measured | 5.00 | 1.3 | not reached |" in lines
+    assert (
+        "| rounding 4 M floats, speed over a copy's, INT, the slowest | 0.40 | 0.5 | not reached |"
+    ) in lines
+    assert (
+        "| rounding 4 M floats, speed over a copy's, POT, the slowest | 0.35 | 0.3 | reached |"
+    ) in lines
+    assert not any(", FLOAT, the slowest" in line for line in lines)
+    assert "| facts of one format of VGG_16, the slowest | 2.50 s | 2 s | not reached |" in lines
+    assert any("| 1.8 | 2 and a batch | reached |" in line for line in lines)
+    assert "| start of `ptqdb fit` | 1.20 s | 1.5 s | reached |" in lines
+    assert "## Growth" not in lines
+    assert "4 formats at even steps through the grid, 100 images" in page(results)
+    assert "two cores" in page(results)
+    assert "2026-01-02" in page(results)
