@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
-from ptqdb.collection import measurement
+from ptqdb.collection import chunks
+from ptqdb.collection.coded_tensors import code_counts, coded_tensor_facts
 from ptqdb.collection.measurement import (
     CodedMeasurement,
     TensorMeasurement,
     channel_facts,
-    code_counts,
-    coded_tensor_facts,
     histogram,
-    softmax_divergence,
-    softmax_group_count,
     tensor_facts,
 )
+from ptqdb.collection.softmax_divergence import softmax_divergence, softmax_group_count
 from ptqdb.number_formats import bias_format, number_format
 from ptqdb.quantization.layers import code_bias, code_weight
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
@@ -40,7 +38,7 @@ def test_histogram_breaks_ties_toward_zero() -> None:
 
 
 def test_facts_are_those_of_numpy_over_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurement, "PIECE_SIZE", 100)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 100)
     weight = random_weight((8, 4, 3, 3))
     facts = tensor_facts(weight)
     x = weight.numpy().astype(np.float64).ravel()

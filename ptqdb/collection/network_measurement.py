@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from ptqdb.checkpoints import TrainedNetwork
+from ptqdb.collection.chunks import pieces
+from ptqdb.collection.coded_tensors import coded_tensor_facts
 from ptqdb.collection.evaluation import Batches
 from ptqdb.collection.facts import (
     ChannelFacts,
@@ -20,8 +22,6 @@ from ptqdb.collection.measurement import (
     CodedMeasurement,
     TensorMeasurement,
     channel_facts,
-    coded_tensor_facts,
-    pieces,
     tensor_facts,
 )
 from ptqdb.collection.unquantized import unquantized_parts, unquantized_statement
