@@ -13,7 +13,6 @@ from scipy.special import softmax
 from ptqdb.collection import chunks
 from ptqdb.collection.coded_tensors import code_counts, coded_tensor_facts
 from ptqdb.collection.measurement import (
-    CodedMeasurement,
     TensorMeasurement,
     channel_facts,
     histogram,
@@ -100,19 +99,6 @@ def test_coded_weight_is_that_of_numpy(name: str) -> None:
         groups = jensenshannon(p, softmax(dequantized, axis=1), axis=1, base=2) ** 2
         assert found == pytest.approx(groups.sum(), rel=1e-5, abs=1e-9)
     assert facts.softmax_group_count == 16 * 9
-
-
-def test_coded_input_has_the_same_sums_as_a_coded_weight() -> None:
-    known, values = number_format("FLOAT_5_E2"), random_weight((4, 8, 6, 6), seed=3)
-    coded = code_weight(values, known, PER_TENSOR_SYMMETRIC_MAX)
-    expected = coded_tensor_facts(values, coded, known, is_weight=True)
-    parts = CodedMeasurement(float(coded.scale), known, torch.device("cpu"))
-    for piece in torch.split(values.reshape(-1), 50):
-        parts.add(piece, piece.double(), float(piece.abs().max()))
-    found = parts.facts()
-    for field in ("scale", "clipped_count", "sum_codes", "sum_codes2", "sum_code_x"):
-        assert getattr(found, field) == pytest.approx(getattr(expected, field), rel=1e-12)
-    assert found.squared_error_sum == pytest.approx(expected.squared_error_sum, rel=1e-12)
 
 
 def test_bias_past_the_largest_code_is_clipped_and_counted() -> None:

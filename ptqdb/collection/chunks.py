@@ -9,9 +9,7 @@ from torch import Tensor
 
 from ptqdb.quantization.rounding import in_memory_order
 
-# Below the 32768 elements from which torch splits an operation among threads: a chain of small
-# operations that each wait for every thread crawls as soon as another process holds a core.
-# Instead each thread takes chunks of its own, and the result is that of one thread to the bit.
+# 192 KiB in float64: the few tensors that a chunk turns into stay in the second-level cache.
 CHUNK_SIZE = 3 << 13
 GPU_CHUNK_SIZE = 1 << 22
 # More would wait for the interpreter, which each call of an operation holds for a moment.
@@ -26,10 +24,17 @@ def chunk_size(values: Tensor) -> int:
     return GPU_CHUNK_SIZE if values.is_cuda else CHUNK_SIZE
 
 
-def pieces(values: Tensor) -> tuple[Tensor, ...]:
-    """Flat chunks of consecutive elements, in memory order where there is one."""
+def pieces(values: Tensor, size: int = 0) -> tuple[Tensor, ...]:
+    """Flat chunks of consecutive elements, in memory order where there is one.
+
+    Parameters
+    ----------
+    size
+        Elements of a piece, where it is to have more than a chunk.
+    """
     flat = in_memory_order(values)
-    return torch.split(values.reshape(-1) if flat is None else flat, chunk_size(values))
+    size = max(size, chunk_size(values))
+    return torch.split(values.reshape(-1) if flat is None else flat, size)
 
 
 def grouped(values: Tensor) -> Tensor:
@@ -59,16 +64,28 @@ def group_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Results in the order of the items, worked out in as many threads as torch uses.
 
-    The function runs without gradients and must not depend on the order of its calls.
+    Each thread takes whole items and is alone at them: a chain of small operations that are
+    each split among threads waits for all of them each time, and crawls as soon as another
+    process holds a core. Meanwhile torch splits nothing in the calling thread either. The
+    results are to the bit those of one thread.
+
+    Parameters
+    ----------
+    function
+        Runs without gradients and must not depend on the order of its calls.
     """
 
     def run(item: Item) -> Result:
         with torch.inference_mode():
             return function(item)
 
-    waiting = list(items)
-    thread_count = min(torch.get_num_threads(), MOST_THREADS, len(waiting))
-    if thread_count <= 1:
-        return [run(item) for item in waiting]
-    with ThreadPoolExecutor(thread_count) as pool:
-        return list(pool.map(run, waiting))
+    waiting, thread_count = list(items), torch.get_num_threads()
+    worker_count = min(thread_count, MOST_THREADS, len(waiting))
+    torch.set_num_threads(1)  # of threads that start from now on, too
+    try:
+        if worker_count <= 1:
+            return [run(item) for item in waiting]
+        with ThreadPoolExecutor(worker_count) as pool:
+            return list(pool.map(run, waiting))
+    finally:
+        torch.set_num_threads(thread_count)

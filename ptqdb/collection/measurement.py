@@ -7,10 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptqdb.collection.chunks import pieces
+from ptqdb.collection.chunks import map_in_threads, pieces
 from ptqdb.collection.facts import NO_CODES, ChannelFacts, QuantizedTensorFacts, TensorFacts
-from ptqdb.number_formats import NumberFormat
-from ptqdb.quantization.rounding import round_to_codes_
 
 LARGEST_BIN = 2047
 BIN_COUNT = 2 * LARGEST_BIN + 1
@@ -35,24 +33,28 @@ class TensorMeasurement:
 
     def add(self, values: Tensor) -> None:
         """Count further elements, float32 of any shape."""
-        for piece in pieces(values):
-            if not piece.numel():
-                continue
-            exact = piece.double()
-            magnitude, square = exact.abs(), exact.square()
-            self._sums += torch.stack(
-                [
-                    exact.sum(),
-                    magnitude.sum(),
-                    square.sum(),
-                    torch.dot(square, exact),
-                    torch.dot(square, square),
-                ]
-            )
-            self._histogram += histogram(exact, self._max_abs)
-            self._element_count += piece.numel()
-            low, high = torch.aminmax(piece)
-            self._min, self._max = min(self._min, float(low)), max(self._max, float(high))
+        if not values.numel():
+            return
+        for sums, counts, low, high in map_in_threads(self._of_piece, pieces(values)):
+            self._sums += sums
+            self._histogram += counts
+            self._min, self._max = min(self._min, low), max(self._max, high)
+        self._element_count += values.numel()
+
+    def _of_piece(self, piece: Tensor) -> tuple[Tensor, Tensor, float, float]:
+        exact = piece.double()
+        square = exact.square()
+        sums = torch.stack(
+            [
+                exact.sum(),
+                exact.abs().sum(),
+                square.sum(),
+                torch.dot(square, exact),
+                torch.dot(square, square),
+            ]
+        )
+        low, high = torch.aminmax(piece)
+        return sums, histogram(exact, self._max_abs), float(low), float(high)
 
     def facts(self) -> TensorFacts:
         """What was added so far."""
@@ -91,7 +93,9 @@ def histogram(values: Tensor, max_abs: float) -> Tensor:
 
 def tensor_facts(values: Tensor) -> TensorFacts:
     """The facts of a tensor that is at hand as a whole."""
-    measurement = TensorMeasurement(float(values.abs().amax()), values.device)
+    measurement = TensorMeasurement(
+        float(torch.stack(torch.aminmax(values)).abs().amax()), values.device
+    )
     measurement.add(values)
     return measurement.facts()
 
@@ -126,40 +130,3 @@ def sums_as_facts(scale: float, clipped_count: int, sums: Sequence[float]) -> Qu
         codes=NO_CODES,
         code_counts=NO_CODES,
     )
-
-
-class CodedMeasurement:
-    """Adds up what a format does to a tensor, piece by piece.
-
-    Parameters
-    ----------
-    scale
-        float64, shape ().
-    """
-
-    def __init__(self, scale: float, number_format: NumberFormat, device: torch.device):
-        self._scale, self._number_format = scale, number_format
-        self._float_scale = torch.tensor(scale, dtype=torch.float32, device=device)
-        self._sums = torch.zeros(4, dtype=torch.float64, device=device)
-        self._clipped = torch.zeros((), dtype=torch.int64, device=device)
-        self._limit = number_format.max_code * (1 + CLIPPING_TOLERANCE)
-
-    def add(self, piece: Tensor, exact: Tensor, max_abs: float) -> None:
-        """Quantize a flat float32 piece and add its sums.
-
-        Parameters
-        ----------
-        exact
-            The same in float64.
-        max_abs
-            Its largest absolute value: where that is not clipped, nothing is.
-        """
-        codes = piece / self._float_scale
-        if max_abs > self._limit * self._scale:
-            self._clipped += (codes.abs() > self._limit).sum()
-        codes = round_to_codes_(codes, self._number_format).double()
-        self._sums += code_sums(codes, exact, self._scale)
-
-    def facts(self) -> QuantizedTensorFacts:
-        """What was added so far, without a histogram."""
-        return sums_as_facts(self._scale, int(self._clipped), self._sums.tolist())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ptqdb.checkpoints import TrainedNetwork
-from ptqdb.collection.chunks import pieces
+from ptqdb.collection.coded_inputs import CodedInputs
 from ptqdb.collection.coded_tensors import coded_tensor_facts
 from ptqdb.collection.evaluation import Batches
 from ptqdb.collection.facts import (
@@ -19,7 +19,6 @@ from ptqdb.collection.facts import (
 )
 from ptqdb.collection.macs import count_work, layer_macs
 from ptqdb.collection.measurement import (
-    CodedMeasurement,
     TensorMeasurement,
     channel_facts,
     tensor_facts,
@@ -32,7 +31,7 @@ from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.layers import CodedLayer, QuantizedLayer, code_weight
 from ptqdb.quantization.network import input_ranges, prepare
-from ptqdb.quantization.schemes import Scheme, scale_of
+from ptqdb.quantization.schemes import Scheme
 
 
 def example_image(
@@ -127,7 +126,7 @@ class NetworkMeasurement:
         self._first_readers = self.network.first_readers
         self._ranges: dict[str, Tensor] = {}
         self._inputs: dict[str, TensorMeasurement] = {}
-        self._coded_inputs: dict[str, dict[NumberFormat, CodedMeasurement]] = {}
+        self._coded_inputs: dict[str, CodedInputs] = {}
         if calibration is not None:
             batches = Batches(calibration, fed.mean, fed.std, device)
             self._ranges = input_ranges(self.network, batches)
@@ -144,26 +143,14 @@ class NetworkMeasurement:
             for name, max_abs in ranges.items()
         }
         self._coded_inputs = {
-            name: {
-                number_format: CodedMeasurement(
-                    float(scale_of(max_abs, number_format)), number_format, self._device
-                )
-                for number_format in number_formats
-            }
+            name: CodedInputs(max_abs, list(dict.fromkeys(number_formats)))
             for name, max_abs in ranges.items()
         }
 
         def measure(name: str, inputs: Tensor) -> None:
-            if self._first_readers[name] != name:
-                return
-            self._inputs[name].add(inputs)
-            for piece in pieces(inputs):
-                occupied = piece[piece != 0]  # zeros, half of what ReLU puts out, add nothing
-                if not len(occupied):
-                    continue
-                exact, max_abs = occupied.double(), float(occupied.abs().amax())
-                for measurement in self._coded_inputs[name].values():
-                    measurement.add(occupied, exact, max_abs)
+            if self._first_readers[name] == name:
+                self._inputs[name].add(inputs)
+                self._coded_inputs[name].add(inputs)
 
         self.network.observe(measure, batches)
 
@@ -243,9 +230,9 @@ class NetworkMeasurement:
                 facts[name, "bias"] = coded_tensor_facts(
                     layer.bias, coded_bias, bias_format(number_format.family), is_weight=False
                 )
-            facts[name, "input"] = self._coded_inputs[self._first_readers[name]][
+            facts[name, "input"] = self._coded_inputs[self._first_readers[name]].facts(
                 number_format
-            ].facts()
+            )
         return facts
 
     def weight_facts(self, number_format: NumberFormat) -> dict[TensorKey, QuantizedTensorFacts]:
