@@ -139,6 +139,7 @@ def predict(
     """
     from ptqdb.collection.unevaluated import measured_unevaluated
     from ptqdb.database import query, read_view
+    from ptqdb.database.variants import variant_words
     from ptqdb.number_formats import matching
 
     if view is None:
@@ -151,6 +152,7 @@ def predict(
         calibration,
         matching(number_formats),
         image_size=image_size,
+        with_inputs=variant_words(view).get("tensors") != "parameters",
         device=device,
         reporter=reporter,
     ) as connection:

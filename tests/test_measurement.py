@@ -13,13 +13,14 @@ from scipy.special import softmax
 from ptqdb.collection import chunks
 from ptqdb.collection.coded_tensors import code_counts, coded_tensor_facts
 from ptqdb.collection.measurement import (
+    BIN_COUNT,
     TensorMeasurement,
     channel_facts,
     histogram,
     tensor_facts,
 )
 from ptqdb.collection.softmax_divergence import softmax_divergence, softmax_group_count
-from ptqdb.number_formats import bias_format, number_format
+from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.layers import code_bias, code_weight
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
@@ -127,6 +128,50 @@ def test_many_codes_are_binned_for_weights_and_exact_for_biases() -> None:
     assert counts.tolist() == [1, 2, 1]
     exact, _ = code_counts(codes, known, binned=False)
     assert exact.tolist() == [-32767.0, 0.0, 8.0, 32767.0]
+
+
+@pytest.mark.parametrize(
+    "known",
+    [known for known in STUDY_GRID if known.code_count <= BIN_COUNT],
+    ids=lambda known: known.name,
+)
+def test_every_code_is_counted_in_its_place(known: NumberFormat) -> None:
+    """The one at place i of the magnitudes i % 3 + 1 times, its negative once more."""
+    magnitudes = known.magnitudes()
+    times = np.arange(len(magnitudes)) % 3 + 1
+    values = np.concatenate([np.repeat(magnitudes, times), -np.repeat(magnitudes, times + 1)])
+    expected, expected_counts = np.unique(values + 0.0, return_counts=True)
+    codes, counts = code_counts(torch.from_numpy(values).float(), known, binned=True)
+    assert np.array_equal(codes, expected)
+    assert np.array_equal(counts, expected_counts)
+    assert not np.signbit(codes[codes == 0]).any()
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        random_weight((7, 6, 3, 3)),
+        random_weight((7, 6, 3, 3)).to(memory_format=torch.channels_last),
+        random_weight((7, 6, 5)),
+        random_weight((70, 6)),
+        random_weight((6, 70)).T,
+        random_weight((90,)),
+    ],
+    ids=["rows", "channels last", "one dimension", "linear", "transposed", "bias"],
+)
+def test_chunks_change_nothing(weight: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = number_format("INT_6")
+    coded = code_weight(weight, known, PER_TENSOR_SYMMETRIC_MAX)
+    whole = coded_tensor_facts(weight, coded, known, is_weight=True)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 50)
+    parts = coded_tensor_facts(weight, coded, known, is_weight=True)
+    assert np.array_equal(parts.code_counts, whole.code_counts)
+    for field in ("sum_codes2", "sum_code_x", "squared_error_sum", "softmax_js_l2"):
+        assert getattr(parts, field) == pytest.approx(getattr(whole, field), rel=1e-12)
+    x, scale = weight.double().numpy(), float(coded.scale)
+    p, q = (softmax(y, axis=min(x.ndim - 1, 1)) for y in (x, coded.codes.double().numpy() * scale))
+    groups = jensenshannon(p, q, axis=min(x.ndim - 1, 1), base=2) ** 2
+    assert parts.softmax_js_fakefreeze == pytest.approx(groups.sum(), rel=1e-8)
 
 
 def test_negative_zero_is_zero() -> None:
