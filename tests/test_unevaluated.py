@@ -162,11 +162,12 @@ def test_two_float_passes_and_none_in_codes(
     tmp_path: Path, passes: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuantizedLayer, "use_codes", refuse)
+    monkeypatch.setattr("ptqdb.collection.evaluation.MOST_IMAGES", 50)
     network, shown = source(tmp_path, "AlexNet"), images(60, "train")
     with measured_unevaluated(network, shown, FORMATS) as connection:
         assert len(read_view(connection, "fakefreeze_flops")) == len(FORMATS)
     assert len(passes) == 8
-    # Batches of 50 images; before them single images show the order of the layers.
+    # Two batches; before them single images show the order of the layers.
     assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {(50, 10, 50, 10)}
     passes.clear()
     with measured_unevaluated(network, None, FORMATS, image_size=32):

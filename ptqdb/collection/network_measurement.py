@@ -8,7 +8,7 @@ from torch import Tensor
 from ptqdb.checkpoints import TrainedNetwork
 from ptqdb.collection.coded_inputs import CodedInputs
 from ptqdb.collection.coded_tensors import coded_tensor_facts
-from ptqdb.collection.evaluation import Batches
+from ptqdb.collection.evaluation import Batches, batch_size
 from ptqdb.collection.facts import (
     ChannelFacts,
     LayerFacts,
@@ -132,7 +132,8 @@ class NetworkMeasurement:
         self._inputs: dict[str, TensorMeasurement] = {}
         self._coded_inputs: dict[str, CodedInputs] = {}
         if calibration is not None:
-            batches = Batches(calibration, fed.mean, fed.std, device)
+            size = batch_size(self.network.module, example)
+            batches = Batches(calibration, fed.mean, fed.std, device, size=size)
             self._ranges = input_ranges(self.network, batches)
             if with_inputs:
                 self._measure_inputs(number_formats, batches)
