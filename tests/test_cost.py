@@ -1,5 +1,7 @@
 """What a format costs, counted and not timed: roundings and bytes beside the float network."""
 
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -137,3 +139,15 @@ def test_no_tensor_is_rounded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # 8 layers, of which each reads a tensor of its own; inputs are coded in scope all alone
     expected = 8 * len(asked.number_formats)
     assert (len(weights), len(biases), len(inputs)) == (expected, expected, expected)
+
+
+def test_counting_work_does_not_load_the_compiler() -> None:
+    """It would take seconds, once per process; hence a process of its own."""
+    text = (
+        "import sys, torch\n"
+        "from ptqdb.collection.macs import count_work\n"
+        "work = count_work(torch.nn.Sequential(torch.nn.Linear(2, 3)), torch.zeros(1, 2))\n"
+        "print(sum(work.macs.values()), 'torch._dynamo' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["6", "False"]
