@@ -18,9 +18,9 @@ from ptqdb.number_formats import NumberFormat
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import scale_of
 
-# The squared error of a narrow format is a difference of sums: float64 leaves it 1e-10 of itself
-# at 8 bits and 256 times less with each bit less. Past them it would be lost, and codes are too
-# many to look up.
+# The squared error of a narrow format is a difference of sums: at 8 bits float64 leaves it exact
+# to about 1e-10 of itself, and each further bit costs two binary digits of that. Past 8 bits codes
+# are also too many to look up.
 NARROW_BITS = 8
 # Large enough that looking up some 3600 values costs little beside sorting, small enough that
 # the float64 copies stay in the second-level cache.
