@@ -8,7 +8,7 @@ from workload import interleaved_medians, progress, random_images, random_networ
 
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.number_formats import NumberFormat, number_format
-from ptqdb.quantization.rounding import round_to_codes_
+from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
 
 ELEMENT_COUNT = 4_000_000
@@ -31,12 +31,7 @@ def rounding_speeds(repeats: int) -> dict[str, float]:
 
     def rounding(known: NumberFormat) -> Callable[[], object]:
         scale = scale_of(max_abs, known)
-
-        def work() -> None:
-            torch.div(values, scale, out=buffer)
-            round_to_codes_(buffer, known)
-
-        return work
+        return lambda: scaled_codes(values, scale, known, out=buffer)
 
     step = float(max_abs) / 127
     works: dict[str, Callable[[], object]] = {COPY: lambda: buffer.copy_(values)}
@@ -60,7 +55,7 @@ def facts_seconds(repeats: int) -> dict[str, float]:
     )
 
     def measured(known: NumberFormat) -> None:
-        measurement.quantized_facts(measurement.code(known), known)
+        measurement.facts_without_codes(known)
 
     measured(formats[0])
     taken: dict[str, list[float]] = {name: [] for name in MEASURED}

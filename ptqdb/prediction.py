@@ -139,6 +139,7 @@ def predict(
     """
     from ptqdb.collection.unevaluated import measured_unevaluated
     from ptqdb.database import query, read_view
+    from ptqdb.database.variants import variant_words
     from ptqdb.networks import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
     from ptqdb.number_formats import matching
 
@@ -154,6 +155,7 @@ def predict(
         calibration,
         matching(number_formats),
         image_size=image_size,
+        with_inputs=variant_words(view).get("tensors") != "parameters",
         device=device,
         reporter=reporter,
     ) as connection:

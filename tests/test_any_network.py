@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ptqdb.collection.facts import UnquantizedPart
 from ptqdb.collection.macs import count_macs, count_work, layer_macs
-from ptqdb.collection.measurement import channel_facts, softmax_divergence, softmax_group_count
+from ptqdb.collection.measurement import channel_facts
+from ptqdb.collection.softmax_divergence import softmax_divergence, softmax_group_count
 from ptqdb.collection.unquantized import unquantized_parts, unquantized_statement
 from ptqdb.errors import DataError, UnsupportedLayerError
 from ptqdb.number_formats import number_format

@@ -4,8 +4,15 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from ptqdb.collection.evaluation import BATCH_SIZE, Batches, evaluation_facts, logits_of
+from ptqdb.collection.evaluation import (
+    MOST_IMAGES,
+    Batches,
+    batch_size,
+    evaluation_facts,
+    logits_of,
+)
 from ptqdb.datasets import ImageSet
 
 
@@ -42,10 +49,41 @@ def test_losses_are_in_nats() -> None:
     assert facts.kl_sum == pytest.approx(0.5 * math.log(2 / 3) + 0.5 * math.log(2), rel=1e-6)
 
 
-def test_batches_cover_every_image_once_in_order() -> None:
-    count = 2 * BATCH_SIZE + 3
+@pytest.mark.parametrize("size", [1, 50, 103])
+def test_batches_cover_every_image_once_in_order(size: int) -> None:
+    count = 103
     pixels = (torch.arange(count) % 251).to(torch.uint8).reshape(-1, 1, 1, 1)
     images = ImageSet("toy", "test", pixels, torch.zeros(count, dtype=torch.int64), ("a", "b"))
-    batches = Batches(images, (0.0,), (1.0,), torch.device("cpu"))
+    batches = Batches(images, (0.0,), (1.0,), torch.device("cpu"), size=size)
+    assert [len(batch) for batch in batches] == [size] * (count // size) + [3] * (size == 50)
     found = logits_of(torch.nn.Flatten(), batches)
     assert torch.allclose(found.flatten() * 255, pixels.flatten().float(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        # 4 bytes x 32 x 32 pixels x 64 channels are 262144 of an image: 122 of them are 32.0 MB
+        (64, 122),
+        (480, 16),
+        (8, MOST_IMAGES),
+        (10_000, 1),
+    ],
+)
+def test_batches_stay_below_the_largest_activation(channels: int, expected: int) -> None:
+    """Also where a tensor that no module puts out is the largest."""
+    example, convolution = torch.zeros(1, 3, 32, 32), torch.nn.Conv2d(3, channels // 2, 1)
+
+    class Doubled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.pool = convolution, torch.nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            half = self.convolution(images)
+            pooled: Tensor = self.pool(torch.cat([half, half], dim=1))
+            return pooled
+
+    module = Doubled()
+    assert batch_size(module, example) == expected
+    assert not any(part._forward_hooks for part in module.modules())

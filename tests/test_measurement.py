@@ -10,19 +10,17 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
-from ptqdb.collection import measurement
+from ptqdb.collection import chunks
+from ptqdb.collection.coded_tensors import code_counts, coded_tensor_facts
 from ptqdb.collection.measurement import (
-    CodedMeasurement,
+    BIN_COUNT,
     TensorMeasurement,
     channel_facts,
-    code_counts,
-    coded_tensor_facts,
     histogram,
-    softmax_divergence,
-    softmax_group_count,
     tensor_facts,
 )
-from ptqdb.number_formats import bias_format, number_format
+from ptqdb.collection.softmax_divergence import softmax_divergence, softmax_group_count
+from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.layers import code_bias, code_weight
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
@@ -40,7 +38,7 @@ def test_histogram_breaks_ties_toward_zero() -> None:
 
 
 def test_facts_are_those_of_numpy_over_several_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurement, "PIECE_SIZE", 100)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 100)
     weight = random_weight((8, 4, 3, 3))
     facts = tensor_facts(weight)
     x = weight.numpy().astype(np.float64).ravel()
@@ -104,19 +102,6 @@ def test_coded_weight_is_that_of_numpy(name: str) -> None:
     assert facts.softmax_group_count == 16 * 9
 
 
-def test_coded_input_has_the_same_sums_as_a_coded_weight() -> None:
-    known, values = number_format("FLOAT_5_E2"), random_weight((4, 8, 6, 6), seed=3)
-    coded = code_weight(values, known, PER_TENSOR_SYMMETRIC_MAX)
-    expected = coded_tensor_facts(values, coded, known, is_weight=True)
-    parts = CodedMeasurement(float(coded.scale), known, torch.device("cpu"))
-    for piece in torch.split(values.reshape(-1), 50):
-        parts.add(piece, piece.double(), float(piece.abs().max()))
-    found = parts.facts()
-    for field in ("scale", "clipped_count", "sum_codes", "sum_codes2", "sum_code_x"):
-        assert getattr(found, field) == pytest.approx(getattr(expected, field), rel=1e-12)
-    assert found.squared_error_sum == pytest.approx(expected.squared_error_sum, rel=1e-12)
-
-
 def test_bias_past_the_largest_code_is_clipped_and_counted() -> None:
     # POT biases reach 1: at scale 0.5 a bias of 0.75 has to be cut to 0.5
     bias = torch.tensor([0.75, 0.25, -0.5, -2.0])
@@ -143,6 +128,50 @@ def test_many_codes_are_binned_for_weights_and_exact_for_biases() -> None:
     assert counts.tolist() == [1, 2, 1]
     exact, _ = code_counts(codes, known, binned=False)
     assert exact.tolist() == [-32767.0, 0.0, 8.0, 32767.0]
+
+
+@pytest.mark.parametrize(
+    "known",
+    [known for known in STUDY_GRID if known.code_count <= BIN_COUNT],
+    ids=lambda known: known.name,
+)
+def test_every_code_is_counted_in_its_place(known: NumberFormat) -> None:
+    """The one at place i of the magnitudes i % 3 + 1 times, its negative once more."""
+    magnitudes = known.magnitudes()
+    times = np.arange(len(magnitudes)) % 3 + 1
+    values = np.concatenate([np.repeat(magnitudes, times), -np.repeat(magnitudes, times + 1)])
+    expected, expected_counts = np.unique(values + 0.0, return_counts=True)
+    codes, counts = code_counts(torch.from_numpy(values).float(), known, binned=True)
+    assert np.array_equal(codes, expected)
+    assert np.array_equal(counts, expected_counts)
+    assert not np.signbit(codes[codes == 0]).any()
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        random_weight((7, 6, 3, 3)),
+        random_weight((7, 6, 3, 3)).to(memory_format=torch.channels_last),
+        random_weight((7, 6, 5)),
+        random_weight((70, 6)),
+        random_weight((6, 70)).T,
+        random_weight((90,)),
+    ],
+    ids=["rows", "channels last", "one dimension", "linear", "transposed", "bias"],
+)
+def test_chunks_change_nothing(weight: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = number_format("INT_6")
+    coded = code_weight(weight, known, PER_TENSOR_SYMMETRIC_MAX)
+    whole = coded_tensor_facts(weight, coded, known, is_weight=True)
+    monkeypatch.setattr(chunks, "CHUNK_SIZE", 50)
+    parts = coded_tensor_facts(weight, coded, known, is_weight=True)
+    assert np.array_equal(parts.code_counts, whole.code_counts)
+    for field in ("sum_codes2", "sum_code_x", "squared_error_sum", "softmax_js_l2"):
+        assert getattr(parts, field) == pytest.approx(getattr(whole, field), rel=1e-12)
+    x, scale = weight.double().numpy(), float(coded.scale)
+    p, q = (softmax(y, axis=min(x.ndim - 1, 1)) for y in (x, coded.codes.double().numpy() * scale))
+    groups = jensenshannon(p, q, axis=min(x.ndim - 1, 1), base=2) ** 2
+    assert parts.softmax_js_fakefreeze == pytest.approx(groups.sum(), rel=1e-8)
 
 
 def test_negative_zero_is_zero() -> None:

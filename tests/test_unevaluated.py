@@ -13,6 +13,7 @@ from collecting import Silence, images, request, source
 from polars.testing import assert_frame_equal
 from torch import Tensor, nn
 
+import ptqdb
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
 from ptqdb.collection.sweep import collect
@@ -23,6 +24,7 @@ from ptqdb.embedded import embedded_folder, embedded_network
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.sources import network_source
 from ptqdb.number_formats import matching
+from ptqdb.prediction import predict
 from ptqdb.preprocessing import Geometry
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
@@ -160,15 +162,48 @@ def test_two_float_passes_and_none_in_codes(
     tmp_path: Path, passes: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuantizedLayer, "use_codes", refuse)
+    monkeypatch.setattr("ptqdb.collection.evaluation.MOST_IMAGES", 50)
     network, shown = source(tmp_path, "AlexNet"), images(60, "train")
     with measured_unevaluated(network, shown, FORMATS) as connection:
         assert len(read_view(connection, "fakefreeze_flops")) == len(FORMATS)
     assert len(passes) == 8
-    # Batches of 50 images; before them single images show the order of the layers.
+    # Two batches; before them single images show the order of the layers.
     assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {(50, 10, 50, 10)}
     passes.clear()
     with measured_unevaluated(network, None, FORMATS, image_size=32):
         assert {n for seen in passes.values() for n in seen} == {1}
+
+
+def test_views_of_weights_and_biases_need_one_float_pass_and_no_facts_of_inputs(
+    tmp_path: Path, passes: dict[str, list[int]]
+) -> None:
+    network, shown = source(tmp_path, "AlexNet"), images(8, "train")
+    views = ("fakefreeze_flops", "variant(measure := 'nsr', tensors := 'inputs')")
+    frames = []
+    for with_inputs in (True, False):
+        passes.clear()
+        with measured_unevaluated(network, shown, FORMATS, with_inputs=with_inputs) as connection:
+            frames.append([read_view(connection, view) for view in views])
+        expected = (8,) * (1 + with_inputs)
+        assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {expected}
+    (parameters, inputs), (same_parameters, no_inputs) = frames
+    assert len(parameters) == len(inputs) == len(FORMATS)
+    assert same_parameters.equals(parameters)
+    assert no_inputs.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("view", "pass_count"),
+    [("fakefreeze_flops", 1), ("variant(measure := 'nsr', tensors := 'both')", 2)],
+)
+def test_a_prediction_measures_inputs_where_its_view_asks_for_them(
+    tmp_path: Path, passes: dict[str, list[int]], view: str, pass_count: int
+) -> None:
+    network = source(tmp_path, "AlexNet")
+    with ptqdb.open() as study:
+        found = predict(study, network, images(8), view=view, number_formats="INT_4")
+    assert len(found.rows) == 1
+    assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {(8,) * pass_count}
 
 
 def test_a_collection_makes_no_more_passes_than_it_needs(
@@ -261,4 +296,4 @@ def test_codes_of_inputs_and_biases_need_calibration_images(tmp_path: Path) -> N
     )
     with pytest.raises(DataError, match="expected calibration images of AlexNet"):
         measurement.code(FORMATS[0])
-    assert {role for _, role in measurement.weight_facts(FORMATS[0])} == {"weight"}
+    assert {role for _, role in measurement.facts_without_codes(FORMATS[0])} == {"weight"}

@@ -78,6 +78,14 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if parameter.numel():
                 self._names.setdefault(parameter.untyped_storage().data_ptr(), name)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: what torch.compile would have to skip nobody compiles, and to say so it loads.
+
+        Loading it takes longer than a small network takes to measure.
+        """
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from ptqdb.checkpoints import TrainedNetwork
-from ptqdb.collection.evaluation import Batches
+from ptqdb.collection.coded_inputs import CodedInputs
+from ptqdb.collection.coded_tensors import coded_tensor_facts
+from ptqdb.collection.evaluation import Batches, batch_size
 from ptqdb.collection.facts import (
     ChannelFacts,
     LayerFacts,
@@ -17,11 +19,8 @@ from ptqdb.collection.facts import (
 )
 from ptqdb.collection.macs import count_work, layer_macs
 from ptqdb.collection.measurement import (
-    CodedMeasurement,
     TensorMeasurement,
     channel_facts,
-    coded_tensor_facts,
-    pieces,
     tensor_facts,
 )
 from ptqdb.collection.unquantized import unquantized_parts, unquantized_statement
@@ -32,7 +31,7 @@ from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.layers import CodedLayer, QuantizedLayer, code_weight
 from ptqdb.quantization.network import input_ranges, prepare
-from ptqdb.quantization.schemes import Scheme, scale_of
+from ptqdb.quantization.schemes import Scheme
 
 
 def example_image(
@@ -104,6 +103,9 @@ class NetworkMeasurement:
     image_size
         The edge in pixels of the network's images, where nothing else says it; see
         ``example_image``.
+    with_inputs
+        Whether what the formats do to the inputs is measured, in a second float pass. Without
+        it the images set scales and nothing else.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class NetworkMeasurement:
         *,
         device: torch.device,
         image_size: int | None = None,
+        with_inputs: bool = True,
     ):
         self._trained, self._scheme, self._device = trained, scheme, device
         fed = trained.preprocessing
@@ -127,11 +130,13 @@ class NetworkMeasurement:
         self._first_readers = self.network.first_readers
         self._ranges: dict[str, Tensor] = {}
         self._inputs: dict[str, TensorMeasurement] = {}
-        self._coded_inputs: dict[str, dict[NumberFormat, CodedMeasurement]] = {}
+        self._coded_inputs: dict[str, CodedInputs] = {}
         if calibration is not None:
-            batches = Batches(calibration, fed.mean, fed.std, device)
+            size = batch_size(self.network.module, example)
+            batches = Batches(calibration, fed.mean, fed.std, device, size=size)
             self._ranges = input_ranges(self.network, batches)
-            self._measure_inputs(number_formats, batches)
+            if with_inputs:
+                self._measure_inputs(number_formats, batches)
 
     def _measure_inputs(self, number_formats: Sequence[NumberFormat], batches: Batches) -> None:
         """The second float pass: the inputs' own facts and their codes' sums in every format.
@@ -144,31 +149,19 @@ class NetworkMeasurement:
             for name, max_abs in ranges.items()
         }
         self._coded_inputs = {
-            name: {
-                number_format: CodedMeasurement(
-                    float(scale_of(max_abs, number_format)), number_format, self._device
-                )
-                for number_format in number_formats
-            }
+            name: CodedInputs(max_abs, list(dict.fromkeys(number_formats)))
             for name, max_abs in ranges.items()
         }
 
         def measure(name: str, inputs: Tensor) -> None:
-            if self._first_readers[name] != name:
-                return
-            self._inputs[name].add(inputs)
-            for piece in pieces(inputs):
-                occupied = piece[piece != 0]  # zeros, half of what ReLU puts out, add nothing
-                if not len(occupied):
-                    continue
-                exact, max_abs = occupied.double(), float(occupied.abs().amax())
-                for measurement in self._coded_inputs[name].values():
-                    measurement.add(occupied, exact, max_abs)
+            if self._first_readers[name] == name:
+                self._inputs[name].add(inputs)
+                self._coded_inputs[name].add(inputs)
 
         self.network.observe(measure, batches)
 
     def float_facts(self) -> NetworkFacts:
-        """The float network: layers and tensors; inputs where calibration images showed them."""
+        """The float network: layers and tensors; inputs where they were measured."""
         layers: list[LayerFacts] = []
         tensors: dict[TensorKey, TensorFacts] = {}
         channels: dict[TensorKey, ChannelFacts] = {}
@@ -232,30 +225,48 @@ class NetworkMeasurement:
     def quantized_facts(
         self, coded: Mapping[str, CodedLayer], number_format: NumberFormat
     ) -> dict[TensorKey, QuantizedTensorFacts]:
-        """What a format does to every tensor of the network."""
-        facts = {}
-        for name, layer in self.network.layers.items():
-            facts[name, "weight"] = coded_tensor_facts(
-                layer.weight, coded[name].weight, number_format, is_weight=True
-            )
-            coded_bias = coded[name].bias
-            if layer.bias is not None and coded_bias is not None:
-                facts[name, "bias"] = coded_tensor_facts(
-                    layer.bias, coded_bias, bias_format(number_format.family), is_weight=False
-                )
-            facts[name, "input"] = self._coded_inputs[self._first_readers[name]][
-                number_format
-            ].facts()
+        """What a format does to every tensor of the network that was measured."""
+        facts: dict[TensorKey, QuantizedTensorFacts] = {}
+        for name in self.network.layers:
+            facts |= self._layer_facts(name, coded[name], number_format)
         return facts
 
-    def weight_facts(self, number_format: NumberFormat) -> dict[TensorKey, QuantizedTensorFacts]:
-        """What a format does to the weights, which needs no calibration images."""
-        return {
-            (name, "weight"): coded_tensor_facts(
-                layer.weight,
-                code_weight(layer.weight, number_format, self._scheme),
-                number_format,
-                is_weight=True,
+    def facts_without_codes(
+        self, number_format: NumberFormat
+    ) -> dict[TensorKey, QuantizedTensorFacts]:
+        """As `quantized_facts`, for who does not run the codes: of one layer at a time.
+
+        Without calibration images, which a bias's scale needs too, of the weights alone.
+        """
+        facts: dict[TensorKey, QuantizedTensorFacts] = {}
+        for name, layer in self.network.layers.items():
+            # no codes are given a name here: they would stay beside those of the next layer
+            if self._ranges:
+                facts |= self._layer_facts(
+                    name,
+                    layer.code(self._ranges[name], number_format, self._scheme),
+                    number_format,
+                )
+            else:
+                facts[name, "weight"] = coded_tensor_facts(
+                    layer.weight,
+                    code_weight(layer.weight, number_format, self._scheme),
+                    number_format,
+                    is_weight=True,
+                )
+        return facts
+
+    def _layer_facts(
+        self, name: str, coded: CodedLayer, number_format: NumberFormat
+    ) -> dict[TensorKey, QuantizedTensorFacts]:
+        layer = self.network.layers[name]
+        weight = coded_tensor_facts(layer.weight, coded.weight, number_format, is_weight=True)
+        facts = {(name, "weight"): weight}
+        if layer.bias is not None and coded.bias is not None:
+            facts[name, "bias"] = coded_tensor_facts(
+                layer.bias, coded.bias, bias_format(number_format.family), is_weight=False
             )
-            for name, layer in self.network.layers.items()
-        }
+        if self._coded_inputs:
+            inputs = self._coded_inputs[self._first_readers[name]]
+            facts[name, "input"] = inputs.facts(number_format)
+        return facts

@@ -33,6 +33,7 @@ def measured_unevaluated(
     number_formats: Sequence[NumberFormat],
     *,
     image_size: int | None = None,
+    with_inputs: bool = True,
     scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
     device: str = "cpu",
     reporter: Reporter | None = None,
@@ -41,7 +42,8 @@ def measured_unevaluated(
 
     ``variant`` and the named views have a row of it per format, with ``divergence`` and
     ``chance_accuracy``, and NULL for every other accuracy. No quantized network runs; the float
-    network runs over the calibration images twice, and over single images before.
+    network runs over the calibration images twice, or once if inputs are left out, and over
+    single images before.
 
     Parameters
     ----------
@@ -56,6 +58,9 @@ def measured_unevaluated(
     image_size
         The edge in pixels of the network's images, where neither calibration images nor the
         preprocessing say it: the order of the layers and their MACs follow from it.
+    with_inputs
+        Whether what the formats do to the layers' inputs is measured, which costs the second
+        float pass; views of weights and biases alone have their rows without it.
     reporter
         Is told that the network is prepared and what a user should know; nobody is when None.
 
@@ -80,6 +85,7 @@ def measured_unevaluated(
         scheme,
         device=torch.device(device),
         image_size=image_size,
+        with_inputs=with_inputs,
     )
     for remark in measurement.remarks:
         reporter.remarked(f"{source.name}: {remark}")
@@ -91,11 +97,7 @@ def measured_unevaluated(
             formats = connection.execute("select name, number_format_id from number_format")
             format_ids = dict(formats.fetchall())
             for number_format in dict.fromkeys(number_formats):
-                if calibration is None:
-                    facts = measurement.weight_facts(number_format)
-                else:
-                    coded = measurement.code(number_format)
-                    facts = measurement.quantized_facts(coded, number_format)
+                facts = measurement.facts_without_codes(number_format)
                 format_id = format_ids[number_format.name]
                 write_quantized_tensors(connection, tensor_ids, format_id, scheme_id, facts)
         materialize(connection)

@@ -1,0 +1,54 @@
+"""Jensen-Shannon divergence of paired softmaxes, element by element and in float64."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ptqdb.collection.chunks import group_chunks, grouped, map_in_threads
+
+
+def softmax_group_count(values: Tensor) -> int:
+    """Over how many groups the softmax is taken: dimension 1, or 0 of a vector."""
+    return values.numel() // grouped(values).shape[-1]
+
+
+def softmax_divergence(values: Tensor, dequantized: Tensor) -> float:
+    """Jensen-Shannon divergence of paired softmaxes, in bits, summed over the groups.
+
+    Parameters
+    ----------
+    values, dequantized
+        Of one shape; the softmax runs over dimension 1, or 0 of a vector.
+    """
+    return softmax_divergences(values, dequantized, [1.0])[0]
+
+
+def softmax_divergences(values: Tensor, codes: Tensor, factors: Sequence[float]) -> list[float]:
+    """As `softmax_divergence`, between values and codes times each of some factors.
+
+    Works in chunks of whole groups: nothing of the size of the tensor is made, and what the
+    values alone need is worked out once for all factors.
+    """
+
+    def of_chunk(chunk: tuple[Tensor, ...]) -> Tensor:
+        exact, exact_codes = (part.double() for part in chunk)
+        log_p = torch.log_softmax(exact, -1)
+        p = log_p.exp()
+        return torch.stack([_nats(log_p, p, exact_codes * factor) for factor in factors])
+
+    sums = map_in_threads(of_chunk, group_chunks(values, codes))
+    total = torch.stack(sums).sum(0) / (2 * math.log(2))
+    found: list[float] = total.tolist()
+    return found
+
+
+def _nats(log_p: Tensor, p: Tensor, dequantized: Tensor) -> Tensor:
+    """Twice the divergence of a chunk, in nats: float64, shape ()."""
+    log_q = torch.log_softmax(dequantized, -1)
+    q = log_q.exp()
+    log_m = (p + q).mul_(0.5).log_()
+    of_p = torch.sub(log_p, log_m).mul_(p)
+    divergence = of_p.add_(log_q.sub_(log_m).mul_(q)).sum(-1)
+    return divergence.clamp_(min=0).sum()
