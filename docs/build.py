@@ -37,11 +37,12 @@ from results import (
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.database import connect, query, variant_names
 from ptqdb.embedded_facts import open_embedded_facts
+from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.studies import import_study
 
 DOCS = Path(__file__).parent
 FULL_STUDY = DOCS.parent / "data" / "cifar10"
-LOGS = FULL_STUDY / "training"
+LOGS = FULL_STUDY / "weights"
 
 
 def main() -> None:
@@ -151,6 +152,7 @@ def results_page(embedded: duckdb.DuckDBPyConnection) -> str:
                  "facts"),
                 collected_rows(full, LOGS),
             ),
+            "caution": _caution(len(full.networks)),
             "study": _table(("view", *columns), study_rows((full, small))),
             "networks_full": _table(network_columns, network_rows(full)),
             "networks_embedded": _table(network_columns, network_rows(small)),
@@ -166,6 +168,16 @@ def results_page(embedded: duckdb.DuckDBPyConnection) -> str:
             "new_embedded": _table(new_columns, new_rows(small)),
         }  # fmt: skip
     return _filled("results.md", parts)
+
+
+def _caution(count: int) -> str:
+    """What so few networks cannot tell; empty where all are collected."""
+    if count == len(REFERENCE_NETWORKS):
+        return ""
+    return (
+        f"**So far {count} of {len(REFERENCE_NETWORKS)}**: the full study's pooled figures are of "
+        "these alone, and weights by MACs or depth, which compare networks, tell little yet."
+    )
 
 
 @contextmanager

@@ -138,7 +138,8 @@ def study_rows(studies: Sequence[Study]) -> Rows:
         untold = printed.get((view, None))
         cells = [_cell(printed.get((view, degree))) for degree in DEGREES]
         if untold is not None:
-            cells[0] = f"{_cell(untold)} (degree not told)"
+            weight = "log or cube root, " if view.endswith("_log") else ""
+            cells[0] = f"{_cell(untold)} ({weight}degree not told)"
         for study in studies:
             cells += [_cell(study.r_squared(view, curve)) for curve in DEGREES.values()]
         rows.append((f"`{view}`", *cells))
@@ -225,7 +226,7 @@ def _macs_break_earlier(study: Study) -> Found:
     path = DOCS / "queries" / "10-where-networks-break.sql"
     broken = query(study.connection, path.read_text(encoding="utf-8")).drop_nulls("bears")
     if broken.height < 3:
-        return Found(f"{broken.height} networks are too few to rank", 0, 0, 0)
+        return Found("fewer than three networks: too few to rank", 0, 0, 0)
     rank = float(spearmanr(broken["mmac"], broken["bears"]).statistic)
     figures = f"rank correlation of MACs and the divergence borne: {rank:.2f}"
     return Found.of(f"{figures}, {broken.height} networks", [-rank])
