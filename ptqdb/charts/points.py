@@ -1,0 +1,109 @@
+"""The points of a view, as they are drawn: loss over divergence, each with what it is."""
+
+from typing import Literal
+
+import altair as alt
+import polars as pl
+
+from ptqdb.charts.axes import XAxis, loss_axis
+from ptqdb.charts.style import family_order, family_shapes
+from ptqdb.errors import DataError
+
+TOOLTIPS: tuple[tuple[str, str, Literal["nominal", "quantitative"], str], ...] = (
+    ("network", "Network", "nominal", ""),
+    ("number_format", "Format", "nominal", ""),
+    ("divergence", "Divergence", "quantitative", ".4g"),
+    ("loss_and_error", "Relative loss", "nominal", ""),
+    ("accuracy", "Accuracy", "quantitative", ".2%"),
+)
+
+
+def drawable_rows(frame: pl.DataFrame, network: str | None = None) -> pl.DataFrame:
+    """The rows with a divergence and a loss, as columns that a picture needs.
+
+    Numbers become DOUBLE: Altair refuses DuckDB's HUGEINT and DECIMAL.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    numbers = pl.col("divergence", "accuracy_loss").cast(pl.Float64)
+    rows = frame.with_columns(numbers).filter(
+        pl.col("divergence").is_finite() & pl.col("accuracy_loss").is_finite()
+    )
+    if network is not None:
+        rows = rows.filter(pl.col("network") == network)
+    if not rows.height:
+        whose = "" if network is None else f" of {network}"
+        raise DataError(
+            f"expected rows{whose} with a divergence and a loss, found none; "
+            "collect the network first or choose another view"
+        )
+    loss = pl.col("accuracy_loss").map_elements(lambda value: f"{value:.2%}", pl.String)
+    if "accuracy_loss_se" in rows.columns:
+        error = pl.col("accuracy_loss_se").cast(pl.Float64)
+        loss = loss + error.map_elements(lambda value: f" ± {value:.2%}", pl.String).fill_null("")
+    rows = rows.with_columns(loss_and_error=loss)
+    if "accuracy" in rows.columns:
+        rows = rows.with_columns(pl.col("accuracy").cast(pl.Float64))
+    kept = [name for name, *_ in TOOLTIPS if name in rows.columns]
+    return rows.select(*kept, "family", "accuracy_loss")
+
+
+def points_layer(
+    rows: pl.DataFrame,
+    axis: XAxis,
+    x_title: str,
+    *,
+    by_network: bool,
+    small: bool = False,
+    y_named: bool = True,
+    families: list[str] | None = None,
+) -> alt.Chart:
+    """Draw rows of `drawable_rows`.
+
+    Parameters
+    ----------
+    by_network
+        Colours tell networks apart, and shapes families; else colours and shapes both tell
+        families apart.
+    small
+        For a panel among others.
+    y_named
+        Whether the axis of the loss has a title.
+    families
+        The families that the legend lists; by default those of the rows.
+    """
+    families = families or family_order(rows["family"])
+    column = "network" if by_network else "family"
+    values = sorted(set(rows["network"])) if by_network else families
+    tooltips = [
+        alt.Tooltip(field=name, title=title, type=kind, format=form or alt.Undefined)
+        for name, title, kind, form in TOOLTIPS
+        if name in rows.columns
+    ]
+    placed = rows.with_columns(x=pl.col("divergence").clip(lower_bound=axis.low))
+    chart: alt.Chart = (
+        alt.Chart(inline(placed))
+        .mark_point(filled=True, size=28 if small else 55, opacity=0.75)
+        .encode(
+            x=axis.encoding(x_title, small=small),
+            y=loss_axis(small=small, named=y_named),
+            color=alt.Color(
+                f"{column}:N", title=column.capitalize(), scale=alt.Scale(domain=values)
+            ),
+            shape=alt.Shape(
+                "family:N",
+                title="Family",
+                scale=alt.Scale(domain=families, range=family_shapes(families)),
+            ),
+            tooltip=tooltips,
+        )
+    )
+    return chart
+
+
+def inline(rows: pl.DataFrame) -> alt.InlineData:
+    """Put rows into the chart as they are; Altair refuses a frame of more than 5,000."""
+    return alt.InlineData(values=rows.to_dicts())
