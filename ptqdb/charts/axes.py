@@ -150,19 +150,23 @@ class XAxis:
             grid = np.concatenate([grid, np.sinh(np.linspace(low, high, count)) * self._constant])
         return np.unique(np.clip(grid, self.low, self.high))
 
-    def encoding(self, title: str, *, small: bool = False) -> alt.X:
+    def encoding(self, title: str, *, small: bool = False, whole: bool = False) -> alt.X:
         """The encoding of the column ``x``.
 
         Parameters
         ----------
         small
             For a panel among others: fewer ticks.
+        whole
+            Whether the axis is drawn from `low` to `high` whatever the points of the panel.
         """
-        constant: dict[str, Any] = {"constant": self._constant} if self.kind == "symlog" else {}
+        further: dict[str, Any] = {"constant": self._constant} if self.kind == "symlog" else {}
+        if whole:
+            further["domain"] = [self.low, self.high]
         return alt.X(
             "x:Q",
             title=title.split(", ", 1),
-            scale=alt.Scale(type=self.kind, zero=False, nice=False, padding=10, **constant),
+            scale=alt.Scale(type=self.kind, zero=False, nice=False, padding=10, **further),
             axis=alt.Axis(
                 labelExpr=TICK_LABEL,
                 values=self._ticks() or alt.Undefined,

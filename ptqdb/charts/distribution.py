@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ptqdb.charts.points import inline
-from ptqdb.charts.style import themed, title
+from ptqdb.charts.style import SMALL_AXIS, themed, title
 from ptqdb.errors import DataError
 
 FORMATS = ("INT_4", "INT_5", "POT_5", "FLOAT_5_E3")
@@ -127,7 +127,9 @@ def _bin_width(rows: pl.DataFrame) -> float:
 
 def _panel(rows: pl.DataFrame, heading: alt.TitleParams, end: float, *, is_last: bool) -> alt.Chart:
     x_axis = (
-        alt.Axis(title="Value of a weight", format="~g", titleFontSize=11, labelFontSize=10)
+        alt.Axis(
+            title="Value of a weight", format="~g", tickCount=6, labelOverlap="greedy", **SMALL_AXIS
+        )
         if is_last
         else alt.Axis(labels=False, ticks=False, title=None)
     )

@@ -53,6 +53,7 @@ def networks_chart(
             axis_title(view),
             by_network=False,
             small=True,
+            whole_x=True,
             y_named=place % columns_of(len(names)) == 0,
             families=family_order(rows["family"]),
         )

@@ -59,6 +59,7 @@ def points_layer(
     by_network: bool,
     small: bool = False,
     y_named: bool = True,
+    whole_x: bool = False,
     families: list[str] | None = None,
 ) -> alt.Chart:
     """Draw rows of `drawable_rows`.
@@ -72,6 +73,8 @@ def points_layer(
         For a panel among others.
     y_named
         Whether the axis of the loss has a title.
+    whole_x
+        Whether the axis of x is the same whatever the rows.
     families
         The families that the legend lists; by default those of the rows.
     """
@@ -88,7 +91,7 @@ def points_layer(
         alt.Chart(inline(placed))
         .mark_point(filled=True, size=28 if small else 55, opacity=0.75)
         .encode(
-            x=axis.encoding(x_title, small=small),
+            x=axis.encoding(x_title, small=small, whole=whole_x),
             y=loss_axis(small=small, named=y_named),
             color=alt.Color(
                 f"{column}:N", title=column.capitalize(), scale=alt.Scale(domain=values)

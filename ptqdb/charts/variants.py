@@ -81,11 +81,11 @@ def variants_chart(
     ]
     whose = "all networks" if network is None else network
     curves = ", ".join(dict.fromkeys(variant.fit.curve for variant in variants))
-    heading = f"{views[0]}: {whose}" if len(views) == 1 else f"{len(views)} views: {whose}"
+    named = " and ".join(views) if len(views) < 3 else f"{len(views)} views"
     said = "faint step: the best of all rising curves"
     if any(variant.predictor for variant in variants):
         said += "; shaded: where 90% of a new network's losses should lie"
-    return side_by_side(panels, heading, f"{curves}; {said}", theme=theme)
+    return side_by_side(panels, f"{named}: {whose}", f"{curves}; {said}", theme=theme)
 
 
 def _panel(

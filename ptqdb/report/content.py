@@ -206,7 +206,8 @@ def validation(study: "Study") -> Body:
             f"Each network left out in turn and predicted from the others, by {PREDICTION_CURVE}",
             f"over {PREDICTION_VIEW}; the intervals should hold {COVERAGE:.0%} of the losses.",
             "Losses and errors are in percent of the float accuracy; the interval score is width",
-            "plus a fine for every miss, the smaller the better.",
+            "plus a fine for every miss, the smaller the better. The last rows are of points by",
+            "their measured loss: below 5 %, between, and not above chance.",
         ),
         table(
             (

@@ -1,7 +1,8 @@
 "use strict";
 // Draws the pictures of the page. All data is in the page; nothing is fetched.
 const page = JSON.parse(document.getElementById("data").textContent);
-const NARROW = 700;
+// Pixels: a narrow screen, panels, what their axes and the legend take beside.
+const NARROW = 700, LEAST_PANEL = 230, MOST_PANEL = 460, BESIDE = 66, LEGEND = 130;
 
 // Parts are put in place of their references; rows come as columns.
 function whole(value) {
@@ -52,22 +53,32 @@ function heading(figure, spec, isLinear) {
 function fitted(spec, width, isWide) {
   const isNarrow = width < NARROW;
   if (spec.concat && !isWide) {
-    const panel = spec.concat[0].width || 300;
-    spec.columns = Math.max(1, Math.min(spec.columns || 1, Math.floor((width - (isNarrow ? 0 : 120)) / (panel + 62))));
-    if (spec.columns === 1) {
-      spec.concat.forEach((part) => {
-        part.width = Math.min(460, width - 72);
-        const [text, ...rest] = lines(part.title && part.title.text).join(" ").split(": ");
-        if (rest.length && isNarrow) {
-          part.title.subtitle = [rest.join(": "), ...lines(part.title.subtitle)];
-          part.title.text = text;
-        }
+    const room = width - (isNarrow ? 0 : LEGEND);
+    const columns = Math.max(1, Math.min(spec.columns || 1, Math.floor(room / (LEAST_PANEL + BESIDE))));
+    const panel = Math.min(MOST_PANEL, room / columns - BESIDE);
+    spec.columns = columns;
+    let named;
+    spec.concat.forEach((part, place) => {
+      part.width = panel;
+      each(part, ({ encoding }) => {
+        if (!encoding || !encoding.y || !("title" in encoding.y)) return;
+        named = named || encoding.y.title;
+        encoding.y.title = place % columns ? null : named;
       });
-    }
+      const [text, ...rest] = lines(part.title && part.title.text).join(" ").split(": ");
+      if (rest.length && isNarrow && text.length + rest.join().length > 40) {
+        part.title.subtitle = [rest.join(": "), ...lines(part.title.subtitle)];
+        part.title.text = text;
+      }
+    });
   } else if (spec.layer && !isWide) {
     spec.width = Math.min(width, 900);
     spec.height = isNarrow ? 320 : 430;
     spec.autosize = { type: "fit-x", contains: "padding" };
+    if (isNarrow) each(spec, ({ encoding }) => {
+      // The unit stands in the ticks.
+      if (encoding && encoding.y && encoding.y.title) encoding.y.title = encoding.y.title.split(" (")[0];
+    });
   }
   return isNarrow && !isWide;
 }
@@ -77,8 +88,9 @@ function config(isNarrow) {
   settings.font = getComputedStyle(document.body).fontFamily;
   settings.background = "transparent";
   if (isNarrow) {
-    settings.legend = { ...settings.legend, orient: "bottom", columns: 3, labelFontSize: 11 };
-    settings.axis = { ...settings.axis, titleLimit: 330 };
+    const below = { bottom: { direction: "vertical", anchor: "start", margin: 6 } };
+    settings.legend = { ...settings.legend, orient: "bottom", columns: 3, labelFontSize: 11, layout: below };
+    settings.axis = { ...settings.axis, titleFontSize: 11, labelFontSize: 10 };
   }
   return settings;
 }

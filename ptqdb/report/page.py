@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ptqdb.charts.saving import check_path
 from ptqdb.charts.style import LIGHT
@@ -138,9 +138,6 @@ def _sections(
 
 
 def _assembled(study: "Study", sections: Sequence[Section]) -> str:
-    # as Altair's own pages: the bundle of Vega, Vega-Lite and Vega-Embed, once for all pictures
-    import vl_convert
-
     parts = Parts()
     figures = {figure.name: figure.data(parts) for one in sections for figure in one.figures}
     source = study.path.name if study.path else "the embedded study"
@@ -160,10 +157,19 @@ def _assembled(study: "Study", sections: Sequence[Section]) -> str:
             "data": script_json(
                 {"parts": parts.parts, "figures": figures, "config": PAGE_THEME.config()}
             ),
-            "vega": vl_convert.javascript_bundle(None).replace("</script", "<\\/script"),
+            "vega": _vega().replace("</script", "<\\/script"),
             "script": _file("page.js"),
         },
     )
+
+
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, as in Altair's own pages."""
+    import vl_convert
+
+    bundle: Any = vl_convert.javascript_bundle  # its types ask for a snippet, itself does not
+    text: str = bundle()
+    return text
 
 
 def _file(name: str) -> str:

@@ -10,16 +10,27 @@ import polars as pl
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table that scrolls where it is too wide; numbers stand to the right."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    rows = list(rows)
+    numeric = [any(_is_number(row[place]) for row in rows) for place in range(len(columns))]
+    head = "".join(
+        f"<th{_kind(is_number)}>{escape(column)}</th>"
+        for column, is_number in zip(columns, numeric, strict=True)
+    )
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    rows = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f"<div class=table><table>{rows}</table></div>"
+    content = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f"<div class=table><table>{content}</table></div>"
 
 
 def _cell(value: Any) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    kind = " class=number" if is_number or isinstance(value, Number) else ""
-    return f"<td{kind}>{escape(plain(value))}</td>"
+    return f"<td{_kind(_is_number(value))}>{escape(plain(value))}</td>"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Number) and not isinstance(value, bool)
+
+
+def _kind(is_number: bool) -> str:
+    return " class=number" if is_number else ""
 
 
 class Number(str):
