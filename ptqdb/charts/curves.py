@@ -67,7 +67,9 @@ def _curve(
         line = line.with_columns(curve=pl.lit(name))
         dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
         scale = alt.Scale(domain=list(names), range=dashes)
-        dash = alt.StrokeDash("curve:N", title="Curve", scale=scale)
+        # Long enough to show the longest dash.
+        legend = alt.Legend(symbolType="stroke", symbolSize=900, symbolStrokeWidth=2)
+        dash = alt.StrokeDash("curve:N", title="Curve", scale=scale, legend=legend)
     chart: alt.Chart = (
         alt.Chart(inline(line))
         .mark_line(style="curve", clip=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -126,18 +127,18 @@ def _bin_width(rows: pl.DataFrame) -> float:
 
 
 def _panel(rows: pl.DataFrame, heading: alt.TitleParams, end: float, *, is_last: bool) -> alt.Chart:
-    x_axis = (
-        alt.Axis(
-            title="Value of a weight", format="~g", tickCount=6, labelOverlap="greedy", **SMALL_AXIS
-        )
-        if is_last
-        else alt.Axis(labels=False, ticks=False, title=None)
-    )
+    x_axis: dict[str, Any] = {"labels": False, "ticks": False, "title": None}
+    if is_last:
+        x_axis = {"title": "Value of a weight", "format": "~g", "labelOverlap": "greedy"}
     chart: alt.Chart = (
         alt.Chart(inline(rows.select("number_format", "bin", "left", "right", "share", "count")))
         .mark_bar(style="bar")
         .encode(
-            x=alt.X("left:Q", axis=x_axis, scale=alt.Scale(domain=[-end, end], nice=False)),
+            x=alt.X(
+                "left:Q",
+                axis=alt.Axis(tickCount=6, **x_axis, **SMALL_AXIS),
+                scale=alt.Scale(domain=[-end, end], nice=False),
+            ),
             x2="right:Q",
             y2=alt.datum(0),
             y=alt.Y(

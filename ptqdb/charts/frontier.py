@@ -91,7 +91,7 @@ def _panel(rows: pl.DataFrame, name: str, families: list[str], *, y_named: bool)
         "kind:N",
         title="Loss",
         scale=alt.Scale(domain=KINDS, range=[[1, 0], [4, 3]]),
-        legend=alt.Legend(symbolType="stroke", symbolStrokeColor="grey", symbolSize=250),
+        legend=alt.Legend(symbolType="stroke", symbolStrokeColor="grey", symbolSize=500),
     )
     base = alt.Chart(inline(rows)).encode(
         x=alt.X(
