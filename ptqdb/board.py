@@ -47,7 +47,8 @@ def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, s
     if not views:
         chosen = [*FEW_VIEWS, *matching_views(study.connection, f"{BASELINE_PREFIX}*")]
     names = list(dict.fromkeys(chosen))
-    rows = [_row(view_rows(study, view), view, curve) for view in names for curve in FEW_CURVES]
+    frames = {view: view_rows(study, view) for view in names}
+    rows = [_row(frames[view], view, curve) for view in names for curve in FEW_CURVES]
     note = f"{len(names)} views fitted for this picture; ptqdb compare fits and keeps them all"
     return _marked(pl.DataFrame(rows, infer_schema_length=None)), note
 

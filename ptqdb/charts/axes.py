@@ -161,12 +161,14 @@ class XAxis:
             Whether the axis is drawn from `low` to `high` whatever the points of the panel.
         """
         further: dict[str, Any] = {"constant": self._constant} if self.kind == "symlog" else {}
+        if self.kind == "linear":
+            further["zero"] = False
         if whole:
             further["domain"] = [self.low, self.high]
         return alt.X(
             "x:Q",
             title=title.split(", ", 1),
-            scale=alt.Scale(type=self.kind, zero=False, nice=False, padding=10, **further),
+            scale=alt.Scale(type=self.kind, nice=False, padding=10, **further),
             axis=alt.Axis(
                 labelExpr=TICK_LABEL,
                 values=self._ticks() or alt.Undefined,

@@ -68,7 +68,7 @@ def _curve(
         dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
         scale = alt.Scale(domain=list(names), range=dashes)
         # Long enough to show the longest dash.
-        legend = alt.Legend(symbolType="stroke", symbolSize=900, symbolStrokeWidth=2)
+        legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2)
         dash = alt.StrokeDash("curve:N", title="Curve", scale=scale, legend=legend)
     chart: alt.Chart = (
         alt.Chart(inline(line))

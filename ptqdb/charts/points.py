@@ -1,6 +1,6 @@
 """The points of a view, as they are drawn: loss over divergence, each with what it is."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
@@ -107,6 +107,13 @@ def points_layer(
     return chart
 
 
-def inline(rows: pl.DataFrame) -> alt.InlineData:
+class Rows(alt.InlineData):
+    """Rows in a chart, which its copies share: Altair copies a chart at every step of making it."""
+
+    def __deepcopy__(self, memo: Any) -> "Rows":
+        return self
+
+
+def inline(rows: pl.DataFrame) -> Rows:
     """Put rows into the chart as they are; Altair refuses a frame of more than 5,000."""
-    return alt.InlineData(values=rows.to_dicts())
+    return Rows(values=rows.to_dicts())

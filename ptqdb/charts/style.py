@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -11,7 +12,8 @@ from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 
 # Okabe and Ito's palette for every kind of colour vision (Color Universal Design, 2008), the
-# dark ones first, yellow last; a grey makes nine, one for each reference network.
+# dark ones first, yellow last; a grey makes nine, one for each reference network. It is as far
+# from the others as they are from each other, to every kind of eye.
 PALETTE = (
     "#0072B2",
     "#E69F00",
@@ -20,11 +22,11 @@ PALETTE = (
     "#CC79A7",
     "#56B4E9",
     "#000000",
-    "#999999",
+    "#606060",
     "#F0E442",
 )
-# On a dark ground black becomes white and the blue is lightened.
-DARK_PALETTE = ("#3B9FE0", *PALETTE[1:6], "#FFFFFF", *PALETTE[7:])
+# On a dark ground black becomes white, and the blue and the grey are lightened.
+DARK_PALETTE = ("#2878C0", *PALETTE[1:6], "#FFFFFF", "#C8C8C8", PALETTE[8])
 FAMILIES = ("INT", "POT", "FLOAT")
 SHAPES = {"INT": "circle", "POT": "triangle-up", "FLOAT": "diamond"}
 # Lightness falls all along, so that it is told apart without colours too (ColorBrewer's YlGnBu).
@@ -128,8 +130,13 @@ def themed(chart: Chart, theme: str = "light") -> Chart:
     if theme not in THEMES:
         names = ", ".join(closest_first(theme, THEMES))
         raise UsageError(f"expected a theme, found {theme!r}; choose one of {names}")
-    chart.config = alt.Config.from_dict(THEMES[theme].config())  # type: ignore[attr-defined]
+    chart.config = _config(theme)  # type: ignore[attr-defined]
     return chart
+
+
+@cache
+def _config(theme: str) -> alt.Config:
+    return alt.Config.from_dict(THEMES[theme].config())
 
 
 def layered(*layers: alt.Chart) -> alt.LayerChart:

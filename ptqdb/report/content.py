@@ -19,7 +19,7 @@ from ptqdb.charts import (
 from ptqdb.defaults import COVERAGE, FIT_VIEW, PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.distributions import distributions_of, layers_that_lose_most
 from ptqdb.errors import DataError
-from ptqdb.fitting import ALL
+from ptqdb.fitting import ALL, finite_rows
 from ptqdb.interval_validation import ValidationRow, validate_view_frame
 from ptqdb.pictures import frontier_rows, view_rows
 from ptqdb.report.figures import Choice, Figure, Key, Section
@@ -93,12 +93,13 @@ def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
     """Any view, curve and network."""
     networks = fits[views[0], curves[0]].networks
     charts: Charts = {}
+    drawn = {view: set(finite_rows(fits[view, curves[0]].frame)["network"]) for view in views}
     for view in views:
         for curve in curves:
             whole = fits[view, curve]
             for group in (EVERY_NETWORK, *networks):
                 network = None if group == EVERY_NETWORK else group
-                if network is not None and network not in whole.networks:
+                if network is not None and network not in drawn[view]:
                     continue
                 charts[view, curve, group] = fit_chart(
                     whole.frame,

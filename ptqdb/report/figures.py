@@ -107,7 +107,7 @@ class Section:
 
 def page_spec(chart: Any, parts: Parts) -> Any:
     """A chart for the page, which brings the configuration itself."""
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)
     for key in ("config", "$schema"):
         spec.pop(key, None)
     return parts.put(spec)

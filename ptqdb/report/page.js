@@ -29,6 +29,7 @@ function linear(spec) {
     const x = part.encoding && part.encoding.x;
     if (x && x.scale && x.scale.type === "log") {
       x.scale.type = "linear";
+      x.scale.zero = false;
       if (x.axis) { delete x.axis.values; x.axis.tickCount = 6; }
     }
   });

@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from altair.utils.schemapi import debug_mode
+
 from ptqdb.charts.saving import check_path
 from ptqdb.charts.style import LIGHT
 from ptqdb.curves import curve as curve_by_name
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from ptqdb.study import Study
 
 CURVES = (*DEGREES, "hill", "logistic", "isotonic")
+# Views with a picture of every network side by side.
+NETWORK_VIEWS = (FIT_VIEW, "fakefreeze_flops", "l2_flops", PREDICTION_VIEW)
 FURTHER_VIEWS = (PREDICTION_VIEW, "nsr_flops_rootdepth", "fakefreeze_flops_depth")
 # The page's style sheet gives these their values, of either theme, also while it is printed.
 PAGE_THEME = replace(
@@ -102,13 +106,21 @@ def report_page(
             reporter=reporter,
         )
     )
-    return _assembled(study, _sections(study, fits, list(frames), names, networks))
+    # Altair would check each part of hundreds of charts against its schema: most of the time.
+    with debug_mode(False):
+        return _assembled(study, _sections(study, fits, list(frames), names, networks))
 
 
 def _views(study: "Study", views: Sequence[str]) -> list[str]:
     further = [name for one in views for name in matching_views(study.connection, one)]
     baselines = matching_views(study.connection, f"{BASELINE_PREFIX}*")
     return list(dict.fromkeys([FIT_VIEW, *VIEWS, *FURTHER_VIEWS, *further, *baselines]))
+
+
+def _side_by_side(views: Sequence[str]) -> list[str]:
+    """The views whose networks stand side by side: a few, the baselines, and those asked for."""
+    known = {*VIEWS, *FURTHER_VIEWS} - {*NETWORK_VIEWS}
+    return [view for view in views if view not in known]
 
 
 def _sections(
@@ -123,7 +135,11 @@ def _sections(
             "Loss over divergence",
             lambda: content.explorer(fits, views, curves),
         ),
-        make("each-network", "Each network", lambda: content.networks(fits, views, curves[0])),
+        make(
+            "each-network",
+            "Each network",
+            lambda: content.networks(fits, _side_by_side(views), curves[0]),
+        ),
         make("formats", "Bits against loss", lambda: content.formats(study)),
         make("layers-section", "Layers", lambda: content.layers(study)),
         make(
