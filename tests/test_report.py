@@ -40,7 +40,7 @@ def page(shown: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
         for module in ("page", "gallery"):
-            patch.setattr(f"ptqdb.report.{module}.DEGREES", ("hill", "logistic", "isotonic"))
+            patch.setattr(f"ptqdb.report.{module}.DEGREES", ("hill", "isotonic", "linear"))
         patch.setattr("ptqdb.board.FEW_VIEWS", ("l2_flops", "fakefreeze_flops"))
         patch.setattr("ptqdb.board.FEW_CURVES", ("hill",))
         write_report(shown, path, curves=CURVES)

@@ -89,6 +89,8 @@ class Theme:
                 "labelFontSize": 12,
                 "titleFontSize": 12,
                 "labelLimit": 260,
+                "symbolBaseFillColor": self.muted,
+                "symbolBaseStrokeColor": self.muted,
             },
             "header": {"labelColor": self.text, "titleColor": self.text},
             "title": {

@@ -24,7 +24,7 @@ from ptqdb.interval_validation import ValidationRow, validate_view_frame
 from ptqdb.pictures import frontier_rows, view_rows
 from ptqdb.report.figures import Choice, Figure, Key, Section
 from ptqdb.report.fits import Fits
-from ptqdb.report.text import amount, code, fixed, percent, said, table
+from ptqdb.report.text import Number, amount, code, fixed, percent, said, table
 
 if TYPE_CHECKING:
     from ptqdb.study import Study
@@ -59,7 +59,7 @@ def collected(study: "Study") -> Body:
             amount(row["params"]),
             amount(row["macs"]),
             percent(row["float_accuracy"], 2),
-            amount(row["images"]),
+            None if row["images"] is None else Number(f"{row['images']:,}"),
             row["all_cells"],
             row["missing_cells"],
         )

@@ -56,7 +56,10 @@ class Figure:
         """Its place in the page; the script draws into it."""
         lists = "".join(
             f'<label>{escape(choice.label)} <select data-place="{place}">'
-            + "".join(f"<option>{escape(option)}</option>" for option in choice.options)
+            + "".join(
+                f'<option value="{escape(option)}">{escape(option)}</option>'
+                for option in choice.options
+            )
             + "</select></label>"
             for place, choice in enumerate(self.choices)
         )

@@ -32,9 +32,9 @@ class Parts:
         Examples
         --------
         >>> parts = Parts()
-        >>> rows = [{"x": 1.23456789, "network": "A network of quite a long name" * 2}] * 2
-        >>> parts.put({"values": rows})
-        {'values': {'$rows': {'x': [1.23457, 1.23457], 'network': {'$': 0}}}}
+        >>> long = "the name of a network that is long"
+        >>> parts.put([long, long]), parts.put({"x": 1.23456789, "names": [long, long]})
+        ({'$': 0}, {'x': 1.23457, 'names': {'$': 0}})
         """
         if isinstance(value, dict):
             return self._shared({key: self.put(item) for key, item in value.items()})

@@ -81,7 +81,7 @@ def amount(value: float | None) -> Number | None:
         return None
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
-            return Number(f"{value / size:.3g} {unit}")
+            return Number(f"{value / size:#.3g}".rstrip(".") + f" {unit}")
     return Number(f"{value:g}")
 
 
