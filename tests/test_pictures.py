@@ -287,7 +287,9 @@ def test_twenty_networks() -> None:
     ):
         spec = spec_of(chart)
         assert spec["title"]["text"]
-        assert spec["config"]["range"]["category"] == list(PALETTE)
+        colours = spec["config"]["range"]["category"]
+        assert colours[:9] == list(PALETTE)
+        assert len(set(colours)) == len(colours) == 17
 
 
 # --- the others ------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def _curve(
     chart: alt.Chart = (
         alt.Chart(inline(line))
         .mark_line(style="curve", clip=True)
-        .encode(x="x:Q", y="fitted:Q", strokeDash=dash)
+        .encode(x=alt.X("x:Q"), y=alt.Y("fitted:Q"), strokeDash=dash)
     )
     return chart
 
@@ -85,7 +85,7 @@ def _band(predictor: "LossPredictor", axis: XAxis, count: int) -> alt.Chart:
     chart: alt.Chart = (
         alt.Chart(inline(band))
         .mark_area(style="band", clip=True)
-        .encode(x="x:Q", y="lower:Q", y2="upper:Q")
+        .encode(x=alt.X("x:Q"), y=alt.Y("lower:Q"), y2=alt.Y2("upper:Q"))
     )
     return chart
 
@@ -100,7 +100,7 @@ def _ceiling(points: "Points", axis: XAxis) -> alt.Chart:
     chart: alt.Chart = (
         alt.Chart(inline(steps))
         .mark_line(style="ceiling", interpolate="step-after", clip=True)
-        .encode(x="x:Q", y="ceiling:Q")
+        .encode(x=alt.X("x:Q"), y=alt.Y("ceiling:Q"))
     )
     return chart
 

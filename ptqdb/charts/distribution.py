@@ -139,7 +139,7 @@ def _panel(rows: pl.DataFrame, heading: alt.TitleParams, end: float, *, is_last:
                 axis=alt.Axis(tickCount=6, **x_axis, **SMALL_AXIS),
                 scale=alt.Scale(domain=[-end, end], nice=False),
             ),
-            x2="right:Q",
+            x2=alt.X2("right:Q"),
             y2=alt.datum(0),
             y=alt.Y(
                 "share:Q",

@@ -7,7 +7,7 @@ import altair as alt
 
 from ptqdb.charts.axes import CURVE_POINTS, XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
-from ptqdb.charts.points import drawable_rows, points_layer
+from ptqdb.charts.points import drawable_rows, points_layer, whose
 from ptqdb.charts.style import HEIGHT, WIDTH, layered, themed, title
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import UsageError
@@ -77,9 +77,9 @@ def fit_chart(
     rows = drawable_rows(frame, network)
     axis = XAxis.of(rows["divergence"].to_numpy(), x_scale)
     below, above = curve_layers(chosen, axis, predictor=predictor, count=curve_points)
-    points = points_layer(rows, axis, axis_title(view), by_network=network is None)
+    points = points_layer(rows, axis, axis_title(view))
     heading = title(
-        f"{view}: " + ("all networks" if network is None else network),
+        f"{view}: {whose(rows)}",
         *(goodness(fit) for fit in chosen),
         _legend(chosen, predictor, network),
         axis.note,

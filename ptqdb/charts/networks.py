@@ -51,7 +51,6 @@ def networks_chart(
             drawable_rows(frame, name),
             axis,
             axis_title(view),
-            by_network=False,
             small=True,
             whole_x=True,
             y_named=place % columns_of(len(names)) == 0,

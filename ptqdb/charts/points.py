@@ -51,24 +51,26 @@ def drawable_rows(frame: pl.DataFrame, network: str | None = None) -> pl.DataFra
     return rows.select(*kept, "family", "accuracy_loss")
 
 
+def whose(rows: pl.DataFrame) -> str:
+    """The one network that the rows are of, or that they are of several."""
+    names = rows["network"].unique()
+    return str(names.item()) if len(names) == 1 else "all networks"
+
+
 def points_layer(
     rows: pl.DataFrame,
     axis: XAxis,
     x_title: str,
     *,
-    by_network: bool,
     small: bool = False,
     y_named: bool = True,
     whole_x: bool = False,
     families: list[str] | None = None,
 ) -> alt.Chart:
-    """Draw rows of `drawable_rows`.
+    """Draw rows of `drawable_rows`: colours tell networks apart; of a single network, families.
 
     Parameters
     ----------
-    by_network
-        Colours tell networks apart, and shapes families; else colours and shapes both tell
-        families apart.
     small
         For a panel among others.
     y_named
@@ -79,8 +81,8 @@ def points_layer(
         The families that the legend lists; by default those of the rows.
     """
     families = families or family_order(rows["family"])
-    column = "network" if by_network else "family"
-    values = sorted(set(rows["network"])) if by_network else families
+    networks = sorted(set(rows["network"]))
+    column, values = ("network", networks) if len(networks) > 1 else ("family", families)
     tooltips = [
         alt.Tooltip(field=name, title=title, type=kind, format=form or alt.Undefined)
         for name, title, kind, form in TOOLTIPS

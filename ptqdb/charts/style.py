@@ -27,6 +27,8 @@ PALETTE = (
 )
 # On a dark ground black becomes white, and the blue and the grey are lightened.
 DARK_PALETTE = ("#2878C0", *PALETTE[1:6], "#FFFFFF", "#C8C8C8", PALETTE[8])
+# The place of the colour that is as good as the text's.
+BLACK = 6
 FAMILIES = ("INT", "POT", "FLOAT")
 SHAPES = {"INT": "circle", "POT": "triangle-up", "FLOAT": "diamond"}
 # Lightness falls all along, so that it is told apart without colours too (ColorBrewer's YlGnBu).
@@ -41,6 +43,20 @@ CELL = 15
 SMALL_AXIS: dict[str, Any] = {"titleFontSize": 11, "labelFontSize": 10}
 
 Chart = TypeVar("Chart", bound=alt.TopLevelMixin)
+
+
+def _mixed(one: str, other: str) -> str:
+    """The colour half way between two, given as hexadecimal numbers or by CSS.
+
+    Examples
+    --------
+    >>> _mixed("#0072B2", "#111111")
+    '#084161'
+    """
+    if not (one.startswith("#") and other.startswith("#")):
+        return f"color-mix(in srgb, {one}, {other})"
+    channels = [(int(one[i : i + 2], 16) + int(other[i : i + 2], 16)) // 2 for i in (1, 3, 5)]
+    return "#" + "".join(f"{channel:02x}" for channel in channels)
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,12 @@ class Theme:
     ink: str
     palette: tuple[str, ...]
     font: str = "sans-serif"
+
+    @property
+    def _further_colours(self) -> list[str]:
+        """For more than nine networks: the same between themselves and the text."""
+        colours = [colour for place, colour in enumerate(self.palette) if place != BLACK]
+        return [_mixed(colour, self.text) for colour in colours]
 
     def config(self) -> dict[str, Any]:
         """Vega-Lite's configuration: all that depends on the theme stands here and nowhere else."""
@@ -102,7 +124,7 @@ class Theme:
                 "frame": "group",
                 "offset": 10,
             },
-            "range": {"category": list(self.palette)},
+            "range": {"category": [*self.palette, *self._further_colours]},
             "style": {
                 "curve": {"color": self.ink, "strokeWidth": 2.5},
                 "ceiling": {"color": self.muted, "strokeWidth": 1.2, "opacity": 0.7},

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import altair as alt
+import polars as pl
 
 from ptqdb.charts.axes import XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.panels import side_by_side
-from ptqdb.charts.points import drawable_rows, points_layer
+from ptqdb.charts.points import drawable_rows, points_layer, whose
 from ptqdb.charts.style import PANEL_HEIGHT, PANEL_WIDTH, columns_of, family_order, layered, title
+from ptqdb.defaults import COVERAGE
 from ptqdb.fitting import GroupFit
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ptqdb.intervals import LossPredictor
 
 PANEL_CURVE_POINTS = 120
@@ -35,7 +35,7 @@ class Variant:
         Gives the band; None: no band.
     """
 
-    frame: "pl.DataFrame"
+    frame: pl.DataFrame
     view: str
     fit: GroupFit
     predictor: "LossPredictor | None" = None
@@ -67,37 +67,36 @@ def variants_chart(
         No such scale or theme.
     """
     views = list(dict.fromkeys(variant.view for variant in variants))
-    families = [family for one in variants for family in drawable_rows(one.frame)["family"]]
+    rows = [drawable_rows(one.frame, network) for one in variants]
+    every = pl.concat(part.select("network", "family") for part in rows)
     panels = [
         _panel(
             variant,
-            network,
+            part,
             x_scale,
-            family_order(families),
+            family_order(every["family"]),
             y_named=place % columns_of(len(variants)) == 0,
             heading=variant.fit.curve if len(views) == 1 else variant.view,
         )
-        for place, variant in enumerate(variants)
+        for place, (variant, part) in enumerate(zip(variants, rows, strict=True))
     ]
-    whose = "all networks" if network is None else network
     curves = ", ".join(dict.fromkeys(variant.fit.curve for variant in variants))
     named = " and ".join(views) if len(views) < 3 else f"{len(views)} views"
     said = "faint step: the best of all rising curves"
     if any(variant.predictor for variant in variants):
-        said += "; shaded: where 90% of a new network's losses should lie"
-    return side_by_side(panels, f"{named}: {whose}", f"{curves}; {said}", theme=theme)
+        said += f"; shaded: where {COVERAGE:.0%} of a new network's losses should lie"
+    return side_by_side(panels, f"{named}: {whose(every)}", f"{curves}; {said}", theme=theme)
 
 
 def _panel(
     variant: Variant,
-    network: str | None,
+    rows: pl.DataFrame,
     x_scale: str,
     families: list[str],
     *,
     y_named: bool,
     heading: str,
 ) -> alt.LayerChart:
-    rows = drawable_rows(variant.frame, network)
     axis = XAxis.of(rows["divergence"].to_numpy(), x_scale)
     below, above = curve_layers(
         [variant.fit], axis, predictor=variant.predictor, count=PANEL_CURVE_POINTS
@@ -106,7 +105,6 @@ def _panel(
         rows,
         axis,
         axis_title(variant.view),
-        by_network=network is None,
         small=True,
         y_named=y_named,
         families=families,
