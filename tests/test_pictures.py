@@ -364,17 +364,18 @@ def test_crowded_formats_share_a_label() -> None:
     rows = pl.DataFrame(
         {
             "network": "One",
-            "number_format": ["POT_2", "POT_3", "POT_4", "POT_5", "POT_6", "INT_8"],
-            "family": ["POT"] * 5 + ["INT"],
-            "divergence": [0.9, 0.7, 0.4, 0.401, 0.402, 0.0],
-            "accuracy_loss": [0.9, 0.6, 0.3, 0.31, 0.3, 0.0],
+            "number_format": ["POT_2", "POT_3", "POT_4", "POT_5", "POT_6", "INT_4", "INT_8"],
+            "family": ["POT"] * 5 + ["INT"] * 2,
+            "divergence": [0.9, 0.7, 0.4, 0.401, 0.402, 0.3, 0.0],
+            "accuracy_loss": [0.9, 0.6, 0.3, 0.31, 0.3, 0.3, 0.0],
         }
     )
     spec = spec_of(crowding_chart(rows, view=VIEW))
     (panel,) = spec["concat"]
-    text = layers_of(panel, "text")[0]
-    labels = [row["label"] for row in data(spec, text)]
-    assert labels == ["POT_2", "POT_3", "POT_4 to POT_6"]
+    texts = [text for text in layers_of(panel, "text") if text["mark"]["style"] == "label"]
+    labels = {text["mark"]["align"]: [row["label"] for row in data(spec, text)] for text in texts}
+    # To the left, but for the one that would cover INT_4.
+    assert labels == {"right": ["POT_2", "POT_3"], "left": ["POT_4 to 6"]}
     with pytest.raises(DataError, match="expected formats of the family POT"):
         crowding_chart(rows.tail(1), view=VIEW)
 

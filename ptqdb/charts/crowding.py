@@ -1,7 +1,5 @@
 """How powers of two crowd into one column of points, whatever their width."""
 
-from typing import Any
-
 import altair as alt
 import polars as pl
 
@@ -22,6 +20,8 @@ from ptqdb.errors import DataError
 FAMILY = "POT"
 # Points that lie nearer than this share of each axis have one label together.
 NEAR = 0.07
+# What a label covers: so much of the axis of x beside its point, and of y above and below.
+LABEL, BESIDE = 0.26, 0.04
 
 
 def crowding_chart(frame: pl.DataFrame, *, view: str, theme: str = "light") -> alt.ConcatChart:
@@ -75,16 +75,24 @@ def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.La
         alt.Tooltip("loss_and_error:N", title="Relative loss"),
     ]
     powers, others = rows.filter(family=FAMILY), rows.filter(pl.col("family") != FAMILY)
-    labels = alt.Chart(inline(_labels(powers, rows))).encode(
-        x="divergence:Q", y="accuracy_loss:Q", text="label:N"
-    )
-    place: dict[str, Any] = {"align": "right", "dx": -8, "fontSize": 11}
+    labels = _labels(powers, rows)
+    texts = [
+        alt.Chart(inline(labels.filter(pl.col("is_left") == is_left)))
+        .mark_text(
+            style=style,
+            align="right" if is_left else "left",
+            dx=-8 if is_left else 8,
+            fontSize=11,
+        )
+        .encode(x=alt.X("divergence:Q"), y=alt.Y("accuracy_loss:Q"), text=alt.Text("label:N"))
+        for style in ("halo", "label")
+        for is_left in (True, False)
+    ]
     return layered(
         alt.Chart(inline(others))
         .mark_point(filled=True, size=24, style="ghost")
         .encode(x=x, y=y, tooltip=tooltips),
-        labels.mark_text(style="halo", **place),
-        labels.mark_text(style="label", **place),
+        *texts,
         alt.Chart(inline(powers))
         .mark_point(filled=True, size=60, shape="triangle-up", style="bar", opacity=0.8)
         .encode(x=x, y=y, tooltip=tooltips),
@@ -93,11 +101,10 @@ def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.La
 
 def _labels(powers: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """A label for each run of widths whose points stand near each other."""
-    names = sorted(powers["number_format"], key=format_key)
     points = {row["number_format"]: row for row in powers.rows(named=True)}
     spans = {name: _span(rows[name]) for name in ("divergence", "accuracy_loss")}
     runs: list[list[str]] = []
-    for name in names:
+    for name in sorted(points, key=format_key):
         near = runs and all(
             abs(points[name][column] - points[runs[-1][0]][column]) < NEAR * span
             for column, span in spans.items()
@@ -106,15 +113,27 @@ def _labels(powers: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
             runs[-1].append(name)
         else:
             runs.append([name])
-    return pl.DataFrame(
-        {
-            "label": [run[0] + f" to {run[-1]}" * (len(run) > 1) for run in runs],
-            "divergence": [min(points[name]["divergence"] for name in run) for run in runs],
-            "accuracy_loss": [
-                sum(points[name]["accuracy_loss"] for name in run) / len(run) for run in runs
-            ],
-        }
-    )
+    labels = []
+    for run in runs:
+        x = [points[name]["divergence"] for name in run]
+        y = sum(points[name]["accuracy_loss"] for name in run) / len(run)
+        beside = rows.filter(
+            ~pl.col("number_format").is_in(run)
+            & ((pl.col("accuracy_loss") - y).abs() < BESIDE * spans["accuracy_loss"])
+        )["divergence"]
+        width = LABEL * spans["divergence"]
+        left = int(beside.is_between(min(x) - width, min(x)).sum())
+        right = int(beside.is_between(max(x), max(x) + width).sum())
+        is_left = left <= right or max(x) + width > float(rows["divergence"].to_numpy().max())
+        labels.append(
+            {
+                "label": run[0] + f" to {run[-1].removeprefix(FAMILY + '_')}" * (len(run) > 1),
+                "divergence": min(x) if is_left else max(x),
+                "accuracy_loss": y,
+                "is_left": is_left,
+            }
+        )
+    return pl.DataFrame(labels)
 
 
 def _span(values: pl.Series) -> float:

@@ -109,8 +109,8 @@ def _legend(
     """What the faint step and the band are."""
     said = []
     if predictor is not None:
-        whose = "a new network's losses" if network is None else "its losses"
-        band = f"shaded: where {COVERAGE:.0%} of {whose} should lie"
+        losses = "a new network's losses" if network is None else "its losses"
+        band = f"shaded: where {COVERAGE:.0%} of {losses} should lie"
         said.append(band + ("" if network is None else ", predicted from the others"))
     ceiling = fits[0].ceiling_r_squared
     if ceiling is not None and any(fit.fitted and fit.curve != CEILING for fit in fits):
