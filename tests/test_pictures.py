@@ -77,7 +77,7 @@ def parts(spec: Any) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
     theme = ("light", "dark")[KINDS.index(kind) % 2]
-    views = ("l2_flops",) if kind == "leaderboard" else ()
+    views = {"leaderboard": ("l2_flops",), "variants": ("l2_flops", "l2_param")}.get(kind, ())
     spec = spec_of(draw(shown, kind, Request(views=views, curves=("hill",), theme=theme)))
     assert spec["title"]["text"]
     assert spec["config"]["background"] == (LIGHT if theme == "light" else DARK).background

@@ -17,7 +17,7 @@ from running import Run, runner
 
 from ptqdb.database import query
 from ptqdb.errors import DataError, UsageError
-from ptqdb.report import report_page, write_report
+from ptqdb.report import content, report_page, write_report
 from ptqdb.report.content import QUERIES
 from ptqdb.report.gallery import CHAPTERS
 from ptqdb.report.parts import Parts
@@ -36,11 +36,16 @@ def shown(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def page(shown: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the small study; the gallery's degrees are replaced by curves that fit fast."""
+    """The page of the small study, with fewer views to choose and curves that fit fast."""
+    explorer = content.explorer
     path = tmp_path_factory.mktemp("page") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
         for module in ("page", "gallery"):
             patch.setattr(f"ptqdb.report.{module}.DEGREES", ("hill", "isotonic", "linear"))
+        patch.setattr(
+            content, "explorer", lambda fits, views, names: explorer(fits, views[:3], names)
+        )
+        patch.setattr("ptqdb.report.page.FURTHER_VIEWS", ("nsr_layer_rootdepth",))
         patch.setattr("ptqdb.board.FEW_VIEWS", ("l2_flops", "fakefreeze_flops"))
         patch.setattr("ptqdb.board.FEW_CURVES", ("hill",))
         write_report(shown, path, curves=CURVES)
@@ -50,8 +55,8 @@ def page(shown: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def payload(text: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found is not None
-    content: dict[str, Any] = json.loads(found[1])
-    return content
+    held: dict[str, Any] = json.loads(found[1])
+    return held
 
 
 def whole(value: Any, parts: list[Any]) -> Any:

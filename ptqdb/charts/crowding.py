@@ -86,7 +86,7 @@ def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.La
         )
         .encode(x=alt.X("divergence:Q"), y=alt.Y("accuracy_loss:Q"), text=alt.Text("label:N"))
         for style in ("halo", "label")
-        for is_left in (True, False)
+        for is_left in labels["is_left"].unique(maintain_order=True)
     ]
     return layered(
         alt.Chart(inline(others))
