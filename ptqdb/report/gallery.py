@@ -9,12 +9,16 @@ from ptqdb.charts.variants import Variant
 from ptqdb.distributions import chosen_layers, distributions_of
 from ptqdb.fitted_view import FittedView
 from ptqdb.report.figures import Figure
-from ptqdb.report.text import said
 
 if TYPE_CHECKING:
     from ptqdb.study import Study
 
 DEGREES = ("rational2", "rational3", "rational4")
+CAPTIONS = {
+    "pointed": "The most pointed weight. Powers of two are dense where it is: around zero.",
+    "flat": "The flattest weight. Powers of two leave gaps in its shoulders.",
+    "only": "The only weight.",
+}
 Fitted = Callable[[str, str], FittedView]
 
 
@@ -83,13 +87,8 @@ def gallery(study: "Study", fitted: Fitted, networks: Sequence[str]) -> list[str
     body: list[str | Figure] = ["<h3>Distributions</h3>"]
     for word, layer in zip(words, layers, strict=True):
         name = f"distribution-{word}"
-        body.append(Figure(name, {(): distribution_chart(distributions_of(study, [layer]))}))
-    body.append(
-        said(
-            "Powers of two are dense around zero: they suit a pointed distribution, and leave",
-            "gaps in the shoulders of a flat one.",
-        )
-    )
+        chart = distribution_chart(distributions_of(study, [layer]))
+        body.append(Figure(name, {(): chart}, caption=CAPTIONS[word]))
     for chapter in CHAPTERS:
         body.append(f"<h3>{chapter.heading}</h3>")
         body += [_pooled(fitted, view) for view in chapter.pooled]
