@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from workload import (
     MEAN,
     STD,
@@ -41,6 +42,21 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * BYTES_PER_KB
 
 
+def layer_bytes(module: nn.Module, batch: Tensor) -> int:
+    """What one layer reads and puts out of a batch, of the layer where that is most."""
+    most = 0
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        nonlocal most
+        most = max(most, outputs.nbytes + sum(each.nbytes for each in inputs))
+
+    hooks = [each.register_forward_hook(look) for each in module.modules()]
+    module(batch)
+    for hook in hooks:
+        hook.remove()
+    return most
+
+
 def source_of(name: str, width: float, seed: int) -> NetworkSource:
     """The network; at full width without a copy that is kept, as one from a file has none."""
     if width != 1.0:
@@ -59,7 +75,7 @@ def main() -> None:
     parser.add_argument("--calibration", type=int, default=100)
     asked = parser.parse_args()
     sources = [source_of(asked.network, asked.width, seed) for seed in range(asked.networks)]
-    seconds = 0.0
+    seconds, batch_bytes = 0.0, 0
     if asked.formats:
         request = request_of(sources, evenly_chosen(asked.formats), asked.images, asked.calibration)
         with tempfile.TemporaryDirectory() as folder:
@@ -72,11 +88,12 @@ def main() -> None:
         batches = Batches(random_images(asked.images, "test"), MEAN, STD, torch.device("cpu"))
         with torch.inference_mode():
             for batch in batches:
-                module(batch)
+                batch_bytes = max(batch_bytes, layer_bytes(module, batch))
     peak = peak_bytes()
     parameters = sources[0].load().module.parameters()
     weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     found = {"seconds": seconds, "peak_bytes": peak, "weight_bytes": weights}
+    found["batch_bytes"] = batch_bytes
     sys.stdout.write(json.dumps(found) + "\n")
 
 

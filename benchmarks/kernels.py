@@ -38,7 +38,7 @@ def rounding_speeds(repeats: int) -> dict[str, float]:
     works |= {name: rounding(number_format(name)) for name in ROUNDED}
     works[FAKE_QUANTIZE] = lambda: torch.fake_quantize_per_tensor_affine(values, step, 0, -127, 127)
     with torch.inference_mode():
-        taken = interleaved_medians(works, repeats * 5)
+        taken = interleaved_medians(works, repeats * 20)
     return {name: taken[COPY] / seconds for name, seconds in taken.items() if name != COPY}
 
 

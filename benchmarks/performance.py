@@ -1,6 +1,6 @@
 """Measures how fast ptqdb is beside the least that it could be, and writes docs/performance.md.
 
-``uv run python benchmarks/performance.py`` takes about a quarter of an hour on two cores that do
+``uv run python benchmarks/performance.py`` takes about half an hour on two cores that do
 nothing else; where others work on them, ``OMP_NUM_THREADS=1`` disturbs the figures less.
 ``--images 10000 --formats 43 --calibration 1024`` is the full study's size, and takes hours.
 """
@@ -28,9 +28,9 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=96, help="to evaluate on, in the sweeps")
-    parser.add_argument("--formats", type=int, default=7, help="so many, evenly chosen")
-    parser.add_argument("--calibration", type=int, default=32, help="images to calibrate on")
+    parser.add_argument("--images", type=int, default=128, help="to evaluate on, in the sweeps")
+    parser.add_argument("--formats", type=int, default=43, help="so many, evenly chosen")
+    parser.add_argument("--calibration", type=int, default=104, help="images to calibrate on")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)

@@ -29,6 +29,7 @@ class Child:
     seconds: float
     peak_bytes: int
     weight_bytes: int
+    batch_bytes: int
 
 
 def child(*arguments: object) -> Child:
@@ -44,14 +45,21 @@ class Memory:
 
     Attributes
     ----------
-    extra_weights
-        By number of formats: what the peak is above the float network's, in units of its
-        weights.
+    batch_bytes
+        What one layer reads and puts out of a batch, of the layer where that is most.
+    extra_bytes
+        By number of formats: what the peak is above the float network's.
     """
 
     float_peak_bytes: int
     weight_bytes: int
-    extra_weights: dict[int, float]
+    batch_bytes: int
+    extra_bytes: dict[int, int]
+
+    @property
+    def extra_weights(self) -> float:
+        """The largest of them in units of the weights, less a batch."""
+        return (max(self.extra_bytes.values()) - self.batch_bytes) / self.weight_bytes
 
 
 def memory() -> Memory:
@@ -63,8 +71,8 @@ def memory() -> Memory:
         count: child(MEMORY_NETWORK, "--formats", count, *size).peak_bytes
         for count in MEMORY_FORMATS
     }
-    extra = {count: (peak - alone.peak_bytes) / alone.weight_bytes for count, peak in peaks.items()}
-    return Memory(alone.peak_bytes, alone.weight_bytes, extra)
+    extra = {count: peak - alone.peak_bytes for count, peak in peaks.items()}
+    return Memory(alone.peak_bytes, alone.weight_bytes, alone.batch_bytes, extra)
 
 
 @dataclass(frozen=True)

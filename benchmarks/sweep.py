@@ -77,11 +77,14 @@ class SweepTiming:
         grown[FLOAT] *= images
         return grown
 
+    def floor_at(self, size: Size) -> float:
+        """The floor of another size: proportional to images and formats."""
+        grown = size.image_count * size.format_count
+        return self.floor.total_s * grown / (self.size.image_count * self.size.format_count)
+
     def ratio_at(self, size: Size) -> float:
         """The estimate of the ratio for another size."""
-        of_floor = self.floor.total_s * size.image_count * size.format_count
-        of_floor /= self.size.image_count * self.size.format_count
-        return sum(self.seconds_at(size).values()) / of_floor
+        return sum(self.seconds_at(size).values()) / self.floor_at(size)
 
 
 def database_share(phases: dict[str, float]) -> float:

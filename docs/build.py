@@ -1,12 +1,13 @@
-"""Writes the pages of docs/ that are generated: ``uv run python docs/build.py``."""
+"""Writes the pages of docs/ that are generated: ``uv run python docs/build.py [PAGE …]``."""
 
 import io
 import os
 import re
 import sys
-from collections.abc import Iterable
-from contextlib import redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -21,23 +22,47 @@ from predictions import (
     published_rows,
     validation_rows,
 )
+from results import (
+    DEGREES,
+    PER_NETWORK_VIEWS,
+    Study,
+    collected_rows,
+    finding_rows,
+    network_rows,
+    new_rows,
+    study_rows,
+    transfer_rows,
+)
 
 from ptqdb.cli.output import OutputFormat, print_frame
-from ptqdb.database import query, variant_names
+from ptqdb.database import connect, query, variant_names
 from ptqdb.embedded_facts import open_embedded_facts
+from ptqdb.studies import import_study
 
 DOCS = Path(__file__).parent
+FULL_STUDY = DOCS.parent / "data" / "cifar10"
+LOGS = FULL_STUDY / "training"
 
 
 def main() -> None:
-    """Write every generated page; the embedded study's facts are the database."""
-    with open_embedded_facts(read_only=False) as connection:
-        _write("sql.md", sql_page(connection))
-        comparison = Comparison.of(connection, len(os.sched_getaffinity(0)))
-        _write("prediction.md", prediction_page(connection, comparison))
+    """Write the pages that are named, or every generated page.
+
+    All rest on the embedded study's facts; ``results.md`` on those of the full study too.
+    """
+    pages = {"sql.md": sql_page, "prediction.md": prediction_page, "results.md": results_page}
     folder = os.environ.get("PTQDB_TEST_DATA")
-    if folder is not None:
-        _write("published.md", published_page(Path(folder) / "published"))
+    asked = sys.argv[1:] or [*pages, *(["published.md"] if folder else [])]
+    with open_embedded_facts(read_only=False) as connection:
+        for name in asked:
+            if name in pages:
+                _write(name, pages[name](connection))
+            elif name == "published.md" and folder is not None:
+                _write(name, published_page(Path(folder) / "published"))
+            else:
+                raise SystemExit(
+                    f"expected one of {', '.join(pages)}, or published.md where PTQDB_TEST_DATA "
+                    f"is set, found {name}"
+                )
 
 
 def _write(name: str, text: str) -> None:
@@ -51,8 +76,18 @@ def _filled(name: str, parts: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Comparison) -> str:
-    """The page about predictions, with what validation and comparison give."""
+def prediction_page(
+    connection: duckdb.DuckDBPyConnection, comparison: Comparison | None = None
+) -> str:
+    """The page about predictions, with what validation and comparison give.
+
+    Parameters
+    ----------
+    comparison
+        None: made now, in minutes.
+    """
+    if comparison is None:
+        comparison = Comparison.of(connection, len(os.sched_getaffinity(0)))
     choices = [board.choice for board in (comparison.network, comparison.architecture)]
     chosen = [choice.held_out_r_squared if choice else float("nan") for choice in choices]
     nsr = max(
@@ -99,6 +134,46 @@ def published_page(folder: Path) -> str:
         ),
     }
     return _filled("published.md", parts)
+
+
+def results_page(embedded: duckdb.DuckDBPyConnection) -> str:
+    """The page about the studies' results, beside what the original study printed."""
+    with TemporaryDirectory() as folder, full_study(Path(folder)) as connection:
+        full, small = Study(connection), Study(embedded)
+        studies = ("original", "full", "embedded")
+        columns = (f"{name}, degree {degree}" for name in studies for degree in DEGREES)
+        network_columns = ("network", *(f"`{view}`" for view in PER_NETWORK_VIEWS))
+        new_columns = ("view", "R², degree 2", "R², isotonic", "held out by network",
+                       "by architecture")  # fmt: skip
+        parts = {
+            "collected": _table(
+                ("network", "layers", "params", "MACs", "accuracy", "others, %", "epochs, time",
+                 "facts"),
+                collected_rows(full, LOGS),
+            ),
+            "study": _table(("view", *columns), study_rows((full, small))),
+            "networks_full": _table(network_columns, network_rows(full)),
+            "networks_embedded": _table(network_columns, network_rows(small)),
+            "findings": _table(
+                ("finding", "full", "its figures", "embedded", "its figures"),
+                finding_rows((full, small)),
+            ),
+            "transfer": _table(
+                ("network", "view", "R²", "RMSE", "median error", "coverage"),
+                transfer_rows(full, small),
+            ),
+            "new_full": _table(new_columns, new_rows(full)),
+            "new_embedded": _table(new_columns, new_rows(small)),
+        }  # fmt: skip
+    return _filled("results.md", parts)
+
+
+@contextmanager
+def full_study(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The full study's facts in a database of their own, within the folder."""
+    with connect(folder / "cifar10.duckdb", read_only=False) as connection:
+        import_study(connection, FULL_STUDY)
+        yield connection
 
 
 def sql_page(connection: duckdb.DuckDBPyConnection) -> str:

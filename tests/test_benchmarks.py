@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ from floor import Floor, Way
 from page import Results, page
 from processes import Growth, Memory
 from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, FLOAT, OPENING, REST, phase_of
-from sweep import Size, SweepTiming, database_share
+from sweep import STUDY, Size, SweepTiming, database_share
 from workload import evenly_chosen, interleaved_medians, random_module, random_network
 
 from ptqdb.collection import evaluation, network_measurement, rows
@@ -130,12 +131,16 @@ def test_the_page_says_what_was_reached_and_what_was_left_out() -> None:
         sweeps=[SWEEP],
         rounding={"INT_8": 0.6, "INT_4": 0.4, "POT_4": 0.35, "torch's fake_quantize": 0.05},
         facts={"INT_8": 1.5, "POT_5": 2.5},
-        memory=Memory(1 << 30, 1 << 27, {1: 1.5, 9: 1.75}),
+        memory=Memory(1 << 30, 1 << 27, 1 << 25, {1: 1 << 27, 9: 9 << 25}),
         start={"ptqdb fit": 1.2},
         growths=[],
     )
     lines = page(results).splitlines()
-    assert "| sweep over its floor, AlexNet, as measured | 5.00 | 1.3 | not reached |" in lines
+    estimate = f"{SWEEP.ratio_at(STUDY):.2f} | 1.3 | not reached |"
+    asked = "sweep over its floor, AlexNet, 43 formats and 10,000 images"
+    assert f"| {asked}, estimated | {estimate}" in lines
+    measured = replace(results, sweeps=[replace(SWEEP, size=STUDY)])
+    assert f"| {asked} | 5.00 | 1.3 | not reached |" in page(measured)
     assert (
         "| rounding 4 M floats, speed over a copy's, INT, the slowest | 0.40 | 0.5 | not reached |"
     ) in lines
@@ -144,7 +149,8 @@ def test_the_page_says_what_was_reached_and_what_was_left_out() -> None:
     ) in lines
     assert not any(", FLOAT, the slowest" in line for line in lines)
     assert "| facts of one format of VGG_16, the slowest | 2.50 s | 2 s | not reached |" in lines
-    assert any("| 1.8 | 2 and a batch | reached |" in line for line in lines)
+    assert any("in weights | 2.0 | 2 | reached |" in line for line in lines)
+    assert "| 1 | 128 | 0.75 |" in lines
     assert "| start of `ptqdb fit` | 1.20 s | 1.5 s | reached |" in lines
     assert "## Growth" not in lines
     assert "4 formats at even steps through the grid, 100 images" in page(results)

@@ -16,6 +16,7 @@ import pytest
 from running import Run, runner
 
 from ptqdb import embedded_facts
+from ptqdb.cli import main
 from ptqdb.fitting import FIGURES
 from ptqdb.version import VERSION
 
@@ -302,3 +303,21 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_remaining_time(tmp_path: Pat
     assert "4/4" in text
     assert "cells/s" in text
     assert "0:00:0" in text
+
+
+def test_small_matrices_are_left_to_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "OPENBLAS_NUM_THREADS"
+    monkeypatch.setattr("sys.argv", ["ptqdb", "--version"])
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ[name] == "3"
+    monkeypatch.delenv(name)
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ[name] == "1"
+    ran = subprocess.run(
+        [sys.executable, "-c", "import ptqdb.cli, sys; sys.exit('numpy' in sys.modules)"],
+        check=False,
+    )
+    assert ran.returncode == 0

@@ -119,6 +119,9 @@ def test_a_format_needs_its_codes_and_some_chunks() -> None:
         for each in formats:
             measurement.facts_without_codes(each)
     assert counted.peak <= max(of_layer) + buffers
+    with LiveBytes() as counted:
+        measurement.float_facts()
+    assert counted.peak <= buffers
 
 
 def test_no_tensor_is_rounded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

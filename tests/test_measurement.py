@@ -76,6 +76,13 @@ def test_channels_are_rows_of_the_weight() -> None:
     assert facts.sum_x2.tolist() == [5.0, 9.25]
 
 
+def test_channels_are_whole_in_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptqdb.collection.chunks.CHUNK_SIZE", 25)
+    weight = random_weight((7, 10), seed=4)
+    expected = (weight.numpy().astype(np.float64) ** 2).sum(axis=1)
+    assert channel_facts(weight).sum_x2 == pytest.approx(expected, rel=1e-14)
+
+
 @pytest.mark.parametrize("name", ["INT_2", "INT_8", "INT_16", "POT_4", "POT_8", "FLOAT_6_E3"])
 def test_coded_weight_is_that_of_numpy(name: str) -> None:
     known, weight = number_format(name), random_weight((16, 8, 3, 3), seed=2)

@@ -1,5 +1,6 @@
 """The command line: one module per command, each of which parses, calls and prints."""
 
+import os
 import sys
 
 import typer
@@ -58,6 +59,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 misused, 130 interrupted."""
+    # NumPy is not imported yet. Its matrices are small here: threads of OpenBLAS gain nothing
+    # and wait for each other, on a machine that does other work by far longer than they compute.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except PtqdbError as error:

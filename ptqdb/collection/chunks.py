@@ -61,8 +61,10 @@ def group_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         yield tuple(view[start : start + step] for view in views)
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results in the order of the items, worked out in as many threads as torch uses.
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the results in the order of the items, worked out in as many threads as torch uses.
+
+    What is taken as it comes is not held: the results of a large tensor's chunks may be large.
 
     Each thread takes whole items and is alone at them: a chain of small operations that are
     each split among threads waits for all of them each time, and crawls as soon as another
@@ -72,7 +74,9 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
     Parameters
     ----------
     function
-        Runs without gradients and must not depend on the order of its calls.
+        Runs without gradients and must not depend on the order of its calls. It had better put
+        out numbers than small tensors: the C library takes those from the gaps that the
+        temporary large ones leave, which then no longer fit there.
     """
 
     def run(item: Item) -> Result:
@@ -84,8 +88,9 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
     torch.set_num_threads(1)  # of threads that start from now on, too
     try:
         if worker_count <= 1:
-            return [run(item) for item in waiting]
+            yield from map(run, waiting)
+            return
         with ThreadPoolExecutor(worker_count) as pool:
-            return list(pool.map(run, waiting))
+            yield from pool.map(run, waiting)
     finally:
         torch.set_num_threads(thread_count)

@@ -43,16 +43,16 @@ def coded_tensor_facts(
     scale = float(coded.scale)
     limit = number_format.max_code * scale * (1 + CLIPPING_TOLERANCE)
 
-    def of_chunk(chunk: tuple[Tensor, ...]) -> tuple[Tensor, int]:
+    def of_chunk(chunk: tuple[Tensor, ...]) -> tuple[list[float], int]:
         exact, codes = (part.reshape(-1).double() for part in chunk)
         low, high = torch.aminmax(exact)
         is_clipped = max(-float(low), float(high)) > limit
         clipped = int((exact.abs() > limit).sum()) if is_clipped else 0
         square = torch.dot(exact, exact).reshape(1)
-        return torch.cat([code_sums(codes, exact, scale), square]), clipped
+        return torch.cat([code_sums(codes, exact, scale), square]).tolist(), clipped
 
-    found = map_in_threads(of_chunk, group_chunks(values, coded.codes))
-    *sums, square = torch.stack([sums for sums, _ in found]).sum(0).tolist()
+    found = list(map_in_threads(of_chunk, group_chunks(values, coded.codes)))
+    *sums, square = torch.tensor([sums for sums, _ in found], dtype=torch.float64).sum(0).tolist()
     facts = sums_as_facts(scale, sum(clipped for _, clipped in found), sums)
     codes, counts = code_counts(coded.codes, number_format, binned=is_weight)
     code_norm = math.sqrt(facts.sum_codes2)

@@ -58,7 +58,8 @@ class Batches:
     mean, std
         Per channel, in units of the full range 0..1.
     size
-        Images of a batch; see `batch_size`.
+        Images of a batch at most; see `batch_size`. All batches are about alike: a layer brings
+        its weights in order for each, however few its images are.
 
     Raises
     ------
@@ -86,7 +87,8 @@ class Batches:
         self._std = torch.tensor(std, device=device)
 
     def __iter__(self) -> Iterator[Tensor]:
-        for pixels in torch.split(self._pixels, self._size):
+        count = -(-len(self._pixels) // self._size)
+        for pixels in torch.tensor_split(self._pixels, max(1, count)):
             yield normalized(pixels, self._mean, self._std)
 
     def example(self) -> Tensor:

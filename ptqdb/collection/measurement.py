@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptqdb.collection.chunks import map_in_threads, pieces
+from ptqdb.collection.chunks import chunk_size, map_in_threads, pieces
 from ptqdb.collection.facts import NO_CODES, ChannelFacts, QuantizedTensorFacts, TensorFacts
 
 LARGEST_BIN = 2047
@@ -102,10 +102,18 @@ def tensor_facts(values: Tensor) -> TensorFacts:
 
 def channel_facts(weight: Tensor) -> ChannelFacts:
     """Range and sum of squares of each row: the weight by output channel."""
-    rows = weight.double()
-    low, high = torch.aminmax(rows, dim=1)
+    low, high = torch.aminmax(weight, dim=1)
+    squares = torch.empty(len(weight), dtype=torch.float64, device=weight.device)
+    step = max(1, chunk_size(weight) // max(1, weight.shape[1]))
+
+    def of_chunk(start: int) -> None:
+        rows = slice(start, start + step)
+        squares[rows] = weight[rows].double().square().sum(dim=1)
+
+    for _ in map_in_threads(of_chunk, range(0, len(weight), step)):
+        pass
     return ChannelFacts(
-        low.cpu().numpy(), high.cpu().numpy(), rows.square().sum(dim=1).cpu().numpy()
+        low.double().cpu().numpy(), high.double().cpu().numpy(), squares.cpu().numpy()
     )
 
 

@@ -119,8 +119,12 @@ class NetworkMeasurement:
         image_size: int | None = None,
         with_inputs: bool = True,
     ):
-        self._trained, self._scheme, self._device = trained, scheme, device
+        self._scheme, self._device = scheme, device
         fed = trained.preprocessing
+        # of the float network no more is kept: its weights would lie beside the folded ones
+        self._name, self._architecture = trained.name, trained.architecture
+        self._checkpoint_sha256, self._preprocessing = trained.checkpoint_sha256, fed
+        self._param_count = sum(each.numel() for each in trained.module.parameters())
         example = example_image(fed, calibration, image_size, device)
         module = trained.module.to(device).to(memory_format=torch.channels_last)
         self.network = prepare(module, example)
@@ -171,16 +175,14 @@ class NetworkMeasurement:
             )
             tensors |= self._float_tensors(name, layer)
             channels[name, "weight"] = channel_facts(by_output_channel(layer.layer, layer.weight))
-        module = self._trained.module
-        params = sum(parameter.numel() for parameter in module.parameters())
         of_parts = sum(layer.params for layer in layers)
         of_parts += sum(part.params for part in self.unquantized)
         return NetworkFacts(
-            name=self._trained.name,
-            architecture=self._trained.architecture,
-            checkpoint_sha256=self._trained.checkpoint_sha256,
-            preprocessing=self._trained.preprocessing.to_json(),
-            params=max(params, of_parts),
+            name=self._name,
+            architecture=self._architecture,
+            checkpoint_sha256=self._checkpoint_sha256,
+            preprocessing=self._preprocessing.to_json(),
+            params=max(self._param_count, of_parts),
             macs=sum(layer.macs for layer in layers),
             unfolded_batch_norm_count=len(self.network.folding.unfolded),
             layers=tuple(layers),
@@ -214,7 +216,7 @@ class NetworkMeasurement:
         """
         if not self._ranges:
             raise DataError(
-                f"expected calibration images of {self._trained.name}, whose ranges scale inputs "
+                f"expected calibration images of {self._name}, whose ranges scale inputs "
                 "and biases, found none; give some, or ask for its weights alone"
             )
         return {

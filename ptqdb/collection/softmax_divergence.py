@@ -32,14 +32,14 @@ def softmax_divergences(values: Tensor, codes: Tensor, factors: Sequence[float])
     values alone need is worked out once for all factors.
     """
 
-    def of_chunk(chunk: tuple[Tensor, ...]) -> Tensor:
+    def of_chunk(chunk: tuple[Tensor, ...]) -> list[float]:
         exact, exact_codes = (part.double() for part in chunk)
         log_p = torch.log_softmax(exact, -1)
         p = log_p.exp()
-        return torch.stack([_nats(log_p, p, exact_codes * factor) for factor in factors])
+        return [float(_nats(log_p, p, exact_codes * factor)) for factor in factors]
 
-    sums = map_in_threads(of_chunk, group_chunks(values, codes))
-    total = torch.stack(sums).sum(0) / (2 * math.log(2))
+    sums = list(map_in_threads(of_chunk, group_chunks(values, codes)))
+    total = torch.tensor(sums, dtype=torch.float64).sum(0) / (2 * math.log(2))
     found: list[float] = total.tolist()
     return found
 

@@ -275,10 +275,12 @@ def _collect_network(
         request.scheme,
         device=device,
     )
+    preprocessing = trained.preprocessing
+    del trained  # with its weights; the measurement has the folded ones
     evaluation = NetworkEvaluation(
         measurement.network,
         plan.task.images,
-        trained.preprocessing,
+        preprocessing,
         device=device,
         precision=request.precision,
     )

@@ -44,7 +44,7 @@ class Chapter:
 CHAPTERS = (
     Chapter(
         "L2: codes rescaled to the norm of the floats",
-        ("l2_param", "l2_flops", "l2_flops_log"),
+        ("l2_param", "l2_flops", "l2_flops_sqrt"),
         ("l2_flops", "l2_param"),
     ),
     Chapter(
