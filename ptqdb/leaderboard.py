@@ -191,7 +191,7 @@ def run_tasks(
             yield entry
         return
     with (
-        _single_threaded_children(),
+        single_threaded_children(),
         ProcessPoolExecutor(job_count, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         for entry in pool.map(Task.run, tasks, chunksize=4):
@@ -200,7 +200,7 @@ def run_tasks(
 
 
 @contextmanager
-def _single_threaded_children() -> Iterator[None]:
+def single_threaded_children() -> Iterator[None]:
     """Let processes started within use one thread each: theirs would wait for each other."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
     before = {name: os.environ.get(name) for name in names}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ptqdb.database import connect, list_views, query, read_view
 from ptqdb.defaults import (
@@ -20,10 +20,9 @@ from ptqdb.defaults import (
     PREDICTION_VIEW,
 )
 from ptqdb.embedded_facts import open_embedded_facts
-from ptqdb.fitting import GroupFit, fit_view_frame, of_network
+from ptqdb.fitting import GroupFit, fit_view_frame
 
 if TYPE_CHECKING:
-    import altair as alt
     import duckdb
     import polars as pl
 
@@ -242,30 +241,57 @@ def compare(
 
 def chart(
     study: Study,
-    view: str = FIT_VIEW,
+    view: str | Sequence[str] = (),
     *,
-    curve: str = FIT_CURVE,
+    kind: str = "fit",
+    curve: str | Sequence[str] = FIT_CURVE,
     network: str | None = None,
-) -> "alt.LayerChart":
-    """Draw a view's points with the fitted curve, pooled or of one network.
+    layers: Sequence[str] = (),
+    x_scale: str = "auto",
+    theme: str = "light",
+) -> Any:
+    """Draw a picture of the study; `ptqdb.charts.save_chart` writes it to a file.
 
     Parameters
     ----------
+    view, curve
+        A name or several; kinds of one view, or of one curve, take the first. No view: the
+        kind's own.
+    kind
+        ``fit``, ``networks``, ``variants``, ``distribution``, ``layers``, ``frontier``,
+        ``leaderboard``, ``crowding`` or ``residuals``.
     network
-        Draw its points and curve alone.
+        Draw this one alone.
+    layers
+        Of ``distribution``: ``LAYER`` of the network, or ``NETWORK:LAYER``. None: the most
+        pointed and the flattest.
+    x_scale
+        ``auto``, ``linear``, ``log`` or ``symlog``.
+    theme
+        ``light`` or ``dark``.
+
+    Returns
+    -------
+    An Altair chart.
 
     Raises
     ------
     UsageError
-        No such view, curve or network; the message names the valid ones.
+        No such kind, view, curve, network or layer; the message names the valid ones.
+    DataError
+        There is nothing to draw.
     """
-    from ptqdb.charts import fit_chart
+    from ptqdb.pictures import Request, draw
 
-    frame = study.view(view)
-    if network is not None:
-        frame = of_network(frame, network)
-    fits = fit_view_frame(frame, view=view, curve=curve, leave_out_by=None)
-    return fit_chart(frame, fits, view=view, network=network)
+    request = Request(
+        views=(view,) if isinstance(view, str) else tuple(view),
+        curves=(curve,) if isinstance(curve, str) else tuple(curve),
+        network=network,
+        layers=tuple(layers),
+        x_scale=x_scale,
+        theme=theme,
+    )
+    return draw(study, kind, request)
 
 
 def collect(

@@ -11,11 +11,14 @@ import polars as pl
 import pytest
 
 from ptqdb.charts import fit_chart, save_chart
-from ptqdb.charts.fit import PALETTE, axis_title
+from ptqdb.charts.axes import axis_title
+from ptqdb.charts.style import PALETTE
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting import GroupFit, fit_view_frame
 
 VIEW = "fakefreeze_flops_log"
+# The layers of a fit with a curve and without a band; the first is the ceiling.
+POINTS, CURVE = 1, 2
 
 
 def view_frame(low: float = 1e-5) -> pl.DataFrame:
@@ -52,11 +55,12 @@ def rows(spec: dict[str, Any], layer: int) -> list[dict[str, Any]]:
 def test_pooled_chart() -> None:
     frame = view_frame()
     spec = drawn(frame)
-    points, line = spec["layer"]
+    ceiling, points, line = spec["layer"]
     encoding = points["encoding"]
     assert points["mark"]["type"] == "point"
     assert encoding["color"]["field"] == "network"
-    assert encoding["color"]["scale"] == {"domain": ["Deep", "Wide"], "range": list(PALETTE[:2])}
+    assert encoding["color"]["scale"] == {"domain": ["Deep", "Wide"]}
+    assert spec["config"]["range"]["category"][:9] == list(PALETTE)
     assert encoding["shape"]["field"] == "family"
     assert encoding["shape"]["scale"]["domain"] == ["INT", "POT", "FLOAT"]
     assert encoding["y"]["axis"]["format"] == "%"
@@ -69,9 +73,10 @@ def test_pooled_chart() -> None:
         "Relative loss",
         "Accuracy",
     ]
-    assert line["mark"]["type"] == "line"
-    assert len(rows(spec, 0)) == 18
-    assert rows(spec, 0)[0]["loss_and_error"] == "0.00% ± 0.40%"
+    assert (line["mark"]["type"], line["mark"]["style"]) == ("line", "curve")
+    assert (ceiling["mark"]["style"], ceiling["mark"]["interpolate"]) == ("ceiling", "step-after")
+    assert len(rows(spec, POINTS)) == 18
+    assert rows(spec, POINTS)[0]["loss_and_error"] == "0.00% ± 0.40%"
     assert len(set(PALETTE)) == len(PALETTE) == 9
 
 
@@ -82,7 +87,8 @@ def test_title_and_goodness_of_fit() -> None:
     assert pool.r_squared is not None
     assert pool.rmse is not None
     assert spec["title"]["text"] == f"{VIEW}: all networks"
-    (subtitle,) = spec["title"]["subtitle"]
+    subtitle, legend = spec["title"]["subtitle"]
+    assert legend == f"faint step: the best of all rising curves, R² {pool.ceiling_r_squared:.4f}"
     assert f"R² {pool.r_squared:.4f}" in subtitle
     assert f"RMSE {pool.rmse:.2%}" in subtitle
     assert "18 points" in subtitle
@@ -90,7 +96,7 @@ def test_title_and_goodness_of_fit() -> None:
 
 def test_curve_is_the_fit_over_the_range_of_the_points() -> None:
     frame = view_frame()
-    line = rows(drawn(frame), 1)
+    line = rows(drawn(frame), CURVE)
     x = np.array([row["x"] for row in line])
     y = np.array([row["fitted"] for row in line])
     results = fitted(frame)[0].results
@@ -105,29 +111,29 @@ def test_curve_is_the_fit_over_the_range_of_the_points() -> None:
 def test_chart_of_one_network() -> None:
     frame = view_frame()
     spec = drawn(frame, "Deep")
-    assert spec["layer"][0]["encoding"]["color"]["field"] == "family"
-    assert {row["network"] for row in rows(spec, 0)} == {"Deep"}
+    assert spec["layer"][POINTS]["encoding"]["color"]["field"] == "family"
+    assert {row["network"] for row in rows(spec, POINTS)} == {"Deep"}
     assert spec["title"]["text"] == f"{VIEW}: Deep"
     assert "9 points" in spec["title"]["subtitle"][0]
     deep = next(fit for fit in fitted(frame) if fit.group == "Deep")
     assert deep.results is not None
-    top = rows(spec, 1)[-1]
+    top = rows(spec, CURVE)[-1]
     np.testing.assert_allclose(top["fitted"], deep.results.predict([top["x"]])[0])
 
 
 def test_divergence_of_zero_on_a_logarithmic_axis() -> None:
     spec = drawn(view_frame(low=0.0))
-    zero = [row for row in rows(spec, 0) if row["divergence"] == 0]
-    smallest = min(row["divergence"] for row in rows(spec, 0) if row["divergence"] > 0)
+    zero = [row for row in rows(spec, POINTS) if row["divergence"] == 0]
+    smallest = min(row["divergence"] for row in rows(spec, POINTS) if row["divergence"] > 0)
     assert [row["x"] for row in zero] == [smallest / 2] * 2
-    assert spec["title"]["subtitle"][1].startswith("2 points of divergence 0")
+    assert spec["title"]["subtitle"][-1].startswith("2 points of divergence 0")
 
 
 def test_narrow_range_has_a_linear_axis() -> None:
     frame = view_frame().with_columns(divergence=pl.col("divergence") + 1)
     spec = drawn(frame)
-    assert spec["layer"][0]["encoding"]["x"]["scale"]["type"] == "linear"
-    assert len(spec["title"]["subtitle"]) == 1
+    assert spec["layer"][POINTS]["encoding"]["x"]["scale"]["type"] == "linear"
+    assert len(spec["title"]["subtitle"]) == 2
 
 
 def test_no_curve_where_the_fit_failed() -> None:
@@ -145,7 +151,7 @@ def test_many_rows_and_decimals() -> None:
         accuracy=pl.lit(Decimal("0.5")), divergence=pl.col("divergence").cast(pl.Decimal(38, 9))
     )
     chart = fit_chart(frame, fitted(view_frame()), view=VIEW)
-    assert len(rows(chart.to_dict(), 0)) == 5400
+    assert len(rows(chart.to_dict(), POINTS)) == 5400
 
 
 def test_what_cannot_be_drawn() -> None:
@@ -207,7 +213,7 @@ def test_svg_and_json(chart: Any, tmp_path: Path) -> None:
     assert text.startswith("<svg")
     assert "R²" in text
     save_chart(chart, tmp_path / "fit.json")
-    assert len(json.loads((tmp_path / "fit.json").read_text())["layer"]) == 2
+    assert len(json.loads((tmp_path / "fit.json").read_text())["layer"]) == 3
 
 
 def test_where_nothing_can_be_saved(chart: Any, tmp_path: Path) -> None:
@@ -236,5 +242,5 @@ def test_curves_at_chance_are_drawn_to_the_mean_of_it(name: str) -> None:
     spec = fit_chart(frame, fits, view=VIEW).to_dict()
     assert fits[0].fitted is not None
     (expected,) = fits[0].fitted.predict([10.0], (0.875 + 0.75) / 2)
-    assert rows(spec, 1)[-1]["fitted"] == pytest.approx(expected)
+    assert rows(spec, CURVE)[-1]["fitted"] == pytest.approx(expected)
     assert "drawn to the mean loss at chance" in str(spec["title"])

@@ -56,6 +56,7 @@ def test_every_command_has_help_with_an_example(run: Run) -> None:
         "collect",
         "fit",
         "chart",
+        "report",
         "views",
         "info",
         "sql",

@@ -77,6 +77,48 @@ def test_tensor_shape(database: duckdb.DuckDBPyConnection) -> None:
     assert clipped == [0, 0.25, 0]
 
 
+def test_distributions_give_the_divergence_that_the_views_have(
+    study: duckdb.DuckDBPyConnection,
+) -> None:
+    bins = read_view(study, "tensor_distribution")
+    key = ["network", "layer", "role", "number_format"]
+    for (*_, number_format), rows in bins.group_by(key):
+        assert rows["share"].sum() == pytest.approx(1)
+        assert rows["bin"].is_unique().all()
+        assert rows["scheme"].n_unique() == 1
+        assert (rows["scheme"][0] is None) == (number_format is None)
+    divergences = study.execute(
+        "select network.name, layer.name, role, number_format.name, value "
+        "from tensor_divergence join tensor using (tensor_id) join layer using (layer_id) "
+        "join network using (network_id) join number_format using (number_format_id) "
+        "where rescale = 'fakefreeze' and measure = 'js' and bins = 63"
+    ).fetchall()
+    tensors = sum(1 + (layer.biases > 0) for one in synthetic.NETWORKS for layer in one.layers)
+    assert len(divergences) == tensors * len(synthetic.FORMATS)
+    shares = {
+        group: dict(rows.select("bin", "share").iter_rows()) for group, rows in bins.group_by(key)
+    }
+    for *tensor, number_format, value in divergences:
+        p, q = shares[(*tensor, None)], shares[(*tensor, number_format)]
+        shared = [(p[place], q[place]) for place in p.keys() & q.keys()]
+        expected = sum(
+            x / 2 * np.log2(2 * x / (x + y)) + y / 2 * np.log2(2 * y / (x + y)) for x, y in shared
+        )
+        expected += sum(p[place] for place in p.keys() - q.keys()) / 2
+        expected += sum(q[place] for place in q.keys() - p.keys()) / 2
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_middle_of_a_bin_is_a_value(database: duckdb.DuckDBPyConnection) -> None:
+    synthetic.write_tiny(database)
+    rows = read_view(database, "tensor_distribution", "layer = 'layer1' and role = 'weight'")
+    found = rows.filter(pl.col("number_format").is_null())
+    # 1, -1, 1 and 0: the largest lie in the bins -31 and 31, whose middle is 31 * 65 / 2047.
+    assert found.select("bin", "count").rows() == [(-31, 1), (0, 1), (31, 2)]
+    assert found["share"].to_list() == [0.25, 0.25, 0.5]
+    assert found["value"].to_list() == pytest.approx([-31 * 65 / 2047, 0, 31 * 65 / 2047])
+
+
 def test_pot_crowding(study: duckdb.DuckDBPyConnection) -> None:
     points = read_view(study, "fakefreeze_flops")
     for row in read_view(study, "pot_crowding").to_dicts():

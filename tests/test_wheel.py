@@ -23,6 +23,7 @@ def test_an_installed_wheel_collects_and_fits_outside_the_checkout(tmp_path: Pat
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
     assert "ptqdb/py.typed" in names
+    assert {f"ptqdb/report/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     for kind in (".sql", ".csv", ".safetensors", ".parquet"):
         assert any(name.startswith("ptqdb/_share/") and name.endswith(kind) for name in names), kind
     work = tmp_path / "work"

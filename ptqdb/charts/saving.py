@@ -1,5 +1,6 @@
 """Writes a chart to a file: HTML that works offline, PNG, SVG, or Vega-Lite JSON."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,7 @@ def save_chart(chart: Any, path: Path) -> None:
         The file cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"expected a chart file ending in {', '.join(SUFFIXES)}, found {path.name!r}; "
-            "choose one of them"
-        )
-    if not path.parent.is_dir():
-        raise UsageError(f"expected an existing folder, found none at {path.parent}; create it")
+    check_path(path)
     kind = path.suffix.lower()[1:]
     # The menu's "open in editor" would send the data to a web page.
     menu = {"actions": {"export": True, "source": True, "compiled": False, "editor": False}}
@@ -49,3 +44,25 @@ def save_chart(chart: Any, path: Path) -> None:
         raise DataError(
             f"expected to write a chart to {path}, found: {reason}; choose another place"
         ) from error
+
+
+def check_path(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Refuse a file that could not be written, before anything is computed for it.
+
+    Parameters
+    ----------
+    suffixes
+        What its name may end in.
+
+    Raises
+    ------
+    UsageError
+        Another suffix, or the folder is missing.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(
+            f"expected a chart file ending in {', '.join(suffixes)}, found {path.name!r}; "
+            "choose one of them"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"expected an existing folder, found none at {path.parent}; create it")

@@ -15,6 +15,7 @@ from ptqdb.cli import (
     import_,
     info,
     predict,
+    report,
     sql,
     train,
     validate,
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    *(collect, predict, fit, compare, validate, chart, views, info, sql, check),
+    *(collect, predict, fit, compare, validate, chart, report, views, info, sql, check),
     *(export, import_, train),
 )
 for module in COMMANDS:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase, View
+from ptqdb.cli.options import ReadDatabase
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 
@@ -15,19 +15,69 @@ class Kind(StrEnum):
     """The pictures that can be drawn."""
 
     FIT = "fit"
+    NETWORKS = "networks"
+    VARIANTS = "variants"
+    DISTRIBUTION = "distribution"
+    LAYERS = "layers"
+    FRONTIER = "frontier"
+    LEADERBOARD = "leaderboard"
+    CROWDING = "crowding"
+    RESIDUALS = "residuals"
+
+
+class XScale(StrEnum):
+    """The scales of x."""
+
+    AUTO = "auto"
+    LINEAR = "linear"
+    LOG = "log"
+    SYMLOG = "symlog"
+
+
+class ThemeName(StrEnum):
+    """The themes."""
+
+    LIGHT = "light"
+    DARK = "dark"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: `ptqdb chart fit --view fakefreeze_flops_log -o fit.html`")(chart)
+    app.command(
+        epilog="Examples: `ptqdb chart fit --view fakefreeze_flops_log -o fit.html`; "
+        "`ptqdb chart variants --curve rational2,rational3,rational4 -o degrees.png`; "
+        "`ptqdb chart variants --view fakefreeze_param --view fakefreeze_flops --network VGG_16`; "
+        "`ptqdb chart distribution --layer VGG_16:features.0 --theme dark -o layer.svg`"
+    )(chart)
 
 
 def chart(
     kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
-    view: View = FIT_VIEW,
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--view",
+            help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
+            "leaderboard take several, leaderboard globs too.",
+            show_default=f"{FIT_VIEW}; of frontier, crowding, variants and leaderboard their own",
+        ),
+    ] = None,
     db: ReadDatabase = None,
-    curve: Annotated[str, typer.Option(help="The curve's name.")] = FIT_CURVE,
+    curve: Annotated[
+        str,
+        typer.Option(help="The curve's name; fit, networks and variants take several, by commas."),
+    ] = FIT_CURVE,
     network: Annotated[str | None, typer.Option(help="One network alone.")] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of distribution: NETWORK:LAYER, or a layer of --network; several stand side by "
+            "side.",
+            show_default="a pointed and a flat one",
+        ),
+    ] = None,
+    x_scale: Annotated[XScale, typer.Option(help="The scale of the divergence.")] = XScale.AUTO,
+    theme: Annotated[ThemeName, typer.Option(help="Colours.")] = ThemeName.LIGHT,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -35,12 +85,29 @@ def chart(
         ),
     ] = None,
 ) -> None:
-    """Draw accuracy loss over divergence, with the fitted curve."""
-    from ptqdb.charts import save_chart
-    from ptqdb.study import chart as draw
+    """Draw a picture of the study.
 
-    with open_reader(db) as study:
-        drawn = draw(study, view, curve=curve, network=network)
+    fit: loss over divergence, with the curve and the band that new networks should lie in.
+    networks: the same, a panel per network. variants: views, or curves, side by side.
+    distribution: a layer's weights, float and quantized. layers: what each layer adds.
+    frontier: bits against loss. leaderboard: which view and curve predict best. crowding: the
+    column of powers of two. residuals: what the curve misses.
+    """
+    from ptqdb.charts import save_chart
+    from ptqdb.charts.saving import check_path
+    from ptqdb.pictures import Request, draw
+
     path = output or Path(f"{kind.value}.html")
+    check_path(path)
+    request = Request(
+        views=tuple(views or ()),
+        curves=tuple(part.strip() for part in curve.split(",")),
+        network=network,
+        layers=tuple(layer or ()),
+        x_scale=x_scale.value,
+        theme=theme.value,
+    )
+    with open_reader(db) as study:
+        drawn = draw(study, kind.value, request)
     save_chart(drawn, path)
     typer.echo(f"wrote {path}", err=True)

@@ -1,0 +1,67 @@
+"""The leaderboard for a picture: what ``compare`` stored, or else a few views fitted now."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ptqdb.database import looks_at_losses
+from ptqdb.defaults import PREDICTION_VIEW
+from ptqdb.fitted_view import fit_whole_view
+from ptqdb.leaderboard import BASELINE_PREFIX, matching_views
+from ptqdb.pictures import view_rows
+
+if TYPE_CHECKING:
+    from ptqdb.study import Study
+
+FEW_VIEWS = (
+    *("l2_flops", "fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
+    *("fakefreeze_flops_cuberoot", "fakefreeze_nodiv_flops", "fakefreeze_weightratio_flops"),
+    *("fakefreeze_flops_rootdepth", "nsr_flops", PREDICTION_VIEW),
+)
+FIGURES = ("view", "curve", "held_out_r_squared", "held_out_rmse", "r_squared")
+FEW_CURVES = ("rational2", "hill", "logistic", "isotonic")
+
+
+def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, str]:
+    """Columns as `ptqdb.charts.leaderboard` takes them, and where the figures are from.
+
+    Parameters
+    ----------
+    views
+        Names, globs or calls of ``variant`` to fit; none: what ``ptqdb compare`` stored, and
+        where it has not run, a few views.
+
+    Raises
+    ------
+    UsageError
+        No view matches.
+    """
+    if not views:
+        stored = study.sql(
+            f"select {', '.join(FIGURES)} from fit where leave_out = 'network' order by fit_id"
+        )
+        if stored.height:
+            return _marked(stored), f"{stored.height} fits by ptqdb compare"
+    chosen = [name for one in views for name in matching_views(study.connection, one)]
+    if not views:
+        chosen = [*FEW_VIEWS, *matching_views(study.connection, f"{BASELINE_PREFIX}*")]
+    names = list(dict.fromkeys(chosen))
+    frames = {view: view_rows(study, view) for view in names}
+    rows = [_row(frames[view], view, curve) for view in names for curve in FEW_CURVES]
+    note = f"{len(names)} views fitted for this picture; ptqdb compare fits and keeps them all"
+    return _marked(pl.DataFrame(rows, infer_schema_length=None)), note
+
+
+def _row(frame: pl.DataFrame, view: str, curve: str) -> dict[str, Any]:
+    pool = fit_whole_view(frame, view, curve, by_network=False).pool
+    return {name: getattr(pool, name) for name in FIGURES}
+
+
+def _marked(entries: pl.DataFrame) -> pl.DataFrame:
+    views = entries["view"].to_list()
+    return entries.with_columns(
+        pl.col("held_out_r_squared", "held_out_rmse", "r_squared").cast(pl.Float64),
+        baseline=pl.Series([view.startswith(BASELINE_PREFIX) for view in views], dtype=pl.Boolean),
+        evaluated=pl.Series([looks_at_losses(view) for view in views], dtype=pl.Boolean),
+    )

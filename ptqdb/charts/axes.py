@@ -1,0 +1,202 @@
+"""The axes of a view's points: what x is in words, and on which scale it is drawn."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
+import numpy as np
+
+from ptqdb.charts.style import SMALL_AXIS
+from ptqdb.closest import closest_first
+from ptqdb.curves.points import Floats
+from ptqdb.errors import UsageError
+
+SCALES = ("auto", "linear", "log", "symlog")
+LOSS_TITLE = "Relative loss of accuracy (% of the float network's)"
+CURVE_POINTS = 400
+# x that spans more than this is drawn on a logarithmic axis.
+LOG_SPAN = 100.0
+# Below this share of the largest x a symlog axis is linear.
+SYMLOG_SHARE = 1e-3
+TICK_LABEL = (
+    "datum.value == 0 || abs(datum.value) >= 0.001 && abs(datum.value) < 1e6 "
+    "? format(datum.value, '~g') : format(datum.value, '~e')"
+)
+
+HEAD_WORDS = {
+    "fakefreeze": "Jensen-Shannon divergence (base 2)",
+    "l2": "L2-rescaled Jensen-Shannon divergence (base 2)",
+    "nsr": "Noise-to-signal ratio",
+}
+BASELINE_TITLES = {
+    "baseline_bits": "Relative width of a code, 2^(1 - bits)",
+    "baseline_nsr": "Noise-to-signal ratio, weights only, mean over the layers",
+}
+SHARE_WORDS = {
+    "param": "weighted by share of params",
+    "flops": "weighted by share of MACs",
+    "layer": "mean over the layers",
+}
+MAC_WORDS = {
+    "log": "times log10(MMAC)",
+    "cuberoot": "times cube root of MMAC",
+    "sqrt": "times square root of MMAC",
+    "depth": "times depth",
+    "rootdepth": "times square root of depth",
+}
+COMBINE_WORDS = {
+    "nodiv": "weight + bias",
+    "weightratio": "weight and bias by size",
+    "weightonly": "weights only",
+}
+
+
+def axis_title(view: str) -> str:
+    """Say in words what a view's x is.
+
+    Examples
+    --------
+    >>> axis_title("fakefreeze_flops_log")
+    'Jensen-Shannon divergence (base 2), weighted by share of MACs, times log10(MMAC)'
+    >>> axis_title("nsr_layer_rootdepth")
+    'Noise-to-signal ratio, mean over the layers, times square root of depth'
+    >>> axis_title("variant(share := 'flops')")
+    "Divergence of variant(share := 'flops')"
+    """
+    words = view.split("_")
+    segmented = words[-1] == "segmented"
+    words = words[: len(words) - segmented]
+    if view in BASELINE_TITLES:
+        return BASELINE_TITLES[view]
+    if words[0] not in HEAD_WORDS:
+        return f"Divergence of {view}"
+    parts = [HEAD_WORDS[words[0]]]
+    known = COMBINE_WORDS | SHARE_WORDS | MAC_WORDS
+    parts += [known.get(word, f"corrected by {word}") for word in words[1:]]
+    return ", ".join(parts + ["capped at the breakpoint"] * segmented)
+
+
+@dataclass(frozen=True)
+class XAxis:
+    """The scale that x is drawn on.
+
+    Attributes
+    ----------
+    kind
+        linear, log or symlog.
+    low, high
+        Where the drawn x begin and end; on a logarithmic axis `low` is above 0, and smaller x
+        stand there.
+    at_low
+        How many of the points stand at `low` and belong further left.
+    """
+
+    kind: Literal["linear", "log", "symlog"]
+    low: float
+    high: float
+    at_low: int = 0
+
+    @classmethod
+    def of(cls, x: Floats, scale: str = "auto") -> "XAxis":
+        """The axis of these x, shape (points,).
+
+        Parameters
+        ----------
+        scale
+            ``linear``, ``log``, ``symlog``, or ``auto``: logarithmic where positive x span more
+            than a hundredfold and none is negative.
+
+        Raises
+        ------
+        UsageError
+            Another scale, or a logarithmic one without an x above 0.
+        """
+        if scale not in SCALES:
+            names = ", ".join(closest_first(scale, SCALES))
+            raise UsageError(f"expected a scale of x, found {scale!r}; choose one of {names}")
+        positive, least, most = x[x > 0], float(x.min()), float(x.max())
+        if scale == "auto":
+            wide = bool(positive.size) and positive.max() > LOG_SPAN * positive.min()
+            scale = "log" if wide and least >= 0 else "linear"
+        if scale == "linear":
+            return cls("linear", least, most)
+        if not positive.size:
+            raise UsageError(f"expected divergences above 0 on a {scale} axis, found none")
+        if scale == "symlog":
+            return cls("symlog", least, most)
+        # A little to the left of the smallest, so that points at 0 stand apart.
+        below = int(np.sum(x <= 0))
+        return cls("log", float(positive.min()) / (2 if below else 1), most, below)
+
+    @property
+    def note(self) -> str:
+        """What a reader must know about the axis, or nothing."""
+        if not self.at_low:
+            return ""
+        points = "1 point" if self.at_low == 1 else f"{self.at_low} points"
+        return f"{points} of divergence 0 drawn at the left end of the logarithmic axis"
+
+    @property
+    def _constant(self) -> float:
+        return max(abs(self.low), abs(self.high)) * SYMLOG_SHARE
+
+    def grid(self, count: int = CURVE_POINTS) -> Floats:
+        """Where to draw a curve, x ascending: dense wherever the axis is."""
+        grid = np.linspace(self.low, self.high, count)
+        if self.kind == "log":
+            grid = np.concatenate([grid, np.geomspace(self.low, self.high, count)])
+        if self.kind == "symlog":
+            low, high = (float(np.arcsinh(end / self._constant)) for end in (self.low, self.high))
+            grid = np.concatenate([grid, np.sinh(np.linspace(low, high, count)) * self._constant])
+        return np.unique(np.clip(grid, self.low, self.high))
+
+    def encoding(self, title: str, *, small: bool = False, whole: bool = False) -> alt.X:
+        """The encoding of the column ``x``.
+
+        Parameters
+        ----------
+        small
+            For a panel among others: fewer ticks.
+        whole
+            Whether the axis is drawn from `low` to `high` whatever the points of the panel.
+        """
+        further: dict[str, Any] = {"constant": self._constant} if self.kind == "symlog" else {}
+        if self.kind == "linear":
+            further["zero"] = False
+        if whole:
+            further["domain"] = [self.low, self.high]
+        return alt.X(
+            "x:Q",
+            title=title.split(", ", 1),
+            scale=alt.Scale(type=self.kind, nice=False, padding=10, **further),
+            axis=alt.Axis(
+                labelExpr=TICK_LABEL,
+                values=self._ticks() or alt.Undefined,
+                tickCount=5 if small else alt.Undefined,
+                labelOverlap="greedy",
+                **(SMALL_AXIS if small else {}),
+            ),
+        )
+
+    def _ticks(self) -> list[float]:
+        """Whole decades only: the lines between them would be the loudest thing in the picture."""
+        if self.kind == "linear":
+            return []
+        low = self.low if self.kind == "log" else self._constant * 10
+        high = max(self.high, low)
+        powers = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 2)
+        ticks = [float(f"1e{power}") for power in powers]
+        if self.kind == "log":
+            return ticks
+        return [-tick for tick in reversed(ticks) if self.low < 0] + [0.0, *ticks]
+
+
+def loss_axis(field: str = "accuracy_loss", *, small: bool = False, named: bool = True) -> alt.Y:
+    """The encoding of a loss in percent."""
+    sizes = SMALL_AXIS if small else {}
+    return alt.Y(
+        f"{field}:Q",
+        title=("Relative loss of accuracy" if small else LOSS_TITLE) if named else None,
+        scale=alt.Scale(nice=False, padding=10),
+        axis=alt.Axis(format="%", tickCount=5 if small else alt.Undefined, **sizes),
+    )

@@ -1,0 +1,121 @@
+"""The points of a view, as they are drawn: loss over divergence, each with what it is."""
+
+from typing import Any, Literal
+
+import altair as alt
+import polars as pl
+
+from ptqdb.charts.axes import XAxis, loss_axis
+from ptqdb.charts.style import family_order, family_shapes
+from ptqdb.errors import DataError
+
+TOOLTIPS: tuple[tuple[str, str, Literal["nominal", "quantitative"], str], ...] = (
+    ("network", "Network", "nominal", ""),
+    ("number_format", "Format", "nominal", ""),
+    ("divergence", "Divergence", "quantitative", ".4g"),
+    ("loss_and_error", "Relative loss", "nominal", ""),
+    ("accuracy", "Accuracy", "quantitative", ".2%"),
+)
+
+
+def drawable_rows(frame: pl.DataFrame, network: str | None = None) -> pl.DataFrame:
+    """The rows with a divergence and a loss, as columns that a picture needs.
+
+    Numbers become DOUBLE: Altair refuses DuckDB's HUGEINT and DECIMAL.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    numbers = pl.col("divergence", "accuracy_loss").cast(pl.Float64)
+    rows = frame.with_columns(numbers).filter(
+        pl.col("divergence").is_finite() & pl.col("accuracy_loss").is_finite()
+    )
+    if network is not None:
+        rows = rows.filter(pl.col("network") == network)
+    if not rows.height:
+        whose = "" if network is None else f" of {network}"
+        raise DataError(
+            f"expected rows{whose} with a divergence and a loss, found none; "
+            "collect the network first or choose another view"
+        )
+    loss = pl.col("accuracy_loss").map_elements(lambda value: f"{value:.2%}", pl.String)
+    if "accuracy_loss_se" in rows.columns:
+        error = pl.col("accuracy_loss_se").cast(pl.Float64)
+        loss = loss + error.map_elements(lambda value: f" ± {value:.2%}", pl.String).fill_null("")
+    rows = rows.with_columns(loss_and_error=loss)
+    if "accuracy" in rows.columns:
+        rows = rows.with_columns(pl.col("accuracy").cast(pl.Float64))
+    kept = [name for name, *_ in TOOLTIPS if name in rows.columns]
+    return rows.select(*kept, "family", "accuracy_loss")
+
+
+def whose(rows: pl.DataFrame) -> str:
+    """The one network that the rows are of, or that they are of several."""
+    names = rows["network"].unique()
+    return str(names.item()) if len(names) == 1 else "all networks"
+
+
+def points_layer(
+    rows: pl.DataFrame,
+    axis: XAxis,
+    x_title: str,
+    *,
+    small: bool = False,
+    y_named: bool = True,
+    whole_x: bool = False,
+    families: list[str] | None = None,
+) -> alt.Chart:
+    """Draw rows of `drawable_rows`: colours tell networks apart; of a single network, families.
+
+    Parameters
+    ----------
+    small
+        For a panel among others.
+    y_named
+        Whether the axis of the loss has a title.
+    whole_x
+        Whether the axis of x is the same whatever the rows.
+    families
+        The families that the legend lists; by default those of the rows.
+    """
+    families = families or family_order(rows["family"])
+    networks = sorted(set(rows["network"]))
+    column, values = ("network", networks) if len(networks) > 1 else ("family", families)
+    tooltips = [
+        alt.Tooltip(field=name, title=title, type=kind, format=form or alt.Undefined)
+        for name, title, kind, form in TOOLTIPS
+        if name in rows.columns
+    ]
+    placed = rows.with_columns(x=pl.col("divergence").clip(lower_bound=axis.low))
+    chart: alt.Chart = (
+        alt.Chart(inline(placed))
+        .mark_point(filled=True, size=28 if small else 55, opacity=0.75)
+        .encode(
+            x=axis.encoding(x_title, small=small, whole=whole_x),
+            y=loss_axis(small=small, named=y_named),
+            color=alt.Color(
+                f"{column}:N", title=column.capitalize(), scale=alt.Scale(domain=values)
+            ),
+            shape=alt.Shape(
+                "family:N",
+                title="Family",
+                scale=alt.Scale(domain=families, range=family_shapes(families)),
+            ),
+            tooltip=tooltips,
+        )
+    )
+    return chart
+
+
+class Rows(alt.InlineData):
+    """Rows in a chart, which its copies share: Altair copies a chart at every step of making it."""
+
+    def __deepcopy__(self, memo: Any) -> "Rows":
+        return self
+
+
+def inline(rows: pl.DataFrame) -> Rows:
+    """Put rows into the chart as they are; Altair refuses a frame of more than 5,000."""
+    return Rows(values=rows.to_dicts())

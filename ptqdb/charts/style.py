@@ -1,0 +1,212 @@
+"""How every picture looks: colours that all kinds of colour vision tell apart, sizes, themes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import altair as alt
+
+from ptqdb.closest import closest_first
+from ptqdb.errors import UsageError
+
+# Okabe and Ito's palette for every kind of colour vision (Color Universal Design, 2008), the
+# dark ones first, yellow last; a grey makes nine, one for each reference network. It is as far
+# from the others as they are from each other, to every kind of eye.
+PALETTE = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+    "#606060",
+    "#F0E442",
+)
+# On a dark ground black becomes white, and the blue and the grey are lightened.
+DARK_PALETTE = ("#2878C0", *PALETTE[1:6], "#FFFFFF", "#C8C8C8", PALETTE[8])
+# The place of the colour that is as good as the text's.
+BLACK = 6
+FAMILIES = ("INT", "POT", "FLOAT")
+SHAPES = {"INT": "circle", "POT": "triangle-up", "FLOAT": "diamond"}
+# Lightness falls all along, so that it is told apart without colours too (ColorBrewer's YlGnBu).
+SEQUENTIAL = ("#ffffd9", "#c7e9b4", "#7fcdbb", "#41b6c4", "#1d91c0", "#225ea8", "#0c2c84")
+# Orange and blue, of equal lightness on either side of a pale middle (ColorBrewer's PuOr).
+DIVERGING = ("#b35806", "#f1a340", "#fee0b6", "#f7f7f7", "#d8daeb", "#998ec3", "#542788")
+DASHES = ([1, 0], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2, 1, 2, 1, 2])
+
+WIDTH, HEIGHT = 640, 400
+PANEL_WIDTH, PANEL_HEIGHT = 300, 210
+CELL = 15
+SMALL_AXIS: dict[str, Any] = {"titleFontSize": 11, "labelFontSize": 10}
+
+Chart = TypeVar("Chart", bound=alt.TopLevelMixin)
+
+
+def _mixed(one: str, other: str) -> str:
+    """The colour half way between two, given as hexadecimal numbers or by CSS.
+
+    Examples
+    --------
+    >>> _mixed("#0072B2", "#111111")
+    '#084161'
+    """
+    if not (one.startswith("#") and other.startswith("#")):
+        return f"color-mix(in srgb, {one}, {other})"
+    channels = [(int(one[i : i + 2], 16) + int(other[i : i + 2], 16)) // 2 for i in (1, 3, 5)]
+    return "#" + "".join(f"{channel:02x}" for channel in channels)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a picture.
+
+    Attributes
+    ----------
+    background, text, muted, grid
+        Of the ground, of titles and labels, of what is said beside, of grid lines.
+    ink
+        Of curves and of what stands out.
+    palette
+        Of networks and families, in their order.
+    font
+        As CSS names it.
+    """
+
+    background: str
+    text: str
+    muted: str
+    grid: str
+    ink: str
+    palette: tuple[str, ...]
+    font: str = "sans-serif"
+
+    @property
+    def _further_colours(self) -> list[str]:
+        """For more than nine networks: the same between themselves and the text."""
+        colours = [colour for place, colour in enumerate(self.palette) if place != BLACK]
+        return [_mixed(colour, self.text) for colour in colours]
+
+    def config(self) -> dict[str, Any]:
+        """Vega-Lite's configuration: all that depends on the theme stands here and nowhere else."""
+        return {
+            "background": self.background,
+            "font": self.font,
+            "view": {"stroke": None},
+            "axis": {
+                "gridColor": self.grid,
+                "domainColor": self.muted,
+                "tickColor": self.muted,
+                "labelColor": self.text,
+                "titleColor": self.text,
+                "labelFontSize": 12,
+                "titleFontSize": 13,
+                "titleFontWeight": "normal",
+            },
+            "legend": {
+                "labelColor": self.text,
+                "titleColor": self.text,
+                "labelFontSize": 12,
+                "titleFontSize": 12,
+                "labelLimit": 260,
+                "symbolBaseFillColor": self.muted,
+                "symbolBaseStrokeColor": self.muted,
+            },
+            "header": {"labelColor": self.text, "titleColor": self.text},
+            "title": {
+                "color": self.text,
+                "subtitleColor": self.muted,
+                "fontSize": 16,
+                "subtitleFontSize": 12,
+                "anchor": "start",
+                "frame": "group",
+                "offset": 10,
+            },
+            "range": {"category": [*self.palette, *self._further_colours]},
+            "style": {
+                "curve": {"color": self.ink, "strokeWidth": 2.5},
+                "ceiling": {"color": self.muted, "strokeWidth": 1.2, "opacity": 0.7},
+                "band": {"color": self.muted, "fillOpacity": 0.18},
+                "rule": {"color": self.muted, "strokeWidth": 1},
+                "ghost": {"color": self.muted, "fillOpacity": 0.35},
+                "label": {"color": self.text},
+                "halo": {"stroke": self.background, "strokeWidth": 4, "opacity": 0.9},
+                "bar": {"color": self.palette[0]},
+            },
+        }
+
+
+LIGHT = Theme("#FFFFFF", "#111111", "#555555", "#E6E6E6", "#333333", PALETTE)
+DARK = Theme("#181A1B", "#EEEEEE", "#AAAAAA", "#3A3D3F", "#DDDDDD", DARK_PALETTE)
+THEMES = MappingProxyType({"light": LIGHT, "dark": DARK})
+
+
+def themed(chart: Chart, theme: str = "light") -> Chart:
+    """Give a picture the colours of a theme.
+
+    Raises
+    ------
+    UsageError
+        There is no such theme.
+    """
+    if theme not in THEMES:
+        names = ", ".join(closest_first(theme, THEMES))
+        raise UsageError(f"expected a theme, found {theme!r}; choose one of {names}")
+    chart.config = _config(theme)  # type: ignore[attr-defined]
+    return chart
+
+
+@cache
+def _config(theme: str) -> alt.Config:
+    return alt.Config.from_dict(THEMES[theme].config())
+
+
+def layered(*layers: alt.Chart) -> alt.LayerChart:
+    """Lay one picture over another; Altair's own function says that it might be facets."""
+    chart: Any = alt.layer(*layers)
+    return chart  # type: ignore[no-any-return]
+
+
+def title(text: str, *subtitle: str, small: bool = False) -> alt.TitleParams:
+    """A heading, with what is said beneath it; empty lines are left out."""
+    lines = [line for line in subtitle if line]
+    sizes: dict[str, Any] = {"fontSize": 13, "subtitleFontSize": 11, "offset": 6} if small else {}
+    return alt.TitleParams(text, subtitle=lines or alt.Undefined, **sizes)
+
+
+def family_order(families: Iterable[str]) -> list[str]:
+    """The families that occur: INT, POT and FLOAT first, others by name."""
+    found = set(families)
+    known = [name for name in FAMILIES if name in found]
+    return known + sorted(found - set(known))
+
+
+def family_shapes(families: Iterable[str]) -> list[str]:
+    """The shapes of families, in their order."""
+    return [SHAPES.get(name, "square") for name in families]
+
+
+def format_key(name: str) -> tuple[int, list[int]]:
+    """Sort number formats by family and width: INT_2 .. INT_16, POT_2 .., FLOAT_3_E1 ..
+
+    Examples
+    --------
+    >>> sorted(["POT_3", "INT_10", "INT_9", "FLOAT_4_E1"], key=format_key)
+    ['INT_9', 'INT_10', 'POT_3', 'FLOAT_4_E1']
+    """
+    family, *widths = name.split("_")
+    place = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+    return place, [int("".join(filter(str.isdigit, width)) or 0) for width in widths]
+
+
+def columns_of(panel_count: int, most: int = 3) -> int:
+    """How many panels stand side by side.
+
+    Examples
+    --------
+    >>> [columns_of(count) for count in (1, 2, 3, 4, 5, 9)]
+    [1, 2, 3, 2, 3, 3]
+    """
+    return 2 if panel_count == 4 else min(panel_count, most)

@@ -1,0 +1,67 @@
+"""``ptqdb report``: a whole study as one page."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ptqdb.cli.options import ReadDatabase
+from ptqdb.cli.reading import open_reader
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="Examples: `ptqdb report`; `ptqdb report --db mine.duckdb -o mine.html`; "
+        "`ptqdb report --view 'nsr_*_depth' --curve rational2,hill`"
+    )(report)
+
+
+def report(
+    db: ReadDatabase = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="An .html file.")] = Path(
+        "report.html"
+    ),
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--view",
+            help="A name, glob or call of variant to choose in the page, beside the study's own; "
+            "may be given several times.",
+        ),
+    ] = None,
+    curves: Annotated[
+        str | None,
+        typer.Option(
+            "--curve",
+            help="Curves to choose in the page, by commas.",
+            show_default="rational2,rational3,rational4,hill,logistic,isotonic",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes.", min=1, show_default="one per core")
+    ] = None,
+) -> None:
+    """Write one page of the whole study: it needs no other file, no server and no network.
+
+    What was collected, every picture of the study with views, curves and networks to choose,
+    the leaderboard (as ptqdb compare stored it, else of a few views), validation, and how to ask
+    more in SQL. A minute or two for five networks.
+    """
+    from ptqdb.charts.saving import check_path
+    from ptqdb.cli.progress import ComparisonProgress
+    from ptqdb.report import write_report
+    from ptqdb.report.page import CURVES
+
+    check_path(output, (".html",))
+    with open_reader(db) as study, ComparisonProgress() as progress:
+        write_report(
+            study,
+            output,
+            views=views or (),
+            curves=CURVES if curves is None else [name.strip() for name in curves.split(",")],
+            job_count=jobs or len(os.sched_getaffinity(0)),
+            reporter=progress,
+        )
+    typer.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", err=True)

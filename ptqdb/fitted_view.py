@@ -1,0 +1,92 @@
+"""A curve over a view with all that a picture shows of it: fits, held-out figures, the band."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from ptqdb.curves import curve as curve_by_name
+from ptqdb.fitting import ALL, GroupFit, finite_rows, fit_view_frame, names_of
+from ptqdb.intervals import LossPredictor
+from ptqdb.validation import leave_out
+
+
+@dataclass(frozen=True, eq=False)
+class FittedView:
+    """A curve fitted over a view, to all its points and to each network's.
+
+    Attributes
+    ----------
+    view, frame
+        The view's name and rows.
+    fits
+        ``ALL`` first, then the networks in ascending order; with held-out figures where there
+        are two networks or more.
+    predictor
+        Predicts networks that are not among these; None of one network, or where the points
+        without one of them do not carry the curve.
+    """
+
+    view: str
+    frame: pl.DataFrame
+    fits: tuple[GroupFit, ...]
+    predictor: LossPredictor | None
+
+    @property
+    def pool(self) -> GroupFit:
+        """The fit to all points."""
+        return self.fits[0]
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks that have a fit."""
+        return [fit.group for fit in self.fits if fit.group != ALL]
+
+    def of(self, group: str) -> GroupFit:
+        """The fit to one network, or to ``ALL``."""
+        return next(fit for fit in self.fits if fit.group == group)
+
+
+def fit_whole_view(
+    frame: pl.DataFrame, view: str, curve: str, *, by_network: bool = True
+) -> FittedView:
+    """Fit a curve to all rows of a view and to each network's, and once without each network.
+
+    Every fold is fitted once: its errors are the held-out figures and what the band is made of.
+
+    Parameters
+    ----------
+    frame
+        The view's rows.
+    by_network
+        Whether each network is fitted alone as well.
+
+    Raises
+    ------
+    UsageError
+        No such curve.
+    """
+    by = "network" if by_network else None
+    fits = fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=None)
+    units = names_of(finite_rows(frame)["network"])
+    fitted = fits[0].fitted
+    if fitted is None or len(np.unique(units)) < 2:
+        return FittedView(view, frame, tuple(fits), None)
+    held_out = leave_out(fitted.points, curve_by_name(curve), units)
+    whole = []
+    for fit in fits:
+        part = held_out if fit.group == ALL else held_out.where(units == fit.group)
+        if fit.fitted is None:
+            whole.append(fit)
+            continue
+        whole.append(
+            replace(
+                fit,
+                held_out_r_squared=part.r_squared,
+                held_out_rmse=part.rmse,
+                held_out_median_error=part.median_error,
+            )
+        )
+    is_told = bool(np.isfinite(held_out.predicted).all())
+    predictor = LossPredictor(fitted, held_out.predicted, units) if is_told else None
+    return FittedView(view, frame, tuple(whole), predictor)

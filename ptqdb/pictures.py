@@ -1,0 +1,261 @@
+"""Reads what a picture needs from a study, and draws it: one function for each kind."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ptqdb.closest import closest_first
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW
+from ptqdb.errors import DataError, UsageError
+from ptqdb.fitted_view import FittedView, fit_whole_view
+from ptqdb.fitting import ALL, of_network
+
+if TYPE_CHECKING:
+    from ptqdb.study import Study
+
+DEFAULT_VARIANTS = (
+    *("fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
+    *("nsr_layer_rootdepth", "baseline_nsr", "baseline_bits"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What of a study is to be drawn, and how; each kind takes what it needs.
+
+    Attributes
+    ----------
+    views
+        Names or calls of ``variant``; kinds of one view take the first.
+    curves
+        Names; kinds of one curve take the first.
+    network
+        One network alone; None: all.
+    layers
+        Of ``distribution``: ``LAYER`` or ``NETWORK:LAYER``; none: a pointed and a flat one.
+    x_scale
+        ``auto``, ``linear``, ``log`` or ``symlog``.
+    theme
+        ``light`` or ``dark``.
+    """
+
+    views: tuple[str, ...] = ()
+    curves: tuple[str, ...] = (FIT_CURVE,)
+    network: str | None = None
+    layers: tuple[str, ...] = ()
+    x_scale: str = "auto"
+    theme: str = "light"
+
+    @property
+    def view(self) -> str:
+        """The one view of a kind that takes one."""
+        return self.views[0] if self.views else FIT_VIEW
+
+
+def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
+    """Draw a picture of a study.
+
+    Parameters
+    ----------
+    kind
+        One of `KINDS`.
+    request
+        None: the kind's defaults.
+
+    Returns
+    -------
+    An Altair chart.
+
+    Raises
+    ------
+    UsageError
+        No such kind, view, curve, network, layer, scale or theme; the message names the valid
+        ones.
+    DataError
+        The study has nothing to draw.
+    """
+    if kind not in _DRAWERS:
+        names = ", ".join(closest_first(kind, _DRAWERS))
+        raise UsageError(f"expected a kind of picture, found {kind!r}; choose one of {names}")
+    return _DRAWERS[kind](study, request or Request())
+
+
+# --- loss over divergence --------------------------------------------------------------------
+
+
+def view_rows(study: "Study", view: str, network: str | None = None) -> pl.DataFrame:
+    """The rows of a view that has some.
+
+    Raises
+    ------
+    UsageError
+        No such view; or no such network in it.
+    DataError
+        The view is empty.
+    """
+    frame = study.view(view)
+    missing = {"network", "number_format", "divergence", "accuracy_loss"} - set(frame.columns)
+    if missing:
+        raise UsageError(
+            f"expected a view of losses over divergences, found {view} without "
+            f"{', '.join(sorted(missing))}; `ptqdb fit --help` says more"
+        )
+    if frame.is_empty():
+        raise DataError(f"the view {view} has no rows; `ptqdb views` says why")
+    if network is not None:
+        of_network(frame, network)
+    return frame
+
+
+def _fitted(study: "Study", view: str, curve: str, network: str | None = None) -> FittedView:
+    return fit_whole_view(view_rows(study, view, network), view, curve)
+
+
+def _fit(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import fit_chart
+
+    network = request.network
+    whole = [_fitted(study, request.view, curve, network) for curve in request.curves]
+    frame, predictor = whole[0].frame, whole[0].predictor
+    if network is not None:
+        others = frame.filter(pl.col("network") != network)
+        predictor = (
+            None
+            if others.is_empty()
+            else fit_whole_view(others, request.view, request.curves[0], by_network=False).predictor
+        )
+    return fit_chart(
+        frame,
+        [fit for one in whole for fit in one.fits],
+        view=request.view,
+        network=network,
+        predictor=predictor,
+        x_scale=request.x_scale,
+        theme=request.theme,
+    )
+
+
+def _networks(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import networks_chart
+
+    whole = [_fitted(study, request.view, curve) for curve in request.curves]
+    return networks_chart(
+        whole[0].frame,
+        [fit for one in whole for fit in one.fits],
+        view=request.view,
+        x_scale=request.x_scale,
+        theme=request.theme,
+    )
+
+
+def _variants(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import variants_chart
+    from ptqdb.charts.variants import Variant
+
+    group = ALL if request.network is None else request.network
+    variants = []
+    for view in request.views or DEFAULT_VARIANTS:
+        for curve in request.curves:
+            whole = _fitted(study, view, curve, request.network)
+            band = whole.predictor if request.network is None else None
+            variants.append(Variant(whole.frame, view, whole.of(group), band))
+    return variants_chart(
+        variants, network=request.network, x_scale=request.x_scale, theme=request.theme
+    )
+
+
+def _crowding(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import crowding_chart
+
+    view = request.views[0] if request.views else "fakefreeze_flops"
+    frame = view_rows(study, view, request.network)
+    if request.network is not None:
+        frame = of_network(frame, request.network)
+    return crowding_chart(frame, view=view, theme=request.theme)
+
+
+def _residuals(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import residuals_chart
+    from ptqdb.fitting import fit_view_frame
+
+    frame = view_rows(study, request.view)
+    (pool,) = fit_view_frame(
+        frame, view=request.view, curve=request.curves[0], by=None, leave_out_by=None
+    )
+    return residuals_chart(frame, pool, view=request.view, theme=request.theme)
+
+
+def _frontier(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import frontier_chart
+    from ptqdb.defaults import PREDICTION_VIEW
+
+    view = request.views[0] if request.views else PREDICTION_VIEW
+    frame, said = frontier_rows(view_rows(study, view, request.network), view, request.curves[0])
+    if request.network is not None:
+        frame = of_network(frame, request.network)
+    return frontier_chart(frame, subtitle=said, theme=request.theme)
+
+
+def frontier_rows(frame: pl.DataFrame, view: str, curve: str) -> tuple[pl.DataFrame, str]:
+    """A view's rows with what is predicted from the other networks, and by what.
+
+    Of a single network there are no predictions, and no column of them.
+    """
+    from ptqdb.fitting import finite_rows
+
+    rows = finite_rows(frame)
+    predictor = fit_whole_view(frame, view, curve, by_network=False).predictor
+    if predictor is None:
+        return rows, ""
+    predicted = pl.Series("predicted_loss", predictor.held_out)
+    return rows.with_columns(predicted), f"predicted by {curve} over {view}"
+
+
+# --- layers ----------------------------------------------------------------------------------
+
+
+def _layers(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import layers_chart
+
+    frame = study.view("layer_divergence")
+    if request.network is not None:
+        frame = of_network(frame, request.network)
+    return layers_chart(frame, theme=request.theme)
+
+
+def _distribution(study: "Study", request: Request) -> Any:
+    from ptqdb.charts import distribution_chart
+    from ptqdb.distributions import chosen_layers, distributions_of
+
+    layers = chosen_layers(study, request.layers, request.network)
+    return distribution_chart(distributions_of(study, layers), theme=request.theme)
+
+
+# --- every view ------------------------------------------------------------------------------
+
+
+def _leaderboard(study: "Study", request: Request) -> Any:
+    from ptqdb.board import board_of
+    from ptqdb.charts import leaderboard_chart
+
+    entries, note = board_of(study, request.views)
+    return leaderboard_chart(entries, note=note, theme=request.theme)
+
+
+_DRAWERS: MappingProxyType[str, Callable[["Study", Request], Any]] = MappingProxyType(
+    {
+        "fit": _fit,
+        "networks": _networks,
+        "variants": _variants,
+        "distribution": _distribution,
+        "layers": _layers,
+        "frontier": _frontier,
+        "leaderboard": _leaderboard,
+        "crowding": _crowding,
+        "residuals": _residuals,
+    }
+)
+KINDS: Sequence[str] = tuple(_DRAWERS)

@@ -1,0 +1,113 @@
+"""The study's own pictures: pooled with three degrees, each network with two shares."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ptqdb.charts import distribution_chart, variants_chart
+from ptqdb.charts.variants import Variant
+from ptqdb.distributions import chosen_layers, distributions_of
+from ptqdb.fitted_view import FittedView
+from ptqdb.report.figures import Figure
+
+if TYPE_CHECKING:
+    from ptqdb.study import Study
+
+DEGREES = ("rational2", "rational3", "rational4")
+CAPTIONS = {
+    "pointed": "The most pointed weight. Powers of two are dense where it is: around zero.",
+    "flat": "The flattest weight. Powers of two leave gaps in its shoulders.",
+    "only": "The only weight.",
+}
+Fitted = Callable[[str, str], FittedView]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A way to measure the divergence, and its pictures.
+
+    Attributes
+    ----------
+    heading
+        What it is called.
+    pooled
+        Views with a picture of all networks.
+    single
+        Two views side by side in a picture of each network; none: no such pictures.
+    """
+
+    heading: str
+    pooled: tuple[str, ...]
+    single: tuple[str, ...]
+
+
+CHAPTERS = (
+    Chapter(
+        "L2: codes rescaled to the norm of the floats",
+        ("l2_param", "l2_flops", "l2_flops_sqrt"),
+        ("l2_flops", "l2_param"),
+    ),
+    Chapter(
+        "Fake freeze: codes times their scale",
+        (
+            *("fakefreeze_param", "fakefreeze_flops"),
+            *("fakefreeze_flops_log", "fakefreeze_flops_cuberoot"),
+        ),
+        ("fakefreeze_flops", "fakefreeze_param"),
+    ),
+    Chapter(
+        "Nodiv: weight and bias added up",
+        (
+            *("fakefreeze_nodiv_param", "fakefreeze_nodiv_flops"),
+            *("fakefreeze_nodiv_flops_log", "fakefreeze_nodiv_flops_cuberoot"),
+        ),
+        ("fakefreeze_nodiv_flops", "fakefreeze_nodiv_param"),
+    ),
+    Chapter(
+        "Weightratio: weight and bias by their size",
+        ("fakefreeze_weightratio_param", "fakefreeze_weightratio_flops"),
+        (),
+    ),
+)
+VIEWS = tuple(dict.fromkeys(view for chapter in CHAPTERS for view in chapter.pooled))
+
+
+def gallery(study: "Study", fitted: Fitted, networks: Sequence[str]) -> list[str | Figure]:
+    """All pictures of the gallery, in chapters.
+
+    Parameters
+    ----------
+    fitted
+        Gives the fits of a view and a curve.
+    networks
+        Those that get a picture of their own in each chapter.
+    """
+    layers = chosen_layers(study)
+    words = ("pointed", "flat") if len(layers) == 2 else ("only",)
+    body: list[str | Figure] = ["<h3>Distributions</h3>"]
+    for word, layer in zip(words, layers, strict=True):
+        name = f"distribution-{word}"
+        chart = distribution_chart(distributions_of(study, [layer]))
+        body.append(Figure(name, {(): chart}, caption=CAPTIONS[word]))
+    for chapter in CHAPTERS:
+        body.append(f"<h3>{chapter.heading}</h3>")
+        body += [_pooled(fitted, view) for view in chapter.pooled]
+        if chapter.single:
+            body += [_single(fitted, chapter.single, network) for network in networks]
+    return body
+
+
+def _pooled(fitted: Fitted, view: str) -> Figure:
+    whole = [fitted(view, curve) for curve in DEGREES]
+    variants = [Variant(one.frame, view, one.pool, one.predictor) for one in whole]
+    return Figure(f"gallery-{view}", {(): _drawn(variants)})
+
+
+def _single(fitted: Fitted, views: Sequence[str], network: str) -> Figure:
+    whole = [fitted(view, DEGREES[0]) for view in views]
+    variants = [Variant(one.frame, one.view, one.of(network)) for one in whole]
+    return Figure(f"gallery-{views[0]}-{network}", {(): _drawn(variants, network)})
+
+
+def _drawn(variants: Sequence[Variant], network: str | None = None) -> Any:
+    return variants_chart(variants, network=network)

@@ -1,0 +1,86 @@
+"""Charts as JSON that holds what they share only once: a page has hundreds of them."""
+
+import json
+import math
+from typing import Any
+
+# Shorter JSON costs less than the reference that would take its place.
+LEAST_LENGTH = 48
+# More digits than a picture can show.
+DIGITS = 6
+
+
+class Parts:
+    """A list of parts, and charts that refer to them.
+
+    A reference ``{"$": 3}`` stands for part 3; ``{"$rows": {...}}`` for rows given as columns.
+    Parts refer to parts before them. The page's script puts them together again.
+
+    Attributes
+    ----------
+    parts
+        Each once, in the order of their numbers.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[Any] = []
+        self._numbers: dict[str, int] = {}
+
+    def put(self, value: Any) -> Any:
+        """Replace by references whatever is long or was there already.
+
+        Examples
+        --------
+        >>> parts = Parts()
+        >>> long = "the name of a network that is long"
+        >>> parts.put([long, long]), parts.put({"x": 1.23456789, "names": [long, long]})
+        ({'$': 0}, {'x': 1.23457, 'names': {'$': 0}})
+        """
+        if isinstance(value, dict):
+            return self._shared({key: self.put(item) for key, item in value.items()})
+        if isinstance(value, list):
+            if _is_rows(value):
+                columns = {
+                    name: self._shared([_short(row[name]) for row in value]) for name in value[0]
+                }
+                return self._shared({"$rows": columns})
+            return self._shared([self.put(item) for item in value])
+        return _short(value)
+
+    def _shared(self, value: Any) -> Any:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        if len(text) < LEAST_LENGTH:
+            return value
+        if text not in self._numbers:
+            self._numbers[text] = len(self.parts)
+            self.parts.append(value)
+        return {"$": self._numbers[text]}
+
+
+def _is_rows(value: list[Any]) -> bool:
+    """Whether it is a table: objects of the same plain columns."""
+    return (
+        len(value) > 1
+        and all(isinstance(row, dict) and row.keys() == value[0].keys() for row in value)
+        and not any(isinstance(cell, dict | list) for row in value for cell in row.values())
+    )
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None  # as JSON has no word for it
+    return float(f"{value:.{DIGITS}g}")
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a script element of a page.
+
+    Examples
+    --------
+    >>> "<" in script_json({"a": "</script>"})
+    False
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")

@@ -1,0 +1,535 @@
+"""Every kind of picture: what it encodes and says, from a study and from frames made by hand."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import vl_convert
+from picture_study import NAMES, opened, write_study
+from PIL import Image
+
+import ptqdb
+from ptqdb.charts import (
+    crowding_chart,
+    distribution_chart,
+    frontier_chart,
+    layers_chart,
+    leaderboard_chart,
+    networks_chart,
+    residuals_chart,
+    variants_chart,
+)
+from ptqdb.charts.distribution import Distribution
+from ptqdb.charts.style import DARK, DARK_PALETTE, LIGHT, PALETTE, format_key
+from ptqdb.charts.variants import Variant
+from ptqdb.curves import curve
+from ptqdb.database import connect
+from ptqdb.distributions import chosen_layers, distributions_of
+from ptqdb.errors import DataError, UsageError
+from ptqdb.fitted_view import fit_whole_view
+from ptqdb.fitting import fit_view_frame
+from ptqdb.pictures import KINDS, Request, draw
+from ptqdb.study import Study
+from ptqdb.validation import leave_out
+
+NETWORKS = ["Plain", "Plain_BN", "Small"]
+VIEW = "fakefreeze_flops"
+
+
+@pytest.fixture(scope="module")
+def shown(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    path = tmp_path_factory.mktemp("pictures") / "study.duckdb"
+    with opened(write_study(Path(shutil.copy(empty_file, path)))) as study:
+        yield study
+
+
+def spec_of(chart: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = chart.to_dict()
+    return spec
+
+
+def data(spec: dict[str, Any], part: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a part of a picture, wherever they stand."""
+    rows: list[dict[str, Any]] = spec["datasets"][part["data"]["name"]]
+    return rows
+
+
+def layers_of(part: dict[str, Any], mark: str) -> list[dict[str, Any]]:
+    return [layer for layer in part["layer"] if layer["mark"]["type"] == mark]
+
+
+def parts(spec: Any) -> Iterator[dict[str, Any]]:
+    """Every single picture within a picture."""
+    yield spec
+    for key in ("layer", "concat", "hconcat", "vconcat"):
+        for part in spec.get(key, ()):
+            yield from parts(part)
+
+
+# --- every kind ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
+    theme = ("light", "dark")[KINDS.index(kind) % 2]
+    views = {"leaderboard": ("l2_flops",), "variants": ("l2_flops", "l2_param")}.get(kind, ())
+    spec = spec_of(draw(shown, kind, Request(views=views, curves=("hill",), theme=theme)))
+    assert spec["title"]["text"]
+    assert spec["config"]["background"] == (LIGHT if theme == "light" else DARK).background
+    marks = [part for part in parts(spec) if "mark" in part]
+    assert marks
+    # Names, not codes: axes and legends have titles in words, and tooltips too.
+    for mark in marks:
+        for tip in mark["encoding"].get("tooltip", ()):
+            assert tip.get("title") or tip["field"] in ("network", "number_format")
+    with Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec))) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels.shape[0] > 150
+    assert pixels.shape[1] > 300
+    ground = [int(LIGHT.background[1:3], 16), int(DARK.background[1:3], 16)][theme == "dark"]
+    assert pixels[2, 2, 0] == pixels[-3, 2, 0] == ground
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"residuals", "leaderboard"}))
+def test_one_network_alone(shown: Study, kind: str) -> None:
+    views = ("l2_param", VIEW) if kind == "variants" else (VIEW,)
+    spec = spec_of(draw(shown, kind, Request(views, ("hill",), "Small")))
+    rows = [row for rows in spec["datasets"].values() for row in rows]
+    assert {row["network"] for row in rows if "network" in row} <= (
+        set(NETWORKS) if kind == "networks" else {"Small"}
+    )
+
+
+def test_a_study_of_one_network(empty_file: Path, tmp_path: Path) -> None:
+    path = write_study(Path(shutil.copy(empty_file, tmp_path / "one.duckdb")), networks=1)
+    few = Request(views=("l2_flops",), curves=("hill",))
+    with opened(path) as study:
+        for kind in KINDS:
+            if kind == "leaderboard":
+                with pytest.raises(DataError, match="collect two networks or more"):
+                    draw(study, kind, few)
+                continue
+            spec = spec_of(draw(study, kind, few))
+            assert "predicted" not in str(spec["title"])
+            bands = [part for part in parts(spec) if part.get("mark", {}).get("style") == "band"]
+            assert not bands
+
+
+def test_what_is_misspelled_is_said(shown: Study) -> None:
+    for kind, request, said in (
+        ("fits", Request(), "expected a kind of picture, found 'fits'; choose one of fit"),
+        ("fit", Request(views=("fakefreeze_flop",)), "choose fakefreeze_flops"),
+        ("fit", Request(curves=("rational9",)), "expected the name of a curve, found 'rational9'"),
+        ("fit", Request(network="small"), "found 'small'; choose one of Small"),
+        ("layers", Request(network="small"), "choose one of Small"),
+        ("fit", Request(x_scale="logarithmic"), "expected a scale of x, found 'logarithmic'"),
+        ("fit", Request(theme="night"), "expected a theme, found 'night'; choose one of light"),
+        ("fit", Request(views=("network_overview",)), "expected a view of losses"),
+        ("distribution", Request(layers=("Small:layer9",)), "found 'Small:layer9'; choose one of"),
+        ("distribution", Request(layers=("layer0",)), "expected one layer, found 'layer0'"),
+    ):
+        with pytest.raises(UsageError, match=said) as raised:
+            draw(shown, kind, request)
+        assert "\n" not in str(raised.value)
+
+
+def test_an_empty_study_is_said(empty_file: Path) -> None:
+    with opened(empty_file) as study:
+        for kind in KINDS:
+            with pytest.raises(DataError) as raised:
+                draw(study, kind)
+            assert "\n" not in str(raised.value)
+
+
+def test_from_python(shown: Study) -> None:
+    spec = spec_of(ptqdb.chart(shown, ["l2_flops", "l2_param"], kind="variants", curve="hill"))
+    assert spec["title"]["text"] == "l2_flops and l2_param: all networks"
+    assert [panel["title"]["text"].split(":")[0] for panel in spec["concat"]] == [
+        "l2_flops",
+        "l2_param",
+    ]
+
+
+# --- fits ------------------------------------------------------------------------------------
+
+
+def test_the_band_is_of_networks_left_out(shown: Study) -> None:
+    frame = shown.view(VIEW)
+    whole = fit_whole_view(frame, VIEW, "hill")
+    assert whole.networks == NETWORKS
+    # The same figures as those of `ptqdb fit`, though every fold is fitted once.
+    expected = fit_view_frame(frame, view=VIEW, curve="hill")
+    for mine, other in zip(whole.fits, expected, strict=True):
+        assert mine.as_dict() == other.as_dict()
+    assert whole.predictor is not None
+    spec = spec_of(draw(shown, "fit", Request(views=(VIEW,), curves=("hill",))))
+    (band,) = layers_of(spec, "area")
+    rows = data(spec, band)
+    found = whole.predictor.predict([row["x"] for row in rows])
+    np.testing.assert_allclose([row["lower"] for row in rows], found.lower)
+    np.testing.assert_allclose([row["upper"] for row in rows], found.upper)
+    assert f"held out {whole.pool.held_out_r_squared:.4f}" in spec["title"]["subtitle"][0]
+    assert "90% of a new network's losses" in spec["title"]["subtitle"][1]
+
+
+def test_the_band_of_one_network_comes_from_the_others(shown: Study) -> None:
+    frame = shown.view(VIEW)
+    others = fit_whole_view(frame.filter(pl.col("network") != "Small"), VIEW, "hill")
+    spec = spec_of(draw(shown, "fit", Request((VIEW,), ("hill",), "Small")))
+    (band,) = layers_of(spec, "area")
+    rows = data(spec, band)
+    assert others.predictor is not None
+    found = others.predictor.predict([row["x"] for row in rows])
+    np.testing.assert_allclose([row["upper"] for row in rows], found.upper)
+    assert "predicted from the others" in spec["title"]["subtitle"][1]
+
+
+def test_several_curves_are_told_apart_by_their_dashes(shown: Study) -> None:
+    spec = spec_of(draw(shown, "fit", Request(curves=("rational2", "hill", "isotonic"))))
+    lines = [line for line in layers_of(spec, "line") if line["mark"]["style"] == "curve"]
+    assert [data(spec, line)[0]["curve"] for line in lines] == ["rational2", "hill", "isotonic"]
+    dashes = lines[0]["encoding"]["strokeDash"]["scale"]["range"]
+    assert len({tuple(dash) for dash in dashes}) == 3
+    assert len([line for line in spec["title"]["subtitle"] if "R² " in line]) == 4
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "symlog"])
+def test_scales_of_x(shown: Study, scale: str) -> None:
+    spec = spec_of(draw(shown, "fit", Request(x_scale=scale)))
+    (points,) = layers_of(spec, "point")
+    x = points["encoding"]["x"]
+    assert x["scale"]["type"] == scale
+    ticks = x["axis"].get("values", [])
+    assert (0 in ticks) == (scale == "symlog")
+    if scale == "log":
+        assert np.allclose(np.diff(np.log10(ticks)), 1)
+    assert all(row["x"] == row["divergence"] for row in data(spec, points) if row["x"] > 1e-3)
+
+
+def test_no_logarithmic_axis_without_positive_x(shown: Study) -> None:
+    frame = shown.view(VIEW).with_columns(divergence=-pl.col("divergence"))
+    fits = fit_view_frame(frame, view=VIEW, curve="isotonic", leave_out_by=None)
+    with pytest.raises(UsageError, match="expected divergences above 0 on a log axis"):
+        networks_chart(frame, fits, view=VIEW, x_scale="log")
+
+
+def test_a_panel_per_network(shown: Study) -> None:
+    frame = shown.view(VIEW)
+    spec = spec_of(draw(shown, "networks", Request(views=(VIEW,), curves=("hill",))))
+    assert [panel["title"]["text"] for panel in spec["concat"]] == NETWORKS
+    assert spec["columns"] == 3
+    assert spec["resolve"]["scale"]["y"] == "shared"
+    domains = set()
+    for name, panel in zip(NETWORKS, spec["concat"], strict=True):
+        (points,) = layers_of(panel, "point")
+        rows = data(spec, points)
+        assert {row["network"] for row in rows} == {name}
+        domains.add(tuple(points["encoding"]["x"]["scale"]["domain"]))
+        own = frame.filter(pl.col("network") == name)
+        (curve_line,) = [line for line in layers_of(panel, "line") if "ceiling" not in str(line)]
+        drawn = data(spec, curve_line)
+        fitted = curve("hill").estimate(own["divergence"], own["accuracy_loss"])
+        expected = fitted.predict([row["x"] for row in drawn])
+        np.testing.assert_allclose([row["fitted"] for row in drawn], expected)
+        # No curve beyond the network's own points.
+        assert drawn[-1]["x"] == own["divergence"].max()
+    assert len(domains) == 1
+
+
+def test_variants_say_what_each_is_worth(shown: Study) -> None:
+    views, curves = ("l2_param", "l2_flops"), ("rational2", "hill")
+    spec = spec_of(draw(shown, "variants", Request(views=views, curves=curves)))
+    assert len(spec["concat"]) == 4
+    frame = shown.view("l2_flops")
+    fits = fit_view_frame(frame, view="l2_flops", curve="hill")
+    r_squared, held_out = fits[0].r_squared, fits[0].held_out_r_squared
+    assert (
+        spec["concat"][3]["title"]["text"]
+        == f"l2_flops: R² {r_squared:.4f}, held out {held_out:.4f}"
+    )
+    over_one = spec_of(draw(shown, "variants", Request(views=("l2_flops",), curves=curves)))
+    assert [panel["title"]["text"].split(":")[0] for panel in over_one["concat"]] == list(curves)
+    # By network: coloured by family, without a band.
+    single = spec_of(draw(shown, "variants", Request(views=views, network="Small")))
+    (points,) = layers_of(single["concat"][0], "point")
+    assert points["encoding"]["color"]["field"] == "family"
+    assert not layers_of(single["concat"][0], "area")
+
+
+def test_twenty_networks() -> None:
+    rows = pl.concat(
+        pl.DataFrame(
+            {
+                "network": [f"Network_{number:02}"] * 9,
+                "number_format": [f"INT_{bits}" for bits in range(2, 11)],
+                "family": ["INT"] * 9,
+                "bits": list(range(2, 11)),
+                "divergence": np.geomspace(1, 1e-6, 9) * (1 + number / 40),
+                "accuracy_loss": np.geomspace(0.8, 0.001, 9),
+            }
+        )
+        for number in range(20)
+    )
+    whole = fit_whole_view(rows, VIEW, "isotonic")
+    panels = networks_chart(rows, whole.fits, view=VIEW)
+    assert len(panels.concat) == 20
+    for chart in (
+        panels,
+        frontier_chart(rows),
+        residuals_chart(rows, whole.pool, view=VIEW),
+        variants_chart([Variant(rows, VIEW, whole.pool, whole.predictor)]),
+    ):
+        spec = spec_of(chart)
+        assert spec["title"]["text"]
+        colours = spec["config"]["range"]["category"]
+        assert colours[:9] == list(PALETTE)
+        assert len(set(colours)) == len(colours) == 17
+
+
+# --- the others ------------------------------------------------------------------------------
+
+
+def test_residuals_are_measured_less_fitted(shown: Study) -> None:
+    spec = spec_of(draw(shown, "residuals", Request(views=(VIEW,), curves=("hill",))))
+    above, (cells, right) = spec["vconcat"][0], spec["vconcat"][1]["hconcat"]
+    rows = pl.DataFrame(data(spec, cells))
+    frame = shown.view(VIEW)
+    fitted = curve("hill").estimate(frame["divergence"], frame["accuracy_loss"])
+    expected = frame["accuracy_loss"].to_numpy() - fitted.fittedvalues
+    np.testing.assert_allclose(rows["residual"], expected)
+    low, high = cells["encoding"]["color"]["scale"]["domain"]
+    assert low == -high == pytest.approx(-np.abs(expected).max())
+    assert cells["encoding"]["x"]["sort"] == sorted(NAMES, key=format_key)
+    means = pl.DataFrame(data(spec, right))
+    by_network = rows.group_by("network").agg(pl.col("residual").mean()).sort("network")
+    np.testing.assert_allclose(means.sort("network")["mean"], by_network["residual"])
+    assert above["encoding"]["y"]["axis"]["format"] == "+%"
+    assert f"R² {fitted.rsquared:.4f}" in spec["title"]["subtitle"][0]
+
+
+def test_layers_add_up(shown: Study) -> None:
+    spec = spec_of(draw(shown, "layers"))
+    assert [one["title"]["text"] for one in spec["vconcat"]] == NETWORKS
+    rows = pl.DataFrame(data(spec, spec["vconcat"][0]))
+    summed = rows.group_by("number_format").agg(pl.col("contribution").sum())
+    frame = shown.view(VIEW, "network = 'Plain'").join(summed, on="number_format")
+    np.testing.assert_allclose(frame["divergence"], frame["contribution"])
+    encoding = spec["vconcat"][0]["encoding"]
+    assert encoding["y"]["sort"] == ["layer0", "layer1", "layer2"]
+    assert encoding["x"]["scale"]["domain"] == sorted(NAMES, key=format_key)
+    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Network", "Layer", "Format"}
+    # One scale of colours, so that networks compare.
+    largest = {one["encoding"]["color"]["scale"]["domain"][1] for one in spec["vconcat"]}
+    assert largest == {shown.view("layer_divergence")["contribution"].max()}
+
+
+def test_many_layers_have_lower_rows(shown: Study) -> None:
+    frame = shown.view("layer_divergence").filter(network="Plain", layer="layer0")
+    many = pl.concat(
+        frame.with_columns(layer=pl.lit(f"layer{number}"), position=pl.lit(number))
+        for number in range(300)
+    )
+    (one,) = spec_of(layers_chart(many))["vconcat"]
+    assert one["height"] == 300 * 6
+
+
+def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:
+    spec = spec_of(draw(shown, "frontier", Request(views=(VIEW,), curves=("hill",))))
+    frame = shown.view(VIEW)
+    held_out = leave_out(
+        fit_whole_view(frame, VIEW, "hill").pool.fitted.points,  # type: ignore[union-attr]
+        curve("hill"),
+        frame["network"].to_numpy().astype(str),
+    )
+    frame = frame.with_columns(predicted=pl.Series(held_out.predicted))
+    panel = spec["concat"][0]
+    rows = pl.DataFrame(data(spec, panel))
+    assert set(rows["kind"]) == {"measured", "predicted"}
+    own = frame.filter(pl.col("network") == "Plain")
+    for row in rows.rows(named=True):
+        column = "accuracy_loss" if row["kind"] == "measured" else "predicted"
+        rivals = own.filter(family=row["family"], bits=row["bits"])
+        assert row["loss"] == rivals[column].min()
+    assert panel["layer"][0]["encoding"]["x"]["title"] == "Bits of a code"
+    assert panel["layer"][0]["encoding"]["y"]["axis"]["format"] == "%"
+
+
+def test_crowded_formats_share_a_label() -> None:
+    rows = pl.DataFrame(
+        {
+            "network": "One",
+            "number_format": ["POT_2", "POT_3", "POT_4", "POT_5", "POT_6", "INT_4", "INT_8"],
+            "family": ["POT"] * 5 + ["INT"] * 2,
+            "divergence": [0.9, 0.7, 0.4, 0.401, 0.402, 0.3, 0.0],
+            "accuracy_loss": [0.9, 0.6, 0.3, 0.31, 0.3, 0.3, 0.0],
+        }
+    )
+    spec = spec_of(crowding_chart(rows, view=VIEW))
+    (panel,) = spec["concat"]
+    texts = [text for text in layers_of(panel, "text") if text["mark"]["style"] == "label"]
+    labels = {text["mark"]["align"]: [row["label"] for row in data(spec, text)] for text in texts}
+    # To the left, but for the one that would cover INT_4.
+    assert labels == {"right": ["POT_2", "POT_3"], "left": ["POT_4 to 6"]}
+    with pytest.raises(DataError, match="expected formats of the family POT"):
+        crowding_chart(rows.tail(1), view=VIEW)
+
+
+def test_a_pointed_and_a_flat_layer_are_chosen(shown: Study) -> None:
+    kurtosis = dict(
+        shown.sql(
+            "select network || ':' || layer, any_value(kurtosis) from tensor_shape "
+            "where role = 'weight' group by all"
+        ).iter_rows()
+    )
+    pointed, flat = (f"{network}:{layer}" for network, layer in chosen_layers(shown))
+    assert kurtosis[pointed] == max(kurtosis.values())
+    assert kurtosis[flat] == min(kurtosis.values())
+    assert chosen_layers(shown, ("layer0",), "Small") == [("Small", "layer0")]
+    assert chosen_layers(shown, ("Plain:layer0", "Small:layer0")) == [
+        ("Plain", "layer0"),
+        ("Small", "layer0"),
+    ]
+
+
+def test_a_distribution_stands_above_those_of_the_formats(shown: Study) -> None:
+    (one,) = distributions_of(shown, [("Plain", "layer1")])
+    spec = spec_of(distribution_chart([one]))
+    panels = spec["concat"]
+    titles = [str(panel["title"].get("subtitle", panel["title"]["text"])) for panel in panels]
+    assert [title.split(":")[0] for title in titles] == [
+        "['float']",
+        "INT_4",
+        "INT_5",
+        "POT_5",
+        "FLOAT_5_E3",
+    ]
+    assert f"divergence {one.divergences['POT_5']:.3f}" in titles[3]
+    # The same axis, and every element once.
+    assert len({tuple(panel["encoding"]["x"]["scale"]["domain"]) for panel in panels}) == 1
+    for panel in panels:
+        rows = data(spec, panel)
+        assert sum(row["count"] for row in rows) == 2000
+        assert sum(row["share"] for row in rows) == pytest.approx(1)
+    with pytest.raises(DataError, match="expected a histogram of Plain, layer1"):
+        distribution_chart([Distribution("Plain", "layer1", one.bins.head(0), {}, None)])
+
+
+def test_layers_without_a_format_leave_its_place_empty(shown: Study) -> None:
+    whole, part = distributions_of(shown, [("Plain", "layer1"), ("Small", "layer0")])
+    fewer = Distribution(
+        part.network,
+        part.layer,
+        part.bins.filter(pl.col("number_format").is_null()),
+        part.divergences,
+        part.kurtosis,
+    )
+    spec = spec_of(distribution_chart([whole, fewer]))
+    assert (len(spec["concat"]), spec["columns"]) == (10, 2)
+    assert len(vl_convert.vegalite_to_png(spec)) > 5000
+
+
+def board(**held_out: float | None) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "view": list(held_out),
+            "curve": "rational2",
+            "held_out_r_squared": list(held_out.values()),
+            "held_out_rmse": 0.1,
+            "r_squared": 0.9,
+            "baseline": [name.startswith("baseline_") for name in held_out],
+            "evaluated": [name.endswith("_segmented") for name in held_out],
+        },
+        schema_overrides={"held_out_r_squared": pl.Float64},
+    )
+
+
+def test_the_leaderboard_has_the_best_first_and_every_baseline() -> None:
+    entries = board(a=0.5, b=0.9, c_segmented=0.8, baseline_bits=0.1, none=None, d=-3.0)
+    spec = spec_of(leaderboard_chart(entries, shown=2, note="5 fits"))
+    rect, _ = spec["layer"]
+    assert rect["encoding"]["y"]["sort"] == ["b", "c_segmented †", "baseline_bits *"]
+    assert rect["encoding"]["color"]["scale"]["clamp"]
+    assert spec["title"]["subtitle"][1] == "5 fits; 2 more views below"
+    assert "† looks at losses" in spec["title"]["subtitle"][0]
+    with pytest.raises(DataError, match="expected views with a held-out R²"):
+        leaderboard_chart(board(none=None))
+
+
+def test_the_leaderboard_is_that_of_compare_where_it_ran(empty_file: Path, tmp_path: Path) -> None:
+    path = write_study(Path(shutil.copy(empty_file, tmp_path / "compared.duckdb")))
+    ptqdb.compare(path, "l2_flops", ["hill", "isotonic"])
+    with opened(path) as study:
+        spec = spec_of(draw(study, "leaderboard"))
+        chosen = spec_of(draw(study, "leaderboard", Request(views=("l2_param",))))
+    rows = data(spec, spec)
+    assert {row["view"] for row in rows} == {"l2_flops", "baseline_bits", "baseline_nsr"}
+    assert {row["curve"] for row in rows} == {"hill", "isotonic"}
+    with connect(path, read_only=True) as connection:
+        stored = connection.execute("select view, curve, held_out_r_squared from fit").fetchall()
+    assert {(row["view"], row["curve"], row["held_out_r_squared"]) for row in rows} == set(stored)
+    assert spec["title"]["subtitle"][1] == "6 fits by ptqdb compare"
+    assert "3 views fitted for this picture" in chosen["title"]["subtitle"][1]
+
+
+# --- colours ---------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+# How the three kinds of dichromats see linear RGB: Machado, Oliveira and Fernandes (2009), at
+# full severity.
+DICHROMATS = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+               [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def lab(colour: str, kind: str | None) -> Any:
+    """CIELAB of a colour as it is seen."""
+    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    if kind is not None:
+        linear = np.clip(np.array(DICHROMATS[kind]) @ linear, 0, 1)
+    xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    ratio = np.array(xyz) @ linear / [0.9505, 1, 1.089]
+    f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("kind", [None, *DICHROMATS])
+@pytest.mark.parametrize("palette", [PALETTE, DARK_PALETTE], ids=["light", "dark"])
+def test_the_palette_is_told_apart_by_every_kind_of_eye(
+    palette: tuple[str, ...], kind: str | None
+) -> None:
+    """A difference of 2.3 is just noticeable; 15 is plain."""
+    seen = [lab(colour, kind) for colour in palette]
+    for place, one in enumerate(seen):
+        for other in seen[:place]:
+            assert np.linalg.norm(one - other) > 15
+
+
+def test_text_is_readable_in_both_themes() -> None:
+    for theme in (LIGHT, DARK):
+        assert contrast(theme.text, theme.background) > 7
+        assert contrast(theme.muted, theme.background) > 4.5
+        assert contrast(theme.ink, theme.background) > 7
+        assert contrast(theme.palette[0], theme.background) > 3
