@@ -18,7 +18,6 @@ from predictions import (
     interval_rows,
     published_fits,
     published_interval_rows,
-    published_points,
     published_rows,
     validation_rows,
 )
@@ -120,7 +119,7 @@ def prediction_page(
 
 def published_page(folder: Path) -> str:
     """The page about the published sweeps."""
-    fits, points = published_fits(folder), published_points(folder)
+    fits = published_fits(folder)
     names = PUBLISHED_COLUMNS.values()
     by = ("coverage", "width", "score")
     parts = {
@@ -131,7 +130,7 @@ def published_page(folder: Path) -> str:
         "printed": str(len(fits)),
         "intervals": _table(
             ("sweep", *(f"{word}, {name}" for name in names for word in by)),
-            published_interval_rows(points),
+            published_interval_rows(folder),
         ),
     }
     return _filled("published.md", parts)

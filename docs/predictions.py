@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -172,6 +173,7 @@ class PublishedFit:
         return self.r_squared >= self.printed - 0.001
 
 
+@cache
 def published_fits(folder: Path) -> list[PublishedFit]:
     """Every study and network of which an R² was printed and points were published."""
     points, fits = published_points(folder), []
@@ -229,9 +231,10 @@ class PublishedIntervals:
     score: float
 
 
-def published_intervals(points: pl.DataFrame, column: str) -> list[PublishedIntervals]:
+@cache
+def published_intervals(folder: Path, column: str) -> list[PublishedIntervals]:
     """Of each sweep, every network left out in turn."""
-    found = []
+    points, found = published_points(folder), []
     for study in points["study"].unique(maintain_order=True):
         y, predicted = left_out(points, study, column)
         found.append(
@@ -246,9 +249,9 @@ def published_intervals(points: pl.DataFrame, column: str) -> list[PublishedInte
     return found
 
 
-def published_interval_rows(points: pl.DataFrame) -> Rows:
+def published_interval_rows(folder: Path) -> Rows:
     """A row for each sweep and the mean: coverage, width and score by column."""
-    found = [published_intervals(points, column) for column in PUBLISHED_COLUMNS]
+    found = [published_intervals(folder, column) for column in PUBLISHED_COLUMNS]
     rows: Rows = []
     for sweep in zip(*found, strict=True):
         rows.append((sweep[0].study, *_interval_cells(sweep)))

@@ -216,7 +216,7 @@ def test_a_mistake_is_one_line(
 
 
 def test_compare_ranks_and_keeps(run: Run) -> None:
-    first = run("compare", "fakefreeze_flops*", "--curves", "hill,linear", "--jobs", "1",
+    first = run("compare", "fakefreeze_flops_log_s*", "--curves", "hill,linear", "--jobs", "1",
                 "--format", "csv", "--top", "0")  # fmt: skip
     rows = table(first)
     assert {row["kind"] for row in rows} == {"baseline", "divergence", "evaluated"}
@@ -225,7 +225,7 @@ def test_compare_ranks_and_keeps(run: Run) -> None:
     assert [row["place"] for row in rows] == [str(i) for i in range(1, len(rows) + 1)]
     assert f"{len(rows)} curves to fit, 0 there already" in first.err
     assert "chosen anew without each network: AlexNet: " in first.err
-    again = run("compare", "fakefreeze_flops*", "--curves", "hill,linear", "--format", "csv",
+    again = run("compare", "fakefreeze_flops_log_s*", "--curves", "hill,linear", "--format", "csv",
                 "--top", "0")  # fmt: skip
     assert f"0 curves to fit, {len(rows)} there already" in again.err
     assert again.out == first.out

@@ -276,7 +276,7 @@ def started(folder: Path, database: Path) -> "subprocess.Popen[str]":
 def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path, whole: Path) -> None:
     database, moments = tmp_path / "killed.duckdb", random.Random(7)
     killed_count = 0
-    for _ in range(5):
+    for _ in range(4):
         process = started(tmp_path / "networks", database)
         try:
             process.wait(timeout=moments.uniform(0.05, 1.0))

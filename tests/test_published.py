@@ -49,8 +49,7 @@ def test_what_cannot_be_reached(fits: list[PublishedFit]) -> None:
 
 def test_intervals_of_networks_left_out(folder: Path) -> None:
     """The curve and the errors behind the intervals never saw the network."""
-    points = published_points(folder)
-    depth, bits = (published_intervals(points, name) for name in ("js_flops_depth", "code_width"))
+    depth, bits = (published_intervals(folder, name) for name in ("js_flops_depth", "code_width"))
     assert len(depth) == 5
     for sweep in depth:
         assert 0.85 <= sweep.coverage <= 0.95, sweep
