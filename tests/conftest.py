@@ -17,6 +17,8 @@ from ptqdb.database import connect, materialize
 # The tests' processes share the cores: threads of theirs would wait for each other. Set before
 # anything imports torch; the processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that tests start would compile every module anew, each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

@@ -167,8 +167,8 @@ def test_two_float_passes_and_none_in_codes(
     with measured_unevaluated(network, shown, FORMATS) as connection:
         assert len(read_view(connection, "fakefreeze_flops")) == len(FORMATS)
     assert len(passes) == 8
-    # Two batches; before them single images show the order of the layers.
-    assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {(50, 10, 50, 10)}
+    # Two even batches, twice; before them single images show the order of the layers.
+    assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {(30, 30, 30, 30)}
     passes.clear()
     with measured_unevaluated(network, None, FORMATS, image_size=32):
         assert {n for seen in passes.values() for n in seen} == {1}
