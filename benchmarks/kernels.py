@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from workload import interleaved_medians, progress, random_images, random_network, seconds_of
@@ -61,5 +62,5 @@ def facts_seconds(repeats: int) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in MEASURED}
     for _ in range(repeats):
         for known in formats:
-            taken[known.name].append(seconds_of(lambda known=known: measured(known)))  # type: ignore[misc]
+            taken[known.name].append(seconds_of(partial(measured, known)))
     return {name: statistics.median(values) for name, values in taken.items()}

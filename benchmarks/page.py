@@ -52,7 +52,7 @@ def page(results: Results) -> str:
     parts = [
         "# Performance",
         "Generated; do not edit. How long a collection takes beside the least that it could, and "
-        f"what it needs. Medians of {results.repeats} runs or more, taken in turns.",
+        f"what it needs. {_runs(results.repeats)}",
         _circumstances(results),
         "## The table",
         _table(["measure", "found", "to reach", ""], _summary(results)),
@@ -60,6 +60,14 @@ def page(results: Results) -> str:
     for section in (_sweeps, _rounding, _facts, _memory, _start, _growth):
         parts += section(results)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _runs(repeats: int) -> str:
+    """How far to trust the figures."""
+    if repeats == 1:
+        once = "Sweeps, facts, memory and growth were measured once"
+        return f"{once}, the others several times (medians)."
+    return f"Medians of {repeats} runs or more, taken in turns."
 
 
 def _circumstances(results: Results) -> str:

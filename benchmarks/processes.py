@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -150,11 +151,15 @@ def start_seconds(repeats: int) -> dict[str, float]:
             for arguments in COMMANDS:
                 progress(f"start of ptqdb {' '.join(arguments)}")
                 command = [sys.executable, "-m", "ptqdb", *arguments]
-                seconds = seconds_of(
-                    lambda command=command: subprocess.run(  # type: ignore[misc]
-                        command, cwd=folder, env=environment, check=True, capture_output=True
-                    )
+                run = partial(
+                    subprocess.run,
+                    command,
+                    cwd=folder,
+                    env=environment,
+                    check=True,
+                    capture_output=True,
                 )
+                seconds = seconds_of(run)
                 if repeat:
                     taken.setdefault(" ".join(("ptqdb", *arguments)), []).append(seconds)
     return {name: statistics.median(values) for name, values in taken.items()}

@@ -27,14 +27,14 @@ def layers_chart(frame: pl.DataFrame, *, theme: str = "light") -> alt.VConcatCha
     UsageError
         No such theme.
     """
-    if frame.is_empty():
-        raise DataError("expected layers with a divergence, found none; collect the network first")
     numbers = pl.col("share", "divergence", "contribution").cast(pl.Float64)
     rows = frame.with_columns(numbers).filter(pl.col("contribution").is_finite())
+    if rows.is_empty():
+        raise DataError("expected layers with a divergence, found none; collect the network first")
     formats = sorted(set(rows["number_format"]), key=format_key)
     layer_count = rows.select("network", "layer").unique().height
     row = max(LEAST_ROW, min(CELL - 1, MOST_HEIGHT // layer_count))
-    largest = max(float(rows["contribution"].max() or 0), 1e-9)  # type: ignore[arg-type]
+    largest = max(float(rows["contribution"].to_numpy().max()), 1e-9)
     networks = sorted(set(rows["network"]))
     maps = [
         _map(rows.filter(pl.col("network") == name), name, formats, row, largest)

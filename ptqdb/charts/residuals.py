@@ -42,7 +42,7 @@ def residuals_chart(
     x = alt.X("number_format:N", sort=formats, title=None)
     y = alt.Y("network:N", sort=networks, title=None)
     width, height = CELL * len(formats), CELL * 1.6 * len(networks)
-    largest = max(float(rows["residual"].abs().max() or 0), 1e-9)  # type: ignore[arg-type]
+    largest = max(float(rows["residual"].abs().to_numpy().max()), 1e-9)
     scale = alt.Scale(domain=[-largest, largest], range=list(DIVERGING), interpolate="lab")
     cells = (
         alt.Chart(inline(rows))
