@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import synthetic
 
@@ -35,3 +36,14 @@ def opened(path: Path) -> Iterator[Study]:
     """The study of a file."""
     with ExitStack() as stack:
         yield stack.enter_context(open_study(path))
+
+
+def spec_of(chart: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = chart.to_dict()
+    return spec
+
+
+def data(spec: dict[str, Any], part: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a part of a picture, wherever they stand."""
+    rows: list[dict[str, Any]] = spec["datasets"][part["data"]["name"]]
+    return rows
