@@ -14,8 +14,12 @@ from ptqdb.curves import curve
 from ptqdb.curves.points import Points
 from ptqdb.database import read_view
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
-from ptqdb.interval_validation import ValidationRow, validate_view_frame
-from ptqdb.intervals import LossPredictor, Prediction, interval_score
+from ptqdb.interval_validation import (
+    ValidationRow,
+    predict_each_left_out,
+    validate_view_frame,
+)
+from ptqdb.intervals import Prediction, interval_score
 from ptqdb.leaderboard import Entry, ranked
 
 VALIDATED_VIEWS = (
@@ -210,14 +214,7 @@ def left_out(points: pl.DataFrame, study: str, column: str) -> tuple[np.ndarray,
     rows = points.filter(study=study)
     units = rows["network"].to_numpy().astype(np.str_)
     whole = Points(rows[column].to_numpy(), rows["acc_loss"].to_numpy(), network=units)
-    bounds = {name: np.empty(len(whole)) for name in ("loss", "lower", "upper")}
-    for unit in np.unique(units):
-        out = units == unit
-        predictor = LossPredictor.of(whole.take(~out), curve(PREDICTION_CURVE), units[~out])
-        found = predictor.predict(whole.x[out])
-        for name, values in bounds.items():
-            values[out] = getattr(found, name)
-    return whole.y, Prediction(**bounds)
+    return whole.y, predict_each_left_out(whole, curve(PREDICTION_CURVE), units)
 
 
 @dataclass(frozen=True)

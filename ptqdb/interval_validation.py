@@ -95,7 +95,7 @@ def validate_view_frame(
     chosen = curve_by_name(curve)
     frame = finite_rows(frame)
     points, units = view_points(frame), names_of(frame[leave_out])
-    predicted = _predictions(points, chosen, units, coverage, leave_out)
+    predicted = predict_each_left_out(points, chosen, units, coverage, leave_out)
     rows = []
     for kind, group, members in _groups(frame, points, leave_out):
         if members.any():
@@ -103,9 +103,27 @@ def validate_view_frame(
     return rows
 
 
-def _predictions(
-    points: Points, curve: Curve, units: NDArray[np.str_], coverage: float, leave_out: str
+def predict_each_left_out(
+    points: Points,
+    curve: Curve,
+    units: NDArray[np.str_],
+    coverage: float = COVERAGE,
+    leave_out: str = "network",
 ) -> Prediction:
+    """Predict the points of each unit from those of the others, which know nothing of it.
+
+    Parameters
+    ----------
+    units
+        Shape (points,): what is left out at a time.
+    leave_out
+        What a unit is, for the message.
+
+    Raises
+    ------
+    DataError
+        Fewer than three units, or others that do not carry the curve.
+    """
     names = np.unique(units)
     if len(names) < 3:
         raise DataError(

@@ -1,9 +1,8 @@
-"""Tiny networks and images to collect, and how two databases are compared.
+"""Tiny networks and images to collect, and how two databases are compared."""
 
-As a script it collects them: ``python collecting.py FOLDER DATABASE``.
-"""
-
-import sys
+import multiprocessing
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +43,14 @@ class Silence:
 
 
 class Voice(Silence):
-    """A reporter that says on stdout when the first cell may come."""
+    """A reporter that says when the first cell may come."""
+
+    def __init__(self, ear: Connection) -> None:
+        super().__init__()
+        self.ear = ear
 
     def planned(self, cell_count: int, present_count: int) -> None:
-        print("planned", cell_count, flush=True)  # noqa: T201
+        self.ear.send(cell_count)
 
 
 def images(count: int, split: str = "test", seed: int = 0) -> ImageSet:
@@ -102,6 +105,21 @@ def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         }
 
 
-if __name__ == "__main__":
+# Its processes are copies of one that has imported everything, which takes seconds.
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["ptqdb.collection.sweep"])
+
+
+def started(folder: Path, database: Path) -> ForkServerProcess:
+    """A process that collects the three networks; it has planned its cells."""
+    ear, mouth = _SERVER.Pipe(duplex=False)
+    process = _SERVER.Process(target=_collect, args=(folder, database, mouth))
+    process.start()
+    mouth.close()
+    assert ear.recv() > 0
+    return process
+
+
+def _collect(folder: Path, database: Path, mouth: Connection) -> None:
     torch.set_num_threads(1)
-    collect(request(Path(sys.argv[1])), Path(sys.argv[2]), Voice())
+    collect(request(folder), database, Voice(mouth))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,27 @@ from running import Result, Run, runner
 
 import ptqdb
 from ptqdb.curves import CURVES
+from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.errors import DataError
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all tests here: the embedded facts are imported once."""
-    return tmp_path_factory.mktemp("cache")
+def own_cache(user_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the tests here, which keep fits in it; the embedded facts are there."""
+    with open_embedded_facts():
+        return Path(shutil.copytree(user_cache, tmp_path_factory.mktemp("own") / "cache"))
 
 
 @pytest.fixture
 def run(
     tmp_path: Path,
-    cache: Path,
+    own_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """Run a command in this process, in an empty folder, without a database of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own_cache))
     return runner(monkeypatch, capsys)
 
 
@@ -95,14 +98,14 @@ def test_every_curve(run: Run) -> None:
 
 
 def test_a_saved_fit_predicts_the_same(run: Run, tmp_path: Path) -> None:
-    x = [0.0, 0.001, 0.1, 0.5, 9.0]
+    x, vgg = [0.0, 0.001, 0.1, 0.5, 9.0], "network like 'VGG%'"
     with ptqdb.open() as study:
         for name in CURVES:
             path = tmp_path / f"{name}.json"
-            result = run("fit", "--curve", name, "--view", "l2_flops", "--save-fit", path)
+            result = run("fit", "--curve", name, "--where", vgg, "--save-fit", path)
             assert result.code == 0, result.err
             loaded = ptqdb.load_fits(path)
-            fits = ptqdb.fit(study, "l2_flops", curve=name)
+            fits = ptqdb.fit(study, where=vgg, curve=name)
             assert set(loaded) == {fit.group for fit in fits if fit.fitted}
             for fit in fits:
                 if fit.fitted is not None:

@@ -1,10 +1,9 @@
 """Collecting: what lands, what a second run does, and what survives a kill."""
 
+import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import collecting
 import duckdb
 import pytest
 import torch
-from collecting import Silence, contents, images, request, source
+from collecting import Silence, contents, images, request, source, started
 
 from ptqdb.collection.rows import write_evaluation
 from ptqdb.collection.sweep import collect
@@ -26,10 +25,11 @@ from ptqdb.preprocessing import Preprocessing
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collection that was never interrupted, computed as the script computes it."""
+    """A collection that was never interrupted, computed in a process of its own."""
     folder = tmp_path_factory.mktemp("whole")
-    script = [sys.executable, collecting.__file__, str(folder), str(folder / "whole.duckdb")]
-    subprocess.run(script, check=True, capture_output=True)
+    process = started(folder, folder / "whole.duckdb")
+    process.join()
+    assert process.exitcode == 0
     return folder / "whole.duckdb"
 
 
@@ -78,14 +78,13 @@ def test_the_views_have_a_row_for_each_cell(whole: Path) -> None:
     assert found == [(18, 18)]
 
 
-def test_a_second_run_does_nothing_and_more_formats_are_added(tmp_path: Path) -> None:
-    database, first = tmp_path / "study.duckdb", request(tmp_path, scopes=("all",))
-    assert collect(first, database, Silence()).filled_count == 18
-    before = contents(database)
-    outcome = collect(first, database, Silence())
-    assert (outcome.filled_count, outcome.present_count) == (0, 18)
-    assert contents(database) == before
-    more = replace(first, number_formats=matching("INT_2,INT_3"), scopes=("all", "bias"))
+def test_a_second_run_does_nothing_and_more_formats_are_added(tmp_path: Path, whole: Path) -> None:
+    database, same = tmp_path / "study.duckdb", request(tmp_path / "networks")
+    database.write_bytes(whole.read_bytes())
+    outcome = collect(same, database, Silence())
+    assert (outcome.filled_count, outcome.present_count) == (0, 36)
+    assert contents(database) == contents(whole)
+    more = replace(same, number_formats=matching("INT_2,INT_3"), scopes=("all", "bias"))
     reporter = Silence()
     collect(more, database, reporter)
     assert {(cell.number_format, cell.scope) for cell in reporter.cells} == {
@@ -260,34 +259,20 @@ def test_a_cell_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert rows(database, "select outcome from collection_run") == [("interrupted",)]
 
 
-def started(folder: Path, database: Path) -> "subprocess.Popen[str]":
-    """The script, running, past its imports."""
-    process = subprocess.Popen(
-        [sys.executable, collecting.__file__, folder, database],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("planned")
-    return process
-
-
 def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path, whole: Path) -> None:
     database, moments = tmp_path / "killed.duckdb", random.Random(7)
     killed_count = 0
     for _ in range(4):
         process = started(tmp_path / "networks", database)
-        try:
-            process.wait(timeout=moments.uniform(0.05, 1.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+        process.join(moments.uniform(0.05, 1.0))
+        if process.is_alive():
+            process.kill()
             killed_count += 1
-        process.communicate()
+        process.join()
     assert killed_count >= 2
     final = started(tmp_path / "networks", database)
-    final.communicate()
-    assert final.returncode == 0
+    final.join()
+    assert final.exitcode == 0
     assert contents(database) == contents(whole)
     outcomes = [
         row[0] for row in rows(database, "select outcome from collection_run order by run_id")
@@ -301,10 +286,11 @@ def test_ctrl_c_ends_soon_and_the_next_run_finishes(tmp_path: Path, whole: Path)
     process = started(tmp_path / "networks", database)
     time.sleep(0.3)
     stopped_at = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(30)
     assert time.monotonic() - stopped_at < 3
-    assert process.returncode != 0
+    assert process.exitcode not in (None, 0)
     assert rows(database, "select outcome from collection_run") == [("interrupted",)]
-    started(tmp_path / "networks", database).communicate()
+    started(tmp_path / "networks", database).join()
     assert contents(database) == contents(whole)

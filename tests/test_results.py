@@ -30,12 +30,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyCo
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+def embedded() -> Iterator[duckdb.DuckDBPyConnection]:
     """The embedded study's facts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        with open_embedded_facts() as connection:
-            yield connection
+    with open_embedded_facts() as connection:
+        yield connection
 
 
 def line(cells: tuple[str, ...]) -> str:

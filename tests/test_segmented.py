@@ -99,7 +99,7 @@ def test_finds_the_best_with_few_fits(
     assert fit.ssr < curve("rational2").estimate(x, y).ssr
     if noise < 0.01:
         assert 0.9 < fit.params[-1] < 1.2  # the distinct x about 1 are 0.91 and 1.17
-    np.testing.assert_array_equal(curve("segmented").estimate(x, y).params, fit.params)
+    np.testing.assert_array_equal(curve("segmented").fit(x, y).params, fit.params)
 
 
 def test_without_a_breakpoint_it_is_the_rational_curve() -> None:

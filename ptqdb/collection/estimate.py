@@ -11,7 +11,7 @@ from ptqdb.collection.checking import checked
 from ptqdb.collection.evaluation import NetworkEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import CollectionRequest, NetworkPlan, plan_network
-from ptqdb.database import connect
+from ptqdb.database import IN_MEMORY, connect
 from ptqdb.errors import DataError
 from ptqdb.number_formats import NumberFormat, number_format
 
@@ -59,7 +59,7 @@ def preview(request: CollectionRequest, database: Path) -> list[Preview]:
     DatabaseError
         The file is there and cannot be read.
     """
-    path = database if database.exists() else Path(":memory:")
+    path = database if database.exists() else IN_MEMORY
     connection = connect(path, read_only=database.exists())
     previews = []
     try:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 import torch
@@ -18,7 +17,7 @@ from ptqdb.collection.rows import (
     write_quantized_tensors,
 )
 from ptqdb.collection.sweep import Reporter, Silent
-from ptqdb.database import connect, materialize, transaction
+from ptqdb.database import IN_MEMORY, connect, materialize, transaction
 from ptqdb.datasets import ImageSet
 from ptqdb.networks.outputs import check_outputs
 from ptqdb.networks.sources import NetworkSource
@@ -89,7 +88,7 @@ def measured_unevaluated(
     )
     for remark in measurement.remarks:
         reporter.remarked(f"{source.name}: {remark}")
-    with connect(Path(":memory:"), read_only=False) as connection:
+    with connect(IN_MEMORY, read_only=False) as connection:
         with transaction(connection):
             network_id = _write_network(connection, measurement, calibration, class_count)
             tensor_ids = tensor_ids_of(connection, network_id)

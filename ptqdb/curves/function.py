@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar, Self
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,8 @@ from ptqdb.curves.points import Floats, Points, checked_points
 
 # Relative to the largest singular value of the Jacobian with columns of unit length.
 SINGULAR = 1e-10
+# Of 43 points a network, some kilobytes each: more than a page with every picture asks for twice.
+REMEMBERED_FITS = 1024
 
 
 class CurveFunction(ABC):
@@ -257,7 +259,11 @@ class CurveFit:
 def fit_curve(
     function: CurveFunction, x: ArrayLike, y: ArrayLike, **columns: ArrayLike
 ) -> CurveFit:
-    """Fit a curve.
+    """Fit a curve; the same points get the same fit, found once.
+
+    Leaving out two networks asks for each fit twice, whichever of the two goes first, and a page
+    of many pictures for some of them over and over. An estimate is a function of curve and
+    points alone, so the last ones are remembered, with copies of the points.
 
     Parameters
     ----------
@@ -273,8 +279,32 @@ def fit_curve(
     """
     points = checked_points(x, y, function.least_point_count, columns)
     points.require(function.needs)
-    function = function.prepared(points)
-    return CurveFit(function, points, function.estimate(points))
+    return _estimated(_Asked(function, points))
+
+
+class _Asked:
+    """A curve and points, equal where every bit of both is."""
+
+    def __init__(self, function: CurveFunction, points: Points) -> None:
+        self.function, self.points = function, points
+        columns = {"x": points.x, "y": points.y, **points.columns}
+        held = tuple((name, v.dtype.str, v.tobytes()) for name, v in columns.items())
+        self.key: tuple[Any, ...] = (function, held)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=REMEMBERED_FITS)
+def _estimated(asked: _Asked) -> CurveFit:
+    points = asked.points.read_only_copy()
+    function = asked.function.prepared(points)
+    params = function.estimate(points)
+    params.setflags(write=False)
+    return CurveFit(function, points, params)
 
 
 def inverse_gram(jacobian: Floats) -> Floats:

@@ -61,6 +61,14 @@ class Points:
         beside = {name: values[places] for name, values in self.columns.items()}
         return Points(self.x[places], self.y[places], **beside)
 
+    def read_only_copy(self) -> "Points":
+        """The same points in memory of their own, which nobody can change."""
+        copied = replace(self, x=self.x.copy(), y=self.y.copy())
+        copied = replace(copied, **{name: v.copy() for name, v in self.columns.items()})
+        for values in (copied.x, copied.y, *copied.columns.values()):
+            values.setflags(write=False)
+        return copied
+
     def of_networks(self, names: NDArray[np.str_]) -> "Points":
         """The points of these networks, one after the other; one that is named twice is two.
 

@@ -1,6 +1,6 @@
 """Opens the database, writes facts into it and reads views from it."""
 
-from ptqdb.database.opening import connect
+from ptqdb.database.opening import IN_MEMORY, connect
 from ptqdb.database.reading import (
     list_views,
     measures_sensitivity,
@@ -20,6 +20,7 @@ from ptqdb.database.writing import (
 )
 
 __all__ = [
+    "IN_MEMORY",
     "connect",
     "forget_fits",
     "insert",

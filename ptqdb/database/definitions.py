@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import duckdb
 import polars as pl
@@ -36,20 +36,26 @@ class _Definition:
 
 @dataclass(frozen=True)
 class _Source:
-    """A SQL text that creates macros or views."""
+    """A SQL text that creates macros or views, and one that says what their columns are."""
 
-    sql: str
+    creation: str
+    comments: str
     definitions: tuple[_Definition, ...]
 
     @property
+    def whole(self) -> str:
+        """Both texts."""
+        return f"{self.creation}\n{self.comments}" if self.comments else self.creation
+
+    @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the text."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
+        """Hexadecimal digest of both texts."""
+        return hashlib.sha256(self.whole.encode()).hexdigest()
 
     @cached_property
     def code(self) -> str:
-        """The text without comments and strings."""
-        return _COMMENTS_AND_STRINGS.sub("", self.sql)
+        """The text that creates, without comments and strings."""
+        return _COMMENTS_AND_STRINGS.sub("", self.creation)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -71,8 +77,15 @@ def are_definitions_current(connection: duckdb.DuckDBPyConnection) -> bool:
     return _loaded(connection) == _wanted(_sources())
 
 
-def load_definitions(connection: duckdb.DuckDBPyConnection) -> None:
-    """Bring macros and views to what sql/ says; those that a user added stay."""
+def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: bool = True) -> None:
+    """Bring macros and views to what sql/ says; those that a user added stay.
+
+    Parameters
+    ----------
+    is_commented
+        Whether the columns of the named views get their comments, which takes as long as all the
+        rest: not where nobody can look at the database.
+    """
     sources = _sources()
     wanted, loaded = _wanted(sources), _loaded(connection)
     if wanted == loaded:
@@ -82,7 +95,7 @@ def load_definitions(connection: duckdb.DuckDBPyConnection) -> None:
             if wanted.get(name, ("", ""))[0] != kind:
                 connection.execute(f"drop {kind.replace('table macro', 'macro table')} {name}")
         for source in _ordered(sources):
-            connection.execute(source.sql)
+            connection.execute(source.whole if is_commented else source.creation)
             for made in source.definitions:
                 if made.comment is not None:
                     kind = "macro table" if made.kind == "table macro" else "macro"
@@ -123,7 +136,7 @@ def _unshadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"drop table if exists temp.{name}_columns")
 
 
-def _wanted(sources: list[_Source]) -> dict[str, tuple[str, str]]:
+def _wanted(sources: tuple[_Source, ...]) -> dict[str, tuple[str, str]]:
     """Kind and SHA-256 of the text of every macro and view, by name."""
     return {
         made.name: (made.kind, source.sha256) for source in sources for made in source.definitions
@@ -135,14 +148,19 @@ def _loaded(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]
     return {name: (kind, sha256) for name, kind, sha256 in rows}
 
 
-def _sources() -> list[_Source]:
-    """Return every text that creates macros or views."""
+def _sources() -> tuple[_Source, ...]:
+    """Return every text that creates macros or views, as the files are now."""
     texts = [
         file.read_text(encoding="utf-8")
         for folder in ("macros", "views")
         for file in sorted((sql_folder() / folder).glob("*.sql"))
     ]
-    return [_Source(text, _definitions(text)) for text in texts + _variant_views()]
+    return tuple(_source(*both) for both in [(text, "") for text in texts] + _variant_views())
+
+
+@lru_cache(maxsize=512)
+def _source(creation: str, comments: str) -> _Source:
+    return _Source(creation, comments, _definitions(creation))
 
 
 def _definitions(sql: str) -> tuple[_Definition, ...]:
@@ -155,7 +173,8 @@ def _definitions(sql: str) -> tuple[_Definition, ...]:
     return tuple(found)
 
 
-def _ordered(sources: list[_Source]) -> list[_Source]:
+@lru_cache(maxsize=2)
+def _ordered(sources: tuple[_Source, ...]) -> list[_Source]:
     """Sort the texts so that each comes after those that it uses."""
     graph = {
         place: [other for other, made in enumerate(sources) if other != place and source.uses(made)]
@@ -164,13 +183,13 @@ def _ordered(sources: list[_Source]) -> list[_Source]:
     return [sources[place] for place in graphlib.TopologicalSorter(graph).static_order()]
 
 
-def _variant_views() -> list[str]:
-    """Spell the named views: each one call of the macro, with its comments."""
+def _variant_views() -> list[tuple[str, str]]:
+    """Spell the named views, each one call of the macro, and the comments of each."""
     columns = read_csv("variant_columns.csv")
     return [_variant_view(row, columns) for row in read_csv("variants.csv")]
 
 
-def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> str:
+def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> tuple[str, str]:
     name = row["name"]
     if not _VIEW_NAME.fullmatch(name):
         raise DataError(f"variants.csv: expected a lowercase view name, found {name!r}")
@@ -181,11 +200,5 @@ def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> str:
         if is_segmented or column["views"] == "all"
     ]
     meaning = f"Grain: one network in one number format. {row['description']}."
-    return "\n".join(
-        [
-            f"create or replace view {name} as",
-            f"select * from {named_call(row)};",
-            f"comment on view {name} is {literal(meaning)};",
-            *comments,
-        ]
-    )
+    creation = f"create or replace view {name} as\nselect * from {named_call(row)};"
+    return creation, "\n".join([f"comment on view {name} is {literal(meaning)};", *comments])

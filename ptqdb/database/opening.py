@@ -22,6 +22,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
 }
 _MAGIC_OFFSET, _MAGIC = 8, b"DUCK"
+IN_MEMORY = Path(":memory:")
 
 
 def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -33,7 +34,7 @@ def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     ----------
     path
         The file; a reader needs one that exists and is of this ptqdb. A writer's ``:memory:``
-        is a database without a file.
+        is a database without a file, and without comments on the columns of the named views.
     read_only
         Whether the connection only reads. Any number of processes may read at a time; while
         one writes, no other can open the file.
@@ -61,7 +62,7 @@ def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     writer = _open(path, read_only=False)
     try:
         _migrate(writer)
-        load_definitions(writer)
+        load_definitions(writer, is_commented=path != IN_MEMORY)
     except BaseException:
         writer.close()
         raise
