@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from numpy.polynomial import Polynomial
 from scipy.optimize import curve_fit, isotonic_regression
 
-from ptqdb.curves import CURVES, curve
+from ptqdb.curves import CURVES, curve, rational
+from ptqdb.curves.points import Points
 from ptqdb.curves.polynomials import is_nondecreasing
 from ptqdb.curves.rational import RationalFunction
+from ptqdb.database import read_view
+from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.errors import DataError, UsageError
 
 NAMES = ("rational2", "rational3", "rational4")
@@ -156,6 +159,23 @@ def test_a_higher_degree_is_never_worse(noisy: tuple[np.ndarray, np.ndarray]) ->
     # No non-decreasing curve can beat isotonic regression.
     assert np.sum((y - isotonic_regression(y).x) ** 2) < ssr[2] <= ssr[1] <= ssr[0]
     assert ssr[0] < 0.03 * np.sum((y - y.mean()) ** 2)
+
+
+def test_a_wider_search_finds_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_embedded_facts() as connection:
+        frame = read_view(connection, "fakefreeze_flops_log", "network = 'AlexNet'")
+    points = Points(frame["divergence"].to_numpy(), frame["accuracy_loss"].to_numpy())
+    tss = float(np.sum((points.y - points.y.mean()) ** 2))
+
+    def r_squared() -> float:
+        function = RationalFunction(4)
+        residuals = points.y - function.values(function.estimate(points), points.x)
+        return 1 - float(np.sum(residuals**2)) / tss
+
+    found = r_squared()
+    monkeypatch.setattr(rational, "KEPT_COUNT", 4)
+    monkeypatch.setattr(rational, "RAISES", (*rational.RAISES, (1.0, 0.001), (0.001, 1.0)))
+    assert found > r_squared() - 1e-4
 
 
 @given(st.integers(0, 10_000), st.sampled_from(NAMES[:2]))
