@@ -160,7 +160,7 @@ def results_page(embedded: duckdb.DuckDBPyConnection) -> str:
                 finding_rows((full, small)),
             ),
             "transfer": _table(
-                ("network", "view", "R²", "RMSE", "median error", "coverage"),
+                ("network", "view", "R²", "RMSE", "median error", "bias", "coverage"),
                 transfer_rows(full, small),
             ),
             "new_full": _table(new_columns, new_rows(full)),

@@ -31,7 +31,7 @@ NEW_VIEWS = (
     *("nsr_flops", "nsr_flops_rootdepth", "nsr_layer_rootdepth", "baseline_nsr", "baseline_bits"),
 )
 PLAIN = {"AlexNet", "AlexNet_BN", "VGG_16", "VGG_19"}
-TRANSFER_VIEWS = (PREDICTION_VIEW, "fakefreeze_flops", "baseline_bits")
+TRANSFER_VIEWS = (PREDICTION_VIEW, "fakefreeze_flops", "baseline_nsr", "baseline_bits")
 # Differences of R² that are none.
 TIE = 0.0005
 # Accuracies on the test split that others reached with full training, as percentages.
@@ -365,6 +365,7 @@ def transfer_rows(full: Study, embedded: Study) -> Rows:
                     _cell(r_squared),
                     f"{np.sqrt(np.mean(errors**2)):.4f}",
                     f"{np.median(np.abs(errors)):.4f}",
+                    f"{-errors.mean():+.4f}",
                     f"{np.mean((lower <= loss) & (loss <= upper)):.0%}",
                 )
             )
