@@ -49,7 +49,7 @@ def _entry(fit: GroupFit) -> dict[str, Any]:
     if fit.fitted is not None:
         fixed = fit.fitted.fixed
         entry["prediction"] = {
-            "options": asdict(fixed.function),  # type: ignore[call-overload]
+            "options": asdict(fixed.function),
             "low": fixed.low,
             "high": fixed.high,
         }

@@ -45,12 +45,12 @@ class Silence:
 class Voice(Silence):
     """A reporter that says when the first cell may come."""
 
-    def __init__(self, ear: Connection) -> None:
+    def __init__(self, mouth: Connection) -> None:
         super().__init__()
-        self.ear = ear
+        self.mouth = mouth
 
     def planned(self, cell_count: int, present_count: int) -> None:
-        self.ear.send(cell_count)
+        self.mouth.send(cell_count)
 
 
 def images(count: int, split: str = "test", seed: int = 0) -> ImageSet:

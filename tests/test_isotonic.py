@@ -150,7 +150,7 @@ def test_networks_give_standard_errors() -> None:
 
 def test_can_be_written_and_read() -> None:
     fit = curve("isotonic").estimate([0.1, 0.2, 0.7], [0.3, 0.2, 0.9])
-    text = json.dumps([asdict(fit.function), fit.params.tolist()])  # type: ignore[call-overload]
+    text = json.dumps([asdict(fit.function), fit.params.tolist()])
     fields, params = json.loads(text)
     again = IsotonicFunction(knots=tuple(fields["knots"]))
     assert again == fit.function

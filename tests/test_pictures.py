@@ -335,11 +335,10 @@ def test_many_layers_have_lower_rows(shown: Study) -> None:
 def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:
     spec = spec_of(draw(shown, "frontier", Request(views=(VIEW,), curves=("hill",))))
     frame = shown.view(VIEW)
-    held_out = leave_out(
-        fit_whole_view(frame, VIEW, "hill").pool.fitted.points,  # type: ignore[union-attr]
-        curve("hill"),
-        frame["network"].to_numpy().astype(str),
-    )
+    fitted = fit_whole_view(frame, VIEW, "hill").pool.fitted
+    assert fitted is not None
+    networks = frame["network"].to_numpy().astype(str)
+    held_out = leave_out(fitted.points, curve("hill"), networks)
     frame = frame.with_columns(predicted=pl.Series(held_out.predicted))
     panel = spec["concat"][0]
     rows = pl.DataFrame(data(spec, panel))

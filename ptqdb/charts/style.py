@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import altair as alt
 
@@ -165,8 +165,7 @@ def _config(theme: str) -> alt.Config:
 
 def layered(*layers: alt.Chart) -> alt.LayerChart:
     """Lay one picture over another; Altair's own function says that it might be facets."""
-    chart: Any = alt.layer(*layers)
-    return chart  # type: ignore[no-any-return]
+    return cast("alt.LayerChart", alt.layer(*layers))
 
 
 def title(text: str, *subtitle: str, small: bool = False) -> alt.TitleParams:

@@ -16,6 +16,7 @@ SINGULAR = 1e-10
 REMEMBERED_FITS = 1024
 
 
+@dataclass(frozen=True)
 class CurveFunction(ABC):
     """A curve of one variable with parameters, and how they are found.
 
