@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import collecting
 import duckdb
@@ -17,6 +17,7 @@ from collecting import Silence, contents, images, request, source, started
 
 from ptqdb.collection.rows import write_evaluation
 from ptqdb.collection.sweep import collect
+from ptqdb.database import connect, transaction
 from ptqdb.errors import MismatchError
 from ptqdb.networks.sources import network_source
 from ptqdb.number_formats import matching
@@ -294,3 +295,46 @@ def test_ctrl_c_ends_soon_and_the_next_run_finishes(tmp_path: Path, whole: Path)
     assert rows(database, "select outcome from collection_run") == [("interrupted",)]
     started(tmp_path / "networks", database).join()
     assert contents(database) == contents(whole)
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_ctrl_c_in_a_library_is_no_failing_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    """DuckDB makes a RuntimeError of it; what a finalizer raises is ignored."""
+
+    def library(*_: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt as error:
+            if not is_lost:
+                raise RuntimeError("Query interrupted") from error
+
+    monkeypatch.setattr("ptqdb.collection.sweep._collect_format", library)
+    handler = signal.getsignal(signal.SIGINT)
+    reporter = Silence()
+    with pytest.raises(KeyboardInterrupt):
+        collect(request(tmp_path, scopes=("all",)), tmp_path / "study.duckdb", reporter)
+    assert signal.getsignal(signal.SIGINT) is handler
+    found = rows(tmp_path / "study.duckdb", "select outcome, failures from collection_run")
+    assert found == [("interrupted", [])]
+    assert not any("failed" in remark for remark in reporter.remarks)
+
+
+def test_a_transaction_that_is_interrupted_as_it_begins_leaves_none_open(path: Path) -> None:
+    with connect(path, read_only=False) as connection:
+
+        class Interrupted:
+            def execute(self, sql: str) -> None:
+                connection.execute(sql)
+                if sql == "begin":
+                    raise KeyboardInterrupt
+
+        with (
+            pytest.raises(KeyboardInterrupt),
+            transaction(cast("duckdb.DuckDBPyConnection", Interrupted())),
+        ):
+            pass
+        with transaction(connection):
+            connection.execute("delete from evaluation")

@@ -14,6 +14,7 @@ import torch
 
 from ptqdb.collection.checking import checked
 from ptqdb.collection.evaluation import NetworkEvaluation
+from ptqdb.collection.interruption import interrupts_kept
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import (
     Cell,
@@ -114,7 +115,9 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
         reporter.planned(len(cells), outcome.present_count)
         for failure in outcome.failures:
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
-        with _recorded_run(connection, request, cells, outcome):
+        recorded = _recorded_run(connection, request, cells, outcome)
+        # Within, so that an interruption is recorded as one; around, for the recording itself.
+        with interrupts_kept(), recorded, interrupts_kept():
             if cells or request.replace:
                 forget_fits(connection)
             if request.replace:
@@ -241,7 +244,8 @@ def _collect_or_record(
     """Collect one network; whatever goes wrong in it is recorded and told."""
     name = plan.task.name
     try:
-        _collect_network(connection, request, plan, outcome, reporter)
+        with interrupts_kept():
+            _collect_network(connection, request, plan, outcome, reporter)
     except duckdb.Error:
         raise
     except Exception as error:  # a network's own code may raise anything

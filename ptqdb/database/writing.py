@@ -16,12 +16,13 @@ from ptqdb.resources import sql_folder
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Commit what the block writes, or, on any exception, none of it."""
-    connection.execute("begin")
     try:
+        # Within the try: an interrupt may come when the transaction has already begun.
+        connection.execute("begin")
         yield
         connection.execute("commit")
     except BaseException:
-        # DuckDB may have ended the transaction itself.
+        # DuckDB may have ended the transaction itself, or none has begun.
         with suppress(duckdb.TransactionException):
             connection.execute("rollback")
         raise
