@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -215,3 +218,17 @@ def test_views_with_all_evaluations_have_nothing_to_say(run: Run) -> None:
     assert run("views").err == ""
     done = run("sql", "select count(*) as n from l2_flops_sensitivity", "--format", "csv")
     assert done.out == b"n\n1\n"
+
+
+def test_ctrl_c_in_duckdb_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def library(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Query interrupted") from error
+
+    monkeypatch.setattr("ptqdb.cli.sql.print_frame", library)
+    done = run("sql", "select 1")
+    assert (done.code, done.out) == (130, b"")
+    assert done.err == "ptqdb: interrupted\n"

@@ -22,6 +22,7 @@ from ptqdb.cli import (
     views,
 )
 from ptqdb.errors import MismatchError, PtqdbError, UsageError
+from ptqdb.interruption import interrupts_kept
 
 app = typer.Typer(
     name="ptqdb",
@@ -63,7 +64,8 @@ def main() -> None:
     # and wait for each other, on a machine that does other work by far longer than they compute.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        app()
+        with interrupts_kept():
+            app()
     except PtqdbError as error:
         typer.echo(f"ptqdb: {error}", err=True)
         sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)

@@ -14,7 +14,6 @@ import torch
 
 from ptqdb.collection.checking import checked
 from ptqdb.collection.evaluation import NetworkEvaluation
-from ptqdb.collection.interruption import interrupts_kept
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import (
     Cell,
@@ -36,6 +35,7 @@ from ptqdb.collection.rows import (
 from ptqdb.database import connect, forget_fits, materialize, next_id, transaction
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError, PtqdbError
+from ptqdb.interruption import interrupts_kept
 from ptqdb.number_formats import number_format as named_format
 from ptqdb.version import VERSION
 
