@@ -130,6 +130,12 @@ _TABLES = (
         (_Reference(_CELL, "quantized_tensor", _CELL), _TENSOR, _FORMAT, _SCHEME),
     ),
     _Table(
+        "quantized_tensor_channel",
+        (*_CELL, "channel"),
+        (_Reference(_CELL, "quantized_tensor", _CELL), _TENSOR, _FORMAT, _SCHEME),
+        may_be_missing=True,
+    ),
+    _Table(
         "evaluation",
         ("network_id", "number_format_id", "scheme_id", "scope"),
         (_by_id("network_id", "network"), _FORMAT, _SCHEME),

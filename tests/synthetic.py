@@ -17,10 +17,19 @@ from ptqdb.number_formats import NumberFormat, number_format
 Floats = NDArray[np.float64]
 
 CLASS_COUNT = 10
+CHANNEL_COUNT = 4
 IMAGE_COUNT = 1000
 FINE_BINS = 2047
 MAX_EXACT_CODES = 4095
 SCHEME = "per_tensor_symmetric_max"
+TENSOR_TABLES = (
+    "tensor",
+    "tensor_channel",
+    "tensor_histogram",
+    "quantized_tensor",
+    "quantized_tensor_channel",
+    "code_histogram",
+)
 FORMATS = tuple(number_format(name) for name in ("INT_2", "INT_8", "INT_14", "POT_4", "FLOAT_6_E3"))
 
 
@@ -63,6 +72,11 @@ NETWORKS = (
     # Below 1 MMAC: its log view is NULL.
     SyntheticNetwork("Small", "Small", (SyntheticLayer(400, 0, 900_000),), 0.6),
 )
+
+
+def by_channel(values: Floats) -> list[Floats]:
+    """A weight's elements by output channel; fewer channels than four if it is that small."""
+    return np.array_split(values, min(CHANNEL_COUNT, len(values)))
 
 
 def fine_bins(values: Floats, max_abs: float) -> NDArray[np.int64]:
@@ -224,6 +238,11 @@ def write_tensor(
     bins, counts = np.unique(fine_bins(values, np.abs(values).max()), return_counts=True)
     histogram = pl.DataFrame({"bin": bins, "count": counts})
     insert(connection, "tensor_histogram", histogram.with_columns(tensor_id=pl.lit(tensor_id)))
+    if role == "weight":
+        rows = [(part.min(), part.max(), (part**2).sum()) for part in by_channel(values)]
+        channels = pl.DataFrame(rows, ["min_value", "max_value", "sum_x2"], orient="row")
+        columns = channels.with_row_index("channel").with_columns(tensor_id=pl.lit(tensor_id))
+        insert(connection, "tensor_channel", columns)
     return tensor_id
 
 
@@ -236,7 +255,10 @@ def write_codes(
     codes: Floats,
     values: Floats,
 ) -> None:
-    """Write a quantized tensor; the codes of wide formats binned, without a format exactly."""
+    """Write a quantized tensor; the codes of wide formats binned, without a format exactly.
+
+    Without a format it is a bias, and has no channels.
+    """
     ids = {"tensor_id": tensor_id, "number_format_id": number_format_id, "scheme_id": 1}
     _append(
         connection,
@@ -257,6 +279,14 @@ def write_codes(
     columns = {name: pl.lit(value) for name, value in ids.items()}
     histogram = pl.DataFrame({"code": kept, "count": counts}).with_columns(**columns)
     insert(connection, "code_histogram", histogram)
+    if known is not None:  # a weight
+        errors = [(part**2).sum() for part in by_channel(codes * scale - values)]
+        of_channels = pl.DataFrame({"squared_error_sum": errors}).cast(pl.Float32)
+        insert(
+            connection,
+            "quantized_tensor_channel",
+            of_channels.with_row_index("channel").with_columns(**columns),
+        )
 
 
 def _write_evaluations(
@@ -317,7 +347,7 @@ def write_tiny(connection: duckdb.DuckDBPyConnection) -> None:
         ),
     )
     fill(connection, networks=networks, formats=FORMATS[:1], scopes=())
-    for table in ("tensor", "tensor_histogram", "quantized_tensor", "code_histogram"):
+    for table in TENSOR_TABLES:
         connection.execute(f"delete from {table}")
     known = FORMATS[0]
     first = np.array([1.0, 0.25])

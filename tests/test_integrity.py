@@ -235,6 +235,19 @@ CORRUPTIONS = [
         {"table_name": "quantized_tensor", "number_format": "77"},
         1,
     ),
+    (
+        "unknown_format",
+        "insert into quantized_tensor_channel values (1, 78, 1, 0, 0)",
+        {"table_name": "quantized_tensor_channel", "number_format": "78"},
+        1,
+    ),
+    (
+        "non_finite",
+        "update quantized_tensor_channel set squared_error_sum = 'inf' "
+        "where tensor_id = 1 and number_format_id = 2 and channel = 3",
+        {"table_name": "quantized_tensor_channel", "row_key": "1, 2, 1, 3"},
+        1,
+    ),
     ("unknown_format", RUN.format("INT_99", "all"), {"number_format": "INT_99"}, 1),
     (
         "format_name",
@@ -252,7 +265,7 @@ CORRUPTIONS = [
     ("duplicate_key", "insert into tensor_divergence from tensor_divergence", {}, None),
     (
         "duplicate_key",
-        "insert into tensor_channel values (1, 0, -1, 1, 1), (1, 0, -2, 2, 4)",
+        "insert into tensor_channel values (1, 0, -2, 2, 4)",
         {"table_name": "tensor_channel", "row_key": "1, 0", "row_count": 2},
         1,
     ),
@@ -260,6 +273,38 @@ CORRUPTIONS = [
         "orphan",
         "insert into tensor_channel values (99, 0, 0, 0, 0)",
         {"table_name": "tensor_channel", "absent": "tensor 99", "row_count": 1},
+        1,
+    ),
+    (
+        "duplicate_key",
+        "insert into quantized_tensor_channel values (1, 2, 1, 3, 0)",
+        {"table_name": "quantized_tensor_channel", "row_key": "1, 2, 1, 3", "row_count": 2},
+        1,
+    ),
+    (
+        "orphan",
+        "insert into quantized_tensor_channel values (99, 2, 1, 0, 0)",
+        {"table_name": "quantized_tensor_channel", "absent": "quantized tensor 99, 2, 1"},
+        1,
+    ),
+    (
+        "channel_sums",
+        "update tensor_channel set sum_x2 = 1.001 * sum_x2 where tensor_id = 1",
+        {"tensor_id": 1, "number_format": None, "channel_count": 4},
+        1,
+    ),
+    (
+        "channel_sums",
+        "update quantized_tensor_channel set squared_error_sum = 1.001 * squared_error_sum "
+        "where tensor_id = 1 and number_format_id = 2",
+        {"tensor_id": 1, "number_format": "INT_8", "channel_count": 4},
+        1,
+    ),
+    (
+        "channel_sums",
+        "delete from quantized_tensor_channel "
+        "where tensor_id = 1 and number_format_id = 2 and channel = 3",
+        {"number_format": "INT_8", "channel_count": 3, "expected_count": 4},
         1,
     ),
     (

@@ -16,6 +16,7 @@ from ptqdb.collection.measurement import (
     BIN_COUNT,
     TensorMeasurement,
     channel_facts,
+    channel_squared_errors,
     histogram,
     tensor_facts,
 )
@@ -81,6 +82,10 @@ def test_channels_are_whole_in_every_chunk(monkeypatch: pytest.MonkeyPatch) -> N
     weight = random_weight((7, 10), seed=4)
     expected = (weight.numpy().astype(np.float64) ** 2).sum(axis=1)
     assert channel_facts(weight).sum_x2 == pytest.approx(expected, rel=1e-14)
+    codes = random_weight((7, 10), seed=5)
+    error = weight.numpy().astype(np.float64) - 0.3 * codes.numpy().astype(np.float64)
+    found = channel_squared_errors(weight, codes, 0.3)
+    assert found == pytest.approx((error**2).sum(axis=1), rel=1e-14)
 
 
 @pytest.mark.parametrize("name", ["INT_2", "INT_8", "INT_16", "POT_4", "POT_8", "FLOAT_6_E3"])

@@ -26,7 +26,6 @@ def exported(study: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPath
     study.execute("begin")
     insert(study, "collection_run", run(1, "Plain"))
     insert(study, "number_format_code", pl.DataFrame(CODES))
-    insert(study, "tensor_channel", pl.DataFrame(CHANNEL))
     try:
         export_study(study, folder)
     finally:
@@ -35,7 +34,6 @@ def exported(study: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPath
 
 
 CODES = {"number_format_id": [1, 1, 1], "code_index": [-1, 0, 1], "code": [-1.0, 0.0, 1.0]}
-CHANNEL = {"tensor_id": [1], "channel": [0], "min_value": [-1], "max_value": [1], "sum_x2": [2]}
 
 
 PART = {
@@ -121,6 +119,7 @@ def networks_only(folder: Path, *names: str) -> None:
         ("tensor_channel", "tensor"),
         ("tensor_histogram", "tensor"),
         ("quantized_tensor", "tensor"),
+        ("quantized_tensor_channel", "tensor"),
         ("code_histogram", "tensor"),
     ):
         keep(folder, table, pl.read_parquet(folder / f"{parent}.parquet"), f"{parent}_id")
@@ -221,6 +220,22 @@ def test_a_folder_of_before_the_preprocessing_is_welcome(copy: Path, create: Cre
     assert query(connection, "select count(preprocessing) from network").item() == 0
 
 
+def test_a_folder_of_before_the_channels_is_welcome_and_a_later_one_adds_them(
+    exported: Path, copy: Path, create: Create
+) -> None:
+    (copy / "quantized_tensor_channel.parquet").unlink()
+    connection = create()
+    assert import_study(connection, copy)["quantized_tensor_channel"] == 0
+    assert read_view(connection, "channelnsr_layer_depth").is_empty()
+    added = import_study(connection, exported)
+    assert {table for table, count in added.items() if count} == {"quantized_tensor_channel"}
+    whole = create()
+    import_study(whole, exported)
+    view = "channelnsr_layer_depth"
+    assert read_view(connection, view).equals(read_view(whole, view))
+    assert not read_view(whole, view).is_empty()
+
+
 def test_unquantized_parts_follow_their_network(copy: Path, create: Create) -> None:
     path = copy / "unquantized_part.parquet"
     parts = pl.DataFrame(PART, schema=pl.read_parquet(path).schema)
@@ -265,7 +280,8 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
     exported: Path, copy: Path, create: Create
 ) -> None:
     fewer = pl.read_parquet(copy / "number_format.parquet").filter(pl.col("name") != "POT_4")
-    for table in ("evaluation", "quantized_tensor", "code_histogram"):
+    of_cells = ("quantized_tensor", "quantized_tensor_channel", "code_histogram")
+    for table in ("evaluation", *of_cells):
         path = copy / f"{table}.parquet"
         frame = pl.read_parquet(path)
         of_format = pl.col("number_format_id").is_in(fewer["number_format_id"].implode())
@@ -278,6 +294,7 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
     assert {name: count for name, count in added.items() if count} == {
         "evaluation": 6,
         "quantized_tensor": 10,
+        "quantized_tensor_channel": 6 * synthetic.CHANNEL_COUNT,
         "code_histogram": added["code_histogram"],
     }
     # What was there stays.

@@ -69,6 +69,9 @@ class QuantizedTensorFacts:
         The codes that occur, ascending, and how often; empty for inputs.
     softmax_js_fakefreeze, softmax_js_l2, softmax_group_count
         Paired softmax divergence, in bits, summed over the groups; None for inputs.
+    channel_squared_errors
+        Of a weight, `squared_error_sum` by output channel: float64, (out_channels,); None for
+        biases and inputs.
     """
 
     scale: float
@@ -82,6 +85,7 @@ class QuantizedTensorFacts:
     softmax_js_fakefreeze: float | None = None
     softmax_js_l2: float | None = None
     softmax_group_count: int | None = None
+    channel_squared_errors: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,20 @@
 """Sums, histograms and divergences of tensors, in float64 and in pieces that stay in the cache."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ptqdb.collection.chunks import chunk_size, map_in_threads, pieces
-from ptqdb.collection.facts import NO_CODES, ChannelFacts, QuantizedTensorFacts, TensorFacts
+from ptqdb.collection.facts import (
+    NO_CODES,
+    Array,
+    ChannelFacts,
+    QuantizedTensorFacts,
+    TensorFacts,
+)
 
 LARGEST_BIN = 2047
 BIN_COUNT = 2 * LARGEST_BIN + 1
@@ -103,18 +109,38 @@ def tensor_facts(values: Tensor) -> TensorFacts:
 def channel_facts(weight: Tensor) -> ChannelFacts:
     """Range and sum of squares of each row: the weight by output channel."""
     low, high = torch.aminmax(weight, dim=1)
-    squares = torch.empty(len(weight), dtype=torch.float64, device=weight.device)
-    step = max(1, chunk_size(weight) // max(1, weight.shape[1]))
+    squares = _by_row(lambda rows: weight[rows].double().square(), weight)
+    return ChannelFacts(low.double().cpu().numpy(), high.double().cpu().numpy(), squares)
+
+
+def channel_squared_errors(weight: Tensor, codes: Tensor, scale: float) -> Array:
+    """Sum of ``(code * scale - x)²`` of each row, float64 (rows,): the weight by output channel.
+
+    Parameters
+    ----------
+    weight, codes
+        float32, (out_channels, elements of each).
+    """
+
+    def squared_errors(rows: slice) -> Tensor:
+        return torch.sub(weight[rows].double(), codes[rows].double(), alpha=scale).square_()
+
+    return _by_row(squared_errors, weight)
+
+
+def _by_row(values: Callable[[slice], Tensor], rows: Tensor) -> Array:
+    """Add up each row of what is made, chunk by chunk, of rows of a tensor: float64, (rows,)."""
+    sums = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+    step = max(1, chunk_size(rows) // max(1, rows.shape[1]))
 
     def of_chunk(start: int) -> None:
-        rows = slice(start, start + step)
-        squares[rows] = weight[rows].double().square().sum(dim=1)
+        chunk = slice(start, start + step)
+        sums[chunk] = values(chunk).sum(dim=1)
 
-    for _ in map_in_threads(of_chunk, range(0, len(weight), step)):
+    for _ in map_in_threads(of_chunk, range(0, len(rows), step)):
         pass
-    return ChannelFacts(
-        low.double().cpu().numpy(), high.double().cpu().numpy(), squares.cpu().numpy()
-    )
+    found: Array = sums.cpu().numpy()
+    return found
 
 
 def code_sums(codes: Tensor, exact: Tensor, scale: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Measures one network: its float facts once, and what each format does to its tensors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from ptqdb.collection.coded_inputs import CodedInputs
 from ptqdb.collection.coded_tensors import coded_tensor_facts
 from ptqdb.collection.evaluation import Batches, batch_size
 from ptqdb.collection.facts import (
+    Array,
     ChannelFacts,
     LayerFacts,
     NetworkFacts,
@@ -21,6 +23,7 @@ from ptqdb.collection.macs import count_work, layer_macs
 from ptqdb.collection.measurement import (
     TensorMeasurement,
     channel_facts,
+    channel_squared_errors,
     tensor_facts,
 )
 from ptqdb.collection.unquantized import unquantized_parts, unquantized_statement
@@ -29,7 +32,7 @@ from ptqdb.errors import DataError, UsageError
 from ptqdb.number_formats import NumberFormat, bias_format
 from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.channels import by_output_channel
-from ptqdb.quantization.layers import CodedLayer, QuantizedLayer, code_weight
+from ptqdb.quantization.layers import CodedLayer, CodedTensor, QuantizedLayer, code_weight
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.schemes import Scheme
 
@@ -250,20 +253,28 @@ class NetworkMeasurement:
                     number_format,
                 )
             else:
-                facts[name, "weight"] = coded_tensor_facts(
-                    layer.weight,
-                    code_weight(layer.weight, number_format, self._scheme),
-                    number_format,
-                    is_weight=True,
+                facts[name, "weight"] = _weight_facts(
+                    layer, code_weight(layer.weight, number_format, self._scheme), number_format
                 )
         return facts
+
+    def channel_errors(self, number_format: NumberFormat) -> dict[TensorKey, Array]:
+        """What a format does to the output channels of each weight, and nothing else.
+
+        The sum of ``(code * scale - x)²`` of each, float64 (out_channels,).
+        """
+        return {
+            (name, "weight"): _channel_errors(
+                layer, code_weight(layer.weight, number_format, self._scheme)
+            )
+            for name, layer in self.network.layers.items()
+        }
 
     def _layer_facts(
         self, name: str, coded: CodedLayer, number_format: NumberFormat
     ) -> dict[TensorKey, QuantizedTensorFacts]:
         layer = self.network.layers[name]
-        weight = coded_tensor_facts(layer.weight, coded.weight, number_format, is_weight=True)
-        facts = {(name, "weight"): weight}
+        facts = {(name, "weight"): _weight_facts(layer, coded.weight, number_format)}
         if layer.bias is not None and coded.bias is not None:
             facts[name, "bias"] = coded_tensor_facts(
                 layer.bias, coded.bias, bias_format(number_format.family), is_weight=False
@@ -272,3 +283,16 @@ class NetworkMeasurement:
             inputs = self._coded_inputs[self._first_readers[name]]
             facts[name, "input"] = inputs.facts(number_format)
         return facts
+
+
+def _weight_facts(
+    layer: QuantizedLayer, coded: CodedTensor, number_format: NumberFormat
+) -> QuantizedTensorFacts:
+    """The facts of a layer's weight in a format, those of its output channels too."""
+    facts = coded_tensor_facts(layer.weight, coded, number_format, is_weight=True)
+    return replace(facts, channel_squared_errors=_channel_errors(layer, coded))
+
+
+def _channel_errors(layer: QuantizedLayer, coded: CodedTensor) -> Array:
+    weight, codes = (by_output_channel(layer.layer, part) for part in (layer.weight, coded.codes))
+    return channel_squared_errors(weight, codes, float(coded.scale))

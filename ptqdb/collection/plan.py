@@ -100,12 +100,21 @@ class NetworkPlan:
     ----------
     is_new
         Whether the network's float facts are to be written too.
+    without_channels
+        Formats asked for whose cells an older ptqdb filled, without what they do to the output
+        channels of the weights: to be measured, not evaluated.
     """
 
     task: NetworkTask
     is_new: bool
     cells: tuple[Cell, ...]
     present_count: int
+    without_channels: tuple[NumberFormat, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is missing of what was asked for."""
+        return not (self.is_new or self.cells or self.without_channels)
 
 
 def plan_network(
@@ -132,7 +141,13 @@ def plan_network(
     _refuse_differences(task, stored)
     present = _present_cells(connection, request, task.name)
     missing = tuple(cell for cell in wanted if cell not in present)
-    return NetworkPlan(task, False, missing, len(wanted) - len(missing))
+    return NetworkPlan(
+        task,
+        False,
+        missing,
+        len(wanted) - len(missing),
+        _formats_without_channels(connection, request, task.name),
+    )
 
 
 @dataclass(frozen=True)
@@ -210,6 +225,24 @@ def _present_cells(
                 "--replace to collect anew"
             )
     return {Cell(name, number_format, scheme, scope) for number_format, scheme, scope, _ in rows}
+
+
+def _formats_without_channels(
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
+) -> tuple[NumberFormat, ...]:
+    found = connection.execute(
+        "select distinct f.name from quantized_tensor as q "
+        "join number_format as f using (number_format_id) join scheme as s using (scheme_id) "
+        "join tensor as t using (tensor_id) join layer as l using (layer_id) "
+        "join network as n using (network_id) "
+        "anti join quantized_tensor_channel as c "
+        "on c.tensor_id = q.tensor_id and c.number_format_id = q.number_format_id "
+        "and c.scheme_id = q.scheme_id "
+        "where n.name = ? and s.name = ? and t.role = 'weight'",
+        [name, request.scheme.name],
+    )
+    without = {row[0] for row in found.fetchall()}
+    return tuple(known for known in request.number_formats if known.name in without)
 
 
 def missing_cell_count(plans: Sequence[NetworkPlan]) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from ptqdb.collection.facts import (
+    Array,
     EvaluationFacts,
     NetworkFacts,
     QuantizedTensorFacts,
@@ -24,9 +25,9 @@ KNOWN_FORMATS = tuple(
     dict.fromkeys([*STUDY_GRID, *(bias_format(family) for family in ("INT", "POT", "FLOAT"))])
 )
 
-_HISTOGRAM = ("codes", "code_counts")
+_OF_PARTS = ("codes", "code_counts", "channel_squared_errors")
 _SUMMARY = tuple(
-    field.name for field in fields(QuantizedTensorFacts) if field.name not in _HISTOGRAM
+    field.name for field in fields(QuantizedTensorFacts) if field.name not in _OF_PARTS
 )
 
 
@@ -205,6 +206,40 @@ def write_quantized_tensors(
         "code",
     )
     insert(connection, "code_histogram", histogram.with_columns(**ids))
+    errors = {
+        key: facts.channel_squared_errors
+        for key, facts in tensors.items()
+        if facts.channel_squared_errors is not None
+    }
+    write_channel_errors(connection, tensor_ids, number_format_id, scheme_id, errors)
+
+
+def write_channel_errors(
+    connection: duckdb.DuckDBPyConnection,
+    tensor_ids: Mapping[TensorKey, int],
+    number_format_id: int,
+    scheme_id: int,
+    errors: Mapping[TensorKey, Array],
+) -> None:
+    """Write the squared errors of a format in the output channels of a network's weights.
+
+    Parameters
+    ----------
+    errors
+        By weight, (out_channels,).
+    """
+    found = {tensor_ids[key]: values for key, values in errors.items()}
+    lengths = list(map(len, found.values()))
+    rows = pl.DataFrame(
+        {
+            "tensor_id": np.repeat(list(found), lengths),
+            "number_format_id": number_format_id,
+            "scheme_id": scheme_id,
+            "channel": np.concatenate([np.arange(length) for length in lengths]),
+            "squared_error_sum": np.concatenate(list(found.values())).astype(np.float32),
+        }
+    )
+    insert(connection, "quantized_tensor_channel", rows)
 
 
 def _histogram_rows(
@@ -280,6 +315,7 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
         for table in (
             "tensor_divergence",
             "code_histogram",
+            "quantized_tensor_channel",
             "quantized_tensor",
             "tensor_histogram",
             "tensor_channel",

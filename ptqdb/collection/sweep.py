@@ -28,6 +28,7 @@ from ptqdb.collection.rows import (
     ensure_formats,
     ensure_scheme,
     tensor_ids_of,
+    write_channel_errors,
     write_evaluation,
     write_network,
     write_quantized_tensors,
@@ -118,12 +119,12 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
         recorded = _recorded_run(connection, request, cells, outcome)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
-            if cells or request.replace:
+            if request.replace or not all(plan.is_complete for plan in plans):
                 forget_fits(connection)
             if request.replace:
                 _delete(connection, [plan.task.name for plan in plans])
             for plan in plans:
-                if plan.cells or plan.is_new:
+                if not plan.is_complete:
                     _collect_or_record(connection, request, plan, outcome, reporter)
             materialize(connection)
     finally:
@@ -245,7 +246,10 @@ def _collect_or_record(
     name = plan.task.name
     try:
         with interrupts_kept():
-            _collect_network(connection, request, plan, outcome, reporter)
+            if plan.without_channels:
+                _add_channels(connection, request, plan, reporter)
+            if plan.cells or plan.is_new:
+                _collect_network(connection, request, plan, outcome, reporter)
     except duckdb.Error:
         raise
     except Exception as error:  # a network's own code may raise anything
@@ -300,6 +304,41 @@ def _collect_network(
         _collect_format(
             connection, request, measurement, evaluation, list(cells), outcome, reporter
         )
+
+
+def _add_channels(
+    connection: duckdb.DuckDBPyConnection,
+    request: CollectionRequest,
+    plan: NetworkPlan,
+    reporter: Reporter,
+) -> None:
+    """Measure the channels of weights that an older ptqdb collected; nothing is evaluated."""
+    name, formats = plan.task.name, plan.without_channels
+    reporter.preparing(name)
+    reporter.remarked(
+        f"{name}: what {len(formats)} formats do to the output channels of the weights is added, "
+        "which its cells lack; nothing is evaluated again"
+    )
+    measurement = NetworkMeasurement(
+        plan.task.source.load(),
+        plan.task.calibration.head(1),  # shows the order of the layers; weights need no more
+        (),
+        request.scheme,
+        device=torch.device(request.device),
+        with_inputs=False,
+    )
+    for number_format in formats:
+        errors = measurement.channel_errors(number_format)
+        cell = Cell(name, number_format.name, request.scheme.name, "all")
+        network_id, number_format_id = _ids(connection, cell)
+        with transaction(connection):
+            write_channel_errors(
+                connection,
+                tensor_ids_of(connection, network_id),
+                number_format_id,
+                ensure_scheme(connection, request.scheme),
+                errors,
+            )
 
 
 def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:

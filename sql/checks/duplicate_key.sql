@@ -34,6 +34,24 @@ group by
 having count(*) > 1
 union all
 select
+    'quantized_tensor_channel' as table_name,
+    concat_ws(
+        ', ',
+        quantized_tensor_channel.tensor_id,
+        quantized_tensor_channel.number_format_id,
+        quantized_tensor_channel.scheme_id,
+        quantized_tensor_channel.channel
+    ) as row_key,
+    count(*) as row_count
+from quantized_tensor_channel
+group by
+    quantized_tensor_channel.tensor_id,
+    quantized_tensor_channel.number_format_id,
+    quantized_tensor_channel.scheme_id,
+    quantized_tensor_channel.channel
+having count(*) > 1
+union all
+select
     'code_histogram' as table_name,
     concat_ws(
         ', ',

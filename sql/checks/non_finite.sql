@@ -45,6 +45,19 @@ with suspect as (
     from tensor_channel
     union all
     select
+        'quantized_tensor_channel' as table_name,
+        concat_ws(
+            ', ',
+            quantized_tensor_channel.tensor_id,
+            quantized_tensor_channel.number_format_id,
+            quantized_tensor_channel.scheme_id,
+            quantized_tensor_channel.channel
+        ) as row_key,
+        'squared_error_sum' as column_name,
+        quantized_tensor_channel.squared_error_sum::double as found
+    from quantized_tensor_channel
+    union all
+    select
         'quantized_tensor' as table_name,
         concat_ws(
             ', ',

@@ -84,6 +84,26 @@ anti join scheme on quantized_tensor.scheme_id = scheme.scheme_id
 group by quantized_tensor.scheme_id
 union all
 select
+    'quantized_tensor_channel' as table_name,
+    'quantized tensor ' || concat_ws(
+        ', ',
+        quantized_tensor_channel.tensor_id,
+        quantized_tensor_channel.number_format_id,
+        quantized_tensor_channel.scheme_id
+    ) as absent,
+    count(*) as row_count
+from quantized_tensor_channel
+anti join quantized_key
+    on
+        quantized_tensor_channel.tensor_id = quantized_key.tensor_id
+        and quantized_tensor_channel.number_format_id = quantized_key.number_format_id
+        and quantized_tensor_channel.scheme_id = quantized_key.scheme_id
+group by
+    quantized_tensor_channel.tensor_id,
+    quantized_tensor_channel.number_format_id,
+    quantized_tensor_channel.scheme_id
+union all
+select
     'code_histogram' as table_name,
     'quantized tensor ' || concat_ws(
         ', ',

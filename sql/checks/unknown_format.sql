@@ -8,6 +8,11 @@ with mentioned as (
     from quantized_tensor
     union
     select
+        'quantized_tensor_channel' as table_name,
+        quantized_tensor_channel.number_format_id
+    from quantized_tensor_channel
+    union
+    select
         'code_histogram' as table_name,
         code_histogram.number_format_id
     from code_histogram
