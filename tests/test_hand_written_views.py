@@ -57,6 +57,10 @@ def test_layer_contributions_add_up(study: duckdb.DuckDBPyConnection) -> None:
         assert rows["contribution"].is_sorted(descending=True)
     for row in layers.to_dicts():
         assert row["weight_sqnr_db"] == pytest.approx(-10 * np.log10(row["weight_nsr"]))
+    by_network = layers.group_by(key).agg(pl.col("weight_channelnsr").mean())
+    expected = read_view(study, "channelnsr_weightonly_layer").join(by_network, on=key)
+    assert len(expected) == len(joined)
+    assert expected["divergence"].to_list() == pytest.approx(expected["weight_channelnsr"])
 
 
 def test_tensor_shape(database: duckdb.DuckDBPyConnection) -> None:
@@ -181,4 +185,4 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
     for name in names:
         extra = ["breakpoint"] if name.endswith("_segmented") else []
         assert columns[name] == expected + extra
-    assert len(names) == 96 + 6 * 7 + 17 + 2
+    assert len(names) == 96 + 6 * 7 + 17 + 18 + 2

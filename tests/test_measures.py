@@ -21,9 +21,9 @@ HISTOGRAM_MEASURES = (
     "bin_cosine", "bin_pearson", "uncovered", "uncovered_bins",
 )  # fmt: skip
 PAIRED_MEASURES = ("js_softmax", "nsr", "cosine", "pearson", "bits")
-MEASURES = (*HISTOGRAM_MEASURES, "sharpness_gap", *PAIRED_MEASURES)
-# Without the columns of the softmax divergence, which no test here can measure.
-COMPUTED = tuple(name for name in MEASURES if name != "js_softmax")
+MEASURES = (*HISTOGRAM_MEASURES, "sharpness_gap", *PAIRED_MEASURES, "channelnsr")
+# Without those that have a test of their own.
+COMPUTED = tuple(name for name in MEASURES if name not in ("js_softmax", "channelnsr"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def quantized(values: Floats, place: int) -> Pair:
 
 def write(connection: duckdb.DuckDBPyConnection, pairs: list[Pair]) -> None:
     """Replace all tensors by these, with the ids 1, 2, ..., each in a layer of its own."""
-    for table in ("tensor", "tensor_histogram", "quantized_tensor", "code_histogram"):
+    for table in synthetic.TENSOR_TABLES:
         connection.execute(f"delete from {table}")
     for layer_id, pair in enumerate(pairs, start=1):
         tensor_id = synthetic.write_tensor(connection, layer_id, pair.role, pair.values)
@@ -244,6 +244,22 @@ def test_softmax_divergence_is_that_of_one_group(pairs: duckdb.DuckDBPyConnectio
     assert found == [[0.75, None], [0.25, None]]
 
 
+def test_the_median_channel_counts(pairs: duckdb.DuckDBPyConnection) -> None:
+    """Neither the loud channel nor the dead one decides; a bias is taken as a whole."""
+    loud_and_quiet = np.array([100.0, 60.0, 1.0, 0.4, 0.0, 0.0, -30.0, 5.0])
+    codes = np.array([100.0, 60.0, 0.0, 1.0, 0.0, 0.0, -29.0, 5.0])
+    bias = Pair(np.array([4.0, 2.0]), np.array([3.0, 2.0]), 1.0, 1, "bias")
+    write(pairs, [Pair(loud_and_quiet, codes, 1.0, 1), bias])
+    materialize(pairs)
+    call = "from tensor_measure('{}', 'channelnsr', null, 63) order by tensor_id"
+    found, of_l2 = (query(pairs, call.format(x))["divergence"].to_list() for x in RESCALES)
+    pairs.execute("delete from tensor_divergence")
+    # [100, 60] is exact, [1, 0.4] has the error [1, 0.6], nothing is lost of [0, 0]
+    expected = np.median([0, (1 + 0.36) / (1 + 0.16), 0, 1 / (900 + 25)])
+    assert found == pytest.approx([expected, 1 / 20], rel=1e-6)
+    assert of_l2 == []
+
+
 # The algebra, as docs/measures.md tells it.
 
 SYMMETRIC = {
@@ -398,7 +414,10 @@ def test_materialized_and_live_agree(database: duckdb.DuckDBPyConnection) -> Non
     materialize(database)
     assert [measure(database, rescale) for rescale in RESCALES] == live
     stored = query(database, "select distinct measure, bins from tensor_divergence").rows()
-    assert set(stored) == {(x, 63) for x in HISTOGRAM_MEASURES} | {("sharpness_gap", None)}
+    assert set(stored) == {(x, 63) for x in HISTOGRAM_MEASURES} | {
+        ("sharpness_gap", None),
+        ("channelnsr", None),
+    }
 
 
 def test_tested_measures_are_all_measures(pairs: duckdb.DuckDBPyConnection) -> None:

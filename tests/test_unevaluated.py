@@ -96,6 +96,7 @@ def test_without_images_the_views_of_weights_are_the_same(
         "fakefreeze_weightonly_flops_depth",
         "variant(combine := 'weightonly', correction := 'coverage')",
         "variant(combine := 'weightonly', measure := 'nsr')",
+        "channelnsr_weightonly_layer_depth",
     ):
         expected, found = read_view(unevaluated, view), read_view(of_weights, view)
         assert len(found) == len(FORMATS), view
@@ -111,7 +112,8 @@ def test_the_float_facts_are_those_of_a_collection(
     of_weights: duckdb.DuckDBPyConnection,
 ) -> None:
     tables = ("layer", "tensor", "tensor_channel", "tensor_histogram", "unquantized_part")
-    for table in (*tables, "quantized_tensor", "code_histogram", "tensor_divergence"):
+    cells = ("quantized_tensor", "quantized_tensor_channel", "code_histogram")
+    for table in (*tables, *cells, "tensor_divergence"):
         text = f"from {table} order by all"
         assert query(unevaluated, text).equals(query(collected, text)), table
     layers = "select name, kind, params, macs from layer order by position"

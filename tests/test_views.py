@@ -24,7 +24,8 @@ CORRECTIONS = (
 )  # fmt: skip
 MAC_WEIGHTS = ("none", "log", "cuberoot", "sqrt", "depth", "rootdepth")
 # Nine measures of histograms and the sharpness gap.
-MATERIALIZED = 10
+# ten of histograms under both rescales, and channelnsr under one
+MATERIALIZED = 2 * 10 + 1
 Row = dict[str, Any]
 
 
@@ -342,6 +343,14 @@ def test_accuracies_come_from_the_counts(study: duckdb.DuckDBPyConnection) -> No
         assert shown["architecture"] == "Plain"
 
 
+def test_the_median_channel_has_no_l2(study: duckdb.DuckDBPyConnection) -> None:
+    call = "variant('{}', measure := 'channelnsr', share := 'layer', mac_weight := 'depth')"
+    found = read_view(study, call.format("fakefreeze"))
+    assert found.equals(read_view(study, "channelnsr_layer_depth"))
+    with pytest.raises(UsageError, match="rescale with channelnsr is one of fakefreeze; found l2"):
+        read_view(study, call.format("l2"))
+
+
 # Materialization.
 
 
@@ -351,7 +360,7 @@ def test_threads_do_not_change_a_bit(database: duckdb.DuckDBPyConnection) -> Non
     for threads in (1, 2):
         database.execute(f"set threads = {threads}")
         database.execute("delete from tensor_divergence")
-        assert materialize(database) == 10 * len(synthetic.FORMATS) * 2 * MATERIALIZED
+        assert materialize(database) == 10 * len(synthetic.FORMATS) * MATERIALIZED
         stored = query(database, "from tensor_divergence")
         results.append((stored, read_view(database, "fakefreeze_flops_log")))
     for one, two in zip(*results, strict=True):
@@ -361,12 +370,12 @@ def test_threads_do_not_change_a_bit(database: duckdb.DuckDBPyConnection) -> Non
 def test_materialization_adds_what_is_missing(database: duckdb.DuckDBPyConnection) -> None:
     synthetic.fill(database, networks=synthetic.NETWORKS[:1], formats=synthetic.FORMATS[:2])
     live = read_view(database, "fakefreeze_flops")
-    assert materialize(database) == 5 * 2 * 2 * MATERIALIZED
+    assert materialize(database) == 5 * 2 * MATERIALIZED
     assert materialize(database) == 0
     assert read_view(database, "fakefreeze_flops").equals(live)
     database.execute("delete from tensor_divergence where number_format_id = 2")
     assert read_view(database, "fakefreeze_flops").equals(live)
-    assert materialize(database) == 5 * 2 * MATERIALIZED
+    assert materialize(database) == 5 * MATERIALIZED
     assert read_view(database, "fakefreeze_flops").equals(live)
     # What is materialized is what is shown.
     database.execute("update tensor_divergence set value = 0")
@@ -385,17 +394,24 @@ def test_names_follow_the_grammar() -> None:
         ("baseline_bits", "bits"),
         ("baseline_nsr", "nsr"),
     ]
-    ratios = [row for row in every if row["measure"] == "nsr" and row not in baselines]
-    chosen = itertools.product(("half", "weightonly"), SHARES, ("none", "depth", "rootdepth"))
+    ratios = [
+        row for row in every if row["measure"] in {"nsr", "channelnsr"} and row not in baselines
+    ]
+    chosen = itertools.product(
+        ("nsr", "channelnsr"),
+        ("half", "weightonly"),
+        SHARES,
+        ("none", "depth", "rootdepth"),
+    )
     # the one that is missing is baseline_nsr
-    assert {(row["combine"], row["share"], row["mac_weight"]) for row in ratios} == set(chosen) - {
-        ("weightonly", "layer", "none")
-    }
+    assert {
+        (row["measure"], row["combine"], row["share"], row["mac_weight"]) for row in ratios
+    } == set(chosen) - {("nsr", "weightonly", "layer", "none")}
     for row in ratios:
         assert (row["rescale"], row["correction"], row["segmented"]) == (
             "fakefreeze", "none", "false",
         )  # fmt: skip
-        words = ["nsr", *(row[x] for x in ("combine", "share", "mac_weight"))]
+        words = [row["measure"], *(row[x] for x in ("combine", "share", "mac_weight"))]
         assert row["name"] == "_".join(x for x in words if x not in {"half", "none"})
     rows = [row for row in every if row not in baselines and row not in ratios]
     for row in rows:

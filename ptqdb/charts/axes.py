@@ -27,6 +27,7 @@ HEAD_WORDS = {
     "fakefreeze": "Jensen-Shannon divergence (base 2)",
     "l2": "L2-rescaled Jensen-Shannon divergence (base 2)",
     "nsr": "Noise-to-signal ratio",
+    "channelnsr": "Noise-to-signal ratio of the median channel",
 }
 BASELINE_TITLES = {
     "baseline_bits": "Relative width of a code, 2^(1 - bits)",
@@ -58,8 +59,8 @@ def axis_title(view: str) -> str:
     --------
     >>> axis_title("fakefreeze_flops_log")
     'Jensen-Shannon divergence (base 2), weighted by share of MACs, times log10(MMAC)'
-    >>> axis_title("nsr_layer_rootdepth")
-    'Noise-to-signal ratio, mean over the layers, times square root of depth'
+    >>> axis_title("channelnsr_layer_depth")
+    'Noise-to-signal ratio of the median channel, mean over the layers, times depth'
     >>> axis_title("variant(share := 'flops')")
     "Divergence of variant(share := 'flops')"
     """

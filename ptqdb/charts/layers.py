@@ -2,6 +2,7 @@
 
 import altair as alt
 import polars as pl
+from polars import selectors as cs
 
 from ptqdb.charts.points import inline
 from ptqdb.charts.style import CELL, SEQUENTIAL, format_key, themed, title
@@ -58,7 +59,7 @@ def layers_chart(frame: pl.DataFrame, *, theme: str = "light") -> alt.VConcatCha
 def _map(rows: pl.DataFrame, name: str, formats: list[str], row: int, largest: float) -> alt.Chart:
     layers = rows.sort("position")["layer"].unique(maintain_order=True).to_list()
     chart: alt.Chart = (
-        alt.Chart(inline(rows.drop("weight_nsr", "weight_sqnr_db", strict=False)))
+        alt.Chart(inline(rows.drop(cs.starts_with("weight_"))))
         .mark_rect()
         .encode(
             x=alt.X(

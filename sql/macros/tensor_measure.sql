@@ -1,6 +1,6 @@
 -- The measure of the damage to a tensor, as materialized or live, and its correction.
 -- A measure is a word in words.sql and a formula in histogram_measure, paired_measure
--- or sharpness_gap.
+-- or sharpness_gap; channelnsr is materialized alone.
 
 -- Share of each weight's and bias's elements with |x| at most their mean |x|, by the
 -- centres of the fine bins.

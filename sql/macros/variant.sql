@@ -3,10 +3,10 @@
 --     divergence = factor(network) * aggregate over its layers of
 --         share(layer) * combine(divergence(weight), divergence(bias))
 -- Parameters: rescale, combine, share, mac_weight, correction, measure, aggregate,
--- scope
--- and tensors take the words of words.sql; bins is a divisor of 4095, of no effect on
--- measures without bins; scheme is the name of a row of the table scheme, NULL the
--- first of them. A correction is one of weights and biases and leaves inputs alone.
+-- scope and tensors take the words of words.sql; bins is a divisor of 4095, of no
+-- effect on measures without bins; scheme is the name of a row of the table scheme,
+-- NULL the first of them. A correction is one of weights and biases and leaves inputs
+-- alone. The measure channelnsr is of codes times their scale: rescale fakefreeze.
 -- A row appears only where every weight and bias of the network that counts has its
 -- measure (never a partial sum), and either
 --     both the float network and the format have been evaluated on the same images, or
@@ -57,6 +57,14 @@ from (
                         'measure with inputs',
                         case when tensors = 'parameters' then 'nsr' else measure end,
                         input_measure_words()
+                    ),
+                    (
+                        11,
+                        'rescale with channelnsr',
+                        case
+                            when measure = 'channelnsr' then rescale else 'fakefreeze'
+                        end,
+                        ['fakefreeze']
                     )
                 ) as given (place, parameter, word, words)
                 where not coalesce(list_contains(given.words, given.word), false)

@@ -43,7 +43,10 @@ create or replace macro input_measure_words() as ['nsr', 'cosine', 'pearson', 'b
 
 -- Valid measures of the damage to a tensor.
 create or replace macro measure_words() as
-    histogram_measure_words() || ['sharpness_gap'] || paired_measure_words();
+    histogram_measure_words()
+    || ['sharpness_gap']
+    || paired_measure_words()
+    || ['channelnsr'];
 
 -- Valid choices of the tensors whose damage counts: weights and biases, the inputs of
 -- the layers, or both added up.

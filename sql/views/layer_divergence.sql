@@ -14,6 +14,7 @@ select
     measured.divergence,
     shared.share_of_network * measured.divergence as contribution,
     of_weight.divergence as weight_nsr,
+    of_channel.value as weight_channelnsr,
     sqnr_db(of_weight.divergence) as weight_sqnr_db
 from measured_layer('fakefreeze', 'half', 'none', 'js', 63, 'parameters') as measured
 inner join chosen_scheme(null) as chosen on measured.scheme_id = chosen.scheme_id
@@ -28,6 +29,12 @@ inner join paired_measure('fakefreeze', 'nsr') as of_weight
         tensor.tensor_id = of_weight.tensor_id
         and measured.number_format_id = of_weight.number_format_id
         and measured.scheme_id = of_weight.scheme_id
+left join tensor_divergence as of_channel
+    on
+        tensor.tensor_id = of_channel.tensor_id
+        and measured.number_format_id = of_channel.number_format_id
+        and measured.scheme_id = of_channel.scheme_id
+        and of_channel.measure = 'channelnsr'
 order by
     network.name asc,
     number_format.number_format_id asc,
@@ -49,5 +56,7 @@ comment on column layer_divergence.divergence is
 comment on column layer_divergence.contribution is 'share * divergence';
 comment on column layer_divergence.weight_nsr is
 'Squared error of the weight over its sum of squares';
+comment on column layer_divergence.weight_channelnsr is
+'The same of the median output channel; NULL where the channels were not measured';
 comment on column layer_divergence.weight_sqnr_db is
-'The same as a signal-to-noise ratio in decibels; NULL where nothing was lost';
+'weight_nsr as a signal-to-noise ratio in decibels; NULL where nothing was lost';

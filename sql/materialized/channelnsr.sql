@@ -1,0 +1,53 @@
+-- Fills tensor_divergence with the noise-to-signal ratio of the median output channel
+-- of each quantized weight whose channels were measured and that is not there yet, and
+-- with that of each bias, which has an element per channel, as a whole.
+-- Grain and key: those of tensor_divergence. What comes after a channel (a
+-- nonlinearity, the channel's own filter in a depthwise convolution) meets its noise
+-- beside its own signal and not beside that of the loudest channel. The median and not
+-- the mean: of a channel that has died all is lost in every coarse format, and nobody
+-- misses it. Codes times their scale alone, since the L2 norms are those of the tensor.
+
+insert into tensor_divergence by name
+with of_tensor as (
+    select
+        of_codes.tensor_id,
+        of_codes.number_format_id,
+        of_codes.scheme_id,
+        median(noise_to_signal(
+            'fakefreeze', of_codes.squared_error_sum::double, of_floats.sum_x2, null
+        )) as value
+    from quantized_tensor_channel as of_codes
+    inner join tensor_channel as of_floats
+        on
+            of_codes.tensor_id = of_floats.tensor_id
+            and of_codes.channel = of_floats.channel
+    group by of_codes.tensor_id, of_codes.number_format_id, of_codes.scheme_id
+    union all
+    select
+        quantized_tensor.tensor_id,
+        quantized_tensor.number_format_id,
+        quantized_tensor.scheme_id,
+        noise_to_signal(
+            'fakefreeze', quantized_tensor.squared_error_sum, tensor.sum_x2, null
+        ) as value
+    from quantized_tensor
+    inner join tensor
+        on quantized_tensor.tensor_id = tensor.tensor_id and tensor.role = 'bias'
+)
+
+select
+    of_tensor.tensor_id,
+    of_tensor.number_format_id,
+    of_tensor.scheme_id,
+    'fakefreeze' as rescale,
+    'channelnsr' as measure,
+    null as bins,
+    of_tensor.value
+from of_tensor
+anti join tensor_divergence
+    on
+        of_tensor.tensor_id = tensor_divergence.tensor_id
+        and of_tensor.number_format_id = tensor_divergence.number_format_id
+        and of_tensor.scheme_id = tensor_divergence.scheme_id
+        and tensor_divergence.measure = 'channelnsr'
+order by of_tensor.tensor_id, of_tensor.scheme_id, of_tensor.number_format_id;
