@@ -24,7 +24,7 @@ PICTURES = {
     "frontier": "frontier",
     "leaderboard": "leaderboard",
     "crowding": "crowding",
-    "residuals": "residuals --view nsr_layer_rootdepth",
+    "residuals": "residuals --view channelnsr_layer_depth",
 }
 
 

@@ -23,7 +23,7 @@ from ptqdb.intervals import Prediction, interval_score
 from ptqdb.leaderboard import Entry, ranked
 
 VALIDATED_VIEWS = (
-    *(PREDICTION_VIEW, "fakefreeze_flops", "fakefreeze_flops_log"),
+    *(PREDICTION_VIEW, "nsr_layer_rootdepth", "fakefreeze_flops", "fakefreeze_flops_log"),
     *("baseline_nsr", "baseline_bits"),
 )
 UNITS = ("network", "architecture")
@@ -111,7 +111,7 @@ class Comparison:
         return cls(network, architecture)
 
     def rows(self) -> Rows:
-        """The best that look at no loss, the best divergence, each baseline with its best curve."""
+        """The best that look at no loss, the best divergence, the default, the baselines' best."""
         other = {(one.view, one.curve): one for one in self.architecture.entries}
         eligible = [
             one for one in self.network.entries if one.view not in self.network.evaluated_views
@@ -120,7 +120,10 @@ class Comparison:
         baselines = [one for one in eligible if one.is_baseline]
         first = {one.view: one for one in reversed(baselines)}
         divergence = next(one for one in eligible if one.view.startswith(DIVERGENCES))
-        shown = ranked_once([*best, divergence, *first.values()])
+        default = next(
+            one for one in eligible if (one.view, one.curve) == (PREDICTION_VIEW, PREDICTION_CURVE)
+        )
+        shown = ranked_once([*best, divergence, default, *first.values()])
         return [leaderboard_row(one, other[one.view, one.curve]) for one in shown]
 
 

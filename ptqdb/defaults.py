@@ -2,10 +2,11 @@
 
 FIT_VIEW = "fakefreeze_flops_log"
 FIT_CURVE = "rational2"
-# The noise-to-signal ratio, averaged over the layers and times the root of the depth, was the best
-# of what was tried on other networks before, and carries over best to those left out here.
-PREDICTION_VIEW = "nsr_layer_rootdepth"
-PREDICTION_VIEW_WITHOUT_IMAGES = "nsr_weightonly_layer_rootdepth"
+# The noise-to-signal ratio of the median channel, averaged over the layers and times the depth,
+# carries over best from the embedded networks to others, of plain, residual and depthwise kind
+# (docs/prediction.md tells which). Among the embedded ones alone nsr_layer_rootdepth is better.
+PREDICTION_VIEW = "channelnsr_layer_depth"
+PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_depth"
 PREDICTION_CURVE = "rational2"
 COVERAGE = 0.9
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ptqdb.closest import closest_first
-from ptqdb.defaults import FIT_CURVE, FIT_VIEW
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitted_view import FittedView, fit_whole_view
 from ptqdb.fitting import ALL, of_network
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_VARIANTS = (
     *("fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
-    *("nsr_layer_rootdepth", "baseline_nsr", "baseline_bits"),
+    *(PREDICTION_VIEW, "baseline_nsr", "baseline_bits"),
 )
 
 
@@ -190,7 +190,6 @@ def _residuals(study: "Study", request: Request) -> Any:
 
 def _frontier(study: "Study", request: Request) -> Any:
     from ptqdb.charts import frontier_chart
-    from ptqdb.defaults import PREDICTION_VIEW
 
     view = request.views[0] if request.views else PREDICTION_VIEW
     frame, said = frontier_rows(view_rows(study, view, request.network), view, request.curves[0])

@@ -116,8 +116,8 @@ def predict(
         Images, labelled or not, that set the scales of the layers' inputs; None: only the
         weights are quantized, and only views of the weights alone can be used.
     view
-        A view, or a call of ``variant``. None: ``nsr_layer_rootdepth``, or without
-        images ``nsr_weightonly_layer_rootdepth``.
+        A view, or a call of ``variant``. None: ``channelnsr_layer_depth``, or without
+        images ``channelnsr_weightonly_layer_depth``.
     number_formats
         Comma-separated names or globs.
     leave_out

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CURVES = (*DEGREES, "hill", "logistic", "isotonic")
 # Views with a picture of every network side by side.
 NETWORK_VIEWS = (FIT_VIEW, "fakefreeze_flops", "l2_flops", PREDICTION_VIEW)
-FURTHER_VIEWS = (PREDICTION_VIEW, "nsr_flops_rootdepth", "fakefreeze_flops_depth")
+FURTHER_VIEWS = (PREDICTION_VIEW, "nsr_layer_rootdepth", "fakefreeze_flops_depth")
 # The page's style sheet gives these their values, of either theme, also while it is printed.
 PAGE_THEME = replace(
     LIGHT,
