@@ -17,6 +17,7 @@ from running import Run, runner
 
 from ptqdb import embedded_facts
 from ptqdb.cli import main
+from ptqdb.database import connect
 from ptqdb.fitting import FIGURES
 from ptqdb.version import VERSION
 
@@ -139,6 +140,22 @@ def test_info_counts_present_and_missing_cells(run: Run, study: Path) -> None:
         ("AlexNet_BN", 9, 34),
         ("AlexNet", 9, 34),
     ]
+
+
+def test_networks_that_some_views_leave_out_are_named(
+    run: Run, study: Path, tmp_path: Path
+) -> None:
+    assert run("info", "--db", study).err == ""
+    older = Path(shutil.copy(study, tmp_path / "older.duckdb"))
+    with connect(older, read_only=False) as connection:
+        connection.execute(
+            "delete from tensor_divergence where measure = 'channelnsr' and tensor_id = "
+            "(select min(t.tensor_id) from tensor as t join layer as l using (layer_id) "
+            "join network as n using (network_id) where n.name = 'AlexNet')"
+        )
+    done = run("info", "--db", older)
+    assert done.code == 0
+    assert done.err.startswith("left out of the views channelnsr_*: AlexNet, collected by an older")
 
 
 def test_sql_prints_in_every_format(run: Run, study: Path, tmp_path: Path) -> None:

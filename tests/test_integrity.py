@@ -282,6 +282,12 @@ CORRUPTIONS = [
         1,
     ),
     (
+        "missing_channels",
+        "delete from quantized_tensor_channel where tensor_id = 1 and number_format_id = 2",
+        {"network": "Plain", "number_format": "INT_8", "weight_count": 1},
+        1,
+    ),
+    (
         "orphan",
         "insert into quantized_tensor_channel values (99, 2, 1, 0, 0)",
         {"table_name": "quantized_tensor_channel", "absent": "quantized tensor 99, 2, 1"},

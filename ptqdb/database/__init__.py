@@ -4,6 +4,7 @@ from ptqdb.database.opening import IN_MEMORY, connect
 from ptqdb.database.reading import (
     list_views,
     measures_sensitivity,
+    networks_without_channels,
     query,
     read_view,
     variant_names,
@@ -30,6 +31,7 @@ __all__ = [
     "materialize",
     "measures_sensitivity",
     "needs_evaluations",
+    "networks_without_channels",
     "next_id",
     "query",
     "read_view",

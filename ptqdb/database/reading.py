@@ -54,6 +54,18 @@ def measures_sensitivity(connection: duckdb.DuckDBPyConnection) -> bool:
     return read_number(connection, "select count(*) from tensor_sensitivity()") > 0
 
 
+def networks_without_channels(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Networks some of whose weights have no ratio of the median channel in some format."""
+    found = connection.execute(
+        "select distinct n.name from quantized_tensor as q join tensor as t using (tensor_id) "
+        "join layer as l using (layer_id) join network as n using (network_id) "
+        "anti join (from tensor_divergence where measure = 'channelnsr') as d "
+        "on d.tensor_id = q.tensor_id and d.number_format_id = q.number_format_id "
+        "and d.scheme_id = q.scheme_id where t.role = 'weight' order by n.name"
+    )
+    return [name for (name,) in found.fetchall()]
+
+
 def _unknown_view(view: str, names: list[str]) -> UsageError:
     closest = closest_first(view, names)
     more = "" if len(names) <= _MOST_NAMES else f", ... (`ptqdb views` lists all {len(names)})"

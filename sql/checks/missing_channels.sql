@@ -1,0 +1,31 @@
+-- What a format does to the output channels of a network's weights was not measured, as
+-- older versions did not: collecting it again adds that and evaluates nothing.
+-- Grain: one (network, format, scheme) that lacks it, with the number of such weights.
+
+with measured as (
+    select distinct
+        quantized_tensor_channel.tensor_id,
+        quantized_tensor_channel.number_format_id,
+        quantized_tensor_channel.scheme_id
+    from quantized_tensor_channel
+)
+
+select
+    network.name as network,
+    number_format.name as number_format,
+    quantized_tensor.scheme_id,
+    count(*) as weight_count
+from quantized_tensor
+inner join tensor
+    on quantized_tensor.tensor_id = tensor.tensor_id and tensor.role = 'weight'
+inner join layer on tensor.layer_id = layer.layer_id
+inner join network on layer.network_id = network.network_id
+inner join number_format
+    on quantized_tensor.number_format_id = number_format.number_format_id
+anti join measured
+    on
+        quantized_tensor.tensor_id = measured.tensor_id
+        and quantized_tensor.number_format_id = measured.number_format_id
+        and quantized_tensor.scheme_id = measured.scheme_id
+group by all
+order by all;
