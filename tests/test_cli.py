@@ -149,7 +149,7 @@ def test_networks_that_some_views_leave_out_are_named(
     older = Path(shutil.copy(study, tmp_path / "older.duckdb"))
     with connect(older, read_only=False) as connection:
         connection.execute(
-            "delete from tensor_divergence where measure = 'channelnsr' and tensor_id = "
+            "delete from quantized_tensor_channel where tensor_id = "
             "(select min(t.tensor_id) from tensor as t join layer as l using (layer_id) "
             "join network as n using (network_id) where n.name = 'AlexNet')"
         )

@@ -55,13 +55,13 @@ def measures_sensitivity(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def networks_without_channels(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Networks some of whose weights have no ratio of the median channel in some format."""
+    """Networks of which what some format does to the channels of a weight was not measured."""
     found = connection.execute(
         "select distinct n.name from quantized_tensor as q join tensor as t using (tensor_id) "
         "join layer as l using (layer_id) join network as n using (network_id) "
-        "anti join (from tensor_divergence where measure = 'channelnsr') as d "
-        "on d.tensor_id = q.tensor_id and d.number_format_id = q.number_format_id "
-        "and d.scheme_id = q.scheme_id where t.role = 'weight' order by n.name"
+        "anti join (from quantized_tensor_channel where channel = 0) as c "
+        "on c.tensor_id = q.tensor_id and c.number_format_id = q.number_format_id "
+        "and c.scheme_id = q.scheme_id where t.role = 'weight' order by n.name"
     )
     return [name for (name,) in found.fetchall()]
 
