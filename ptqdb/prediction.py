@@ -116,8 +116,8 @@ def predict(
         Images, labelled or not, that set the scales of the layers' inputs; None: only the
         weights are quantized, and only views of the weights alone can be used.
     view
-        A view, or a call of ``variant``. None: ``channelnsr_layer_depth``, or without
-        images ``channelnsr_weightonly_layer_depth``.
+        A view, or a call of ``variant``. None: ``channelnsr_layer_rootdepth_rootfanin``, or
+        without images ``channelnsr_weightonly_layer_rootdepth_rootfanin``.
     number_formats
         Comma-separated names or globs.
     leave_out

@@ -379,6 +379,30 @@ def test_a_correction_multiplies_each_tensor(
             assert other["divergence"] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(("correction", "power"), [("fanin", 1.0), ("rootfanin", 0.5)])
+@pytest.mark.parametrize("combine", ["half", "weightonly"])
+def test_noise_is_divided_by_the_fan_in(
+    study: duckdb.DuckDBPyConnection, combine: str, correction: str, power: float
+) -> None:
+    """That of weight and bias alike: by the elements that an output channel of four sums over."""
+    plain, corrected = (
+        query(
+            study,
+            "select layer_id, number_format_id, divergence from measured_layer("
+            f"'fakefreeze', '{combine}', '{word}', 'channelnsr', 63, 'parameters')",
+        )
+        for word in ("none", correction)
+    )
+    weights = [layer.weights for network in synthetic.NETWORKS for layer in network.layers]
+    fan_in = dict(enumerate((weight / 4 for weight in weights), 1))
+    both = plain.join(corrected, on=["layer_id", "number_format_id"])
+    assert len(both) == len(plain) == len(weights) * len(synthetic.FORMATS)
+    assert (both["divergence"] > 0).all()
+    for row in both.to_dicts():
+        expected = row["divergence"] / fan_in[row["layer_id"]] ** power
+        assert row["divergence_right"] == pytest.approx(expected, rel=1e-12)
+
+
 def test_sensitivity_shares_by_what_each_causes_alone(
     database: duckdb.DuckDBPyConnection,
 ) -> None:

@@ -21,6 +21,7 @@ COMBINES = ("half", "nodiv", "weightratio", "weightonly")
 SHARES = ("param", "flops", "layer")
 CORRECTIONS = (
     "none", "cosine", "pearson", "sharpness", "coverage", "bincoverage", "sensitivity",
+    "fanin", "rootfanin",
 )  # fmt: skip
 MAC_WEIGHTS = ("none", "log", "cuberoot", "sqrt", "depth", "rootdepth")
 # Nine measures of histograms and the sharpness gap.
@@ -403,15 +404,21 @@ def test_names_follow_the_grammar() -> None:
         SHARES,
         ("none", "depth", "rootdepth"),
     )
+    corrected = itertools.product(
+        ("nsr", "channelnsr"),
+        ("half", "weightonly"),
+        ("layer",),
+        ("none", "rootdepth"),
+        ("fanin", "rootfanin"),
+    )
+    parts = ("measure", "combine", "share", "mac_weight", "correction")
     # the one that is missing is baseline_nsr
-    assert {
-        (row["measure"], row["combine"], row["share"], row["mac_weight"]) for row in ratios
-    } == set(chosen) - {("nsr", "weightonly", "layer", "none")}
+    assert {tuple(row[part] for part in parts) for row in ratios} == (
+        {(*words, "none") for words in chosen} | set(corrected)
+    ) - {("nsr", "weightonly", "layer", "none", "none")}
     for row in ratios:
-        assert (row["rescale"], row["correction"], row["segmented"]) == (
-            "fakefreeze", "none", "false",
-        )  # fmt: skip
-        words = [row["measure"], *(row[x] for x in ("combine", "share", "mac_weight"))]
+        assert (row["rescale"], row["segmented"]) == ("fakefreeze", "false")
+        words = [row[part] for part in parts]
         assert row["name"] == "_".join(x for x in words if x not in {"half", "none"})
     rows = [row for row in every if row not in baselines and row not in ratios]
     for row in rows:

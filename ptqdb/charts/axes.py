@@ -45,6 +45,10 @@ MAC_WORDS = {
     "depth": "times depth",
     "rootdepth": "times square root of depth",
 }
+FAN_IN_WORDS = {
+    "fanin": "over fan-in",
+    "rootfanin": "over square root of fan-in",
+}
 COMBINE_WORDS = {
     "nodiv": "weight + bias",
     "weightratio": "weight and bias by size",
@@ -59,8 +63,8 @@ def axis_title(view: str) -> str:
     --------
     >>> axis_title("fakefreeze_flops_log")
     'Jensen-Shannon divergence (base 2), weighted by share of MACs, times log10(MMAC)'
-    >>> axis_title("channelnsr_layer_depth")
-    'Noise-to-signal ratio of the median channel, mean over the layers, times depth'
+    >>> axis_title("channelnsr_layer_rootfanin")
+    'Noise-to-signal ratio of the median channel, mean over the layers, over square root of fan-in'
     >>> axis_title("variant(share := 'flops')")
     "Divergence of variant(share := 'flops')"
     """
@@ -72,7 +76,7 @@ def axis_title(view: str) -> str:
     if words[0] not in HEAD_WORDS:
         return f"Divergence of {view}"
     parts = [HEAD_WORDS[words[0]]]
-    known = COMBINE_WORDS | SHARE_WORDS | MAC_WORDS
+    known = COMBINE_WORDS | SHARE_WORDS | MAC_WORDS | FAN_IN_WORDS
     parts += [known.get(word, f"corrected by {word}") for word in words[1:]]
     return ", ".join(parts + ["capped at the breakpoint"] * segmented)
 

@@ -39,7 +39,8 @@ select
 from cell
 inner join mean_range_share() as of_floats on cell.tensor_id = of_floats.tensor_id;
 
--- The measure whose complement to 1 is a correction; NULL for none and sensitivity.
+-- The measure whose complement to 1 is a correction; NULL for none, sensitivity and
+-- the corrections by fan-in.
 create or replace macro correction_measure(correction) as
     case correction
         when 'cosine' then 'bin_cosine'

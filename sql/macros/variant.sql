@@ -141,9 +141,31 @@ inner join chosen_scheme(the_scheme) as chosen
     on quantized_tensor.scheme_id = chosen.scheme_id
 where layer.network_id not in (select evaluation.network_id from evaluation);
 
+-- Fan-in of the layer of each weight and bias: the elements of the weight that one
+-- output channel sums over.
+-- Grain: one weight or bias. Key: tensor_id.
+create or replace macro tensor_fan_in() as table
+with channels as (
+    select
+        tensor_channel.tensor_id,
+        count(*) as channel_count
+    from tensor_channel
+    group by tensor_channel.tensor_id
+)
+
+select
+    tensor.tensor_id,
+    weight.element_count / channels.channel_count as fan_in
+from tensor
+inner join tensor as weight
+    on tensor.layer_id = weight.layer_id and weight.role = 'weight'
+inner join channels on weight.tensor_id = channels.tensor_id
+where tensor.role in ('weight', 'bias');
+
 -- Divergence of each layer in each format: of its weight and bias, combined, or of its
 -- input, or both. A correction multiplies the divergence of each weight and bias by a
--- factor in [0, 1]: the complement of its correction_measure, or its sensitivity.
+-- factor in [0, 1]: the complement of its correction_measure, its sensitivity, or what
+-- of its layer's noise is left after averaging over the fan-in.
 -- Grain: one layer in one format. Key: layer_id, number_format_id, scheme_id.
 -- divergence is NULL where a measure that counts is missing; under weightonly a bias
 -- counts nothing.
@@ -163,6 +185,8 @@ corrected as (
         measured.divergence * case correction
             when 'none' then 1
             when 'sensitivity' then sensitivity.factor
+            when 'fanin' then 1 / wired.fan_in
+            when 'rootfanin' then 1 / sqrt(wired.fan_in)
             else 1 - measured.other
         end as divergence
     from measured
@@ -172,6 +196,10 @@ corrected as (
             and measured.tensor_id = sensitivity.tensor_id
             and measured.number_format_id = sensitivity.number_format_id
             and measured.scheme_id = sensitivity.scheme_id
+    left join tensor_fan_in() as wired
+        on
+            correction in ('fanin', 'rootfanin')
+            and measured.tensor_id = wired.tensor_id
 ),
 
 parts as (

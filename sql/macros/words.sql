@@ -18,7 +18,15 @@ create or replace macro mac_weight_words() as
 
 -- Valid corrections of a tensor's divergence.
 create or replace macro correction_words() as [
-    'none', 'cosine', 'pearson', 'sharpness', 'coverage', 'bincoverage', 'sensitivity'
+    'none',
+    'cosine',
+    'pearson',
+    'sharpness',
+    'coverage',
+    'bincoverage',
+    'sensitivity',
+    'fanin',
+    'rootfanin'
 ];
 
 -- Measures from two histograms over the same bins; the other measures have no bins.

@@ -10,6 +10,7 @@ select
     layer.position,
     layer.name as layer,
     layer.kind,
+    wired.fan_in,
     shared.share_of_network as share,
     measured.divergence,
     shared.share_of_network * measured.divergence as contribution,
@@ -24,6 +25,7 @@ inner join network on layer.network_id = network.network_id
 inner join number_format
     on measured.number_format_id = number_format.number_format_id
 inner join tensor on layer.layer_id = tensor.layer_id and tensor.role = 'weight'
+inner join tensor_fan_in() as wired on tensor.tensor_id = wired.tensor_id
 inner join paired_measure('fakefreeze', 'nsr') as of_weight
     on
         tensor.tensor_id = of_weight.tensor_id
@@ -49,6 +51,8 @@ comment on column layer_divergence.number_format is 'Name of the number format';
 comment on column layer_divergence.position is 'Place of the layer, from 0';
 comment on column layer_divergence.layer is 'Name of the layer';
 comment on column layer_divergence.kind is 'Kind of the layer';
+comment on column layer_divergence.fan_in is
+'Elements of the weight that one output channel sums over';
 comment on column layer_divergence.share is
 'Share of the layer in the MACs of its network';
 comment on column layer_divergence.divergence is
