@@ -23,8 +23,8 @@ from ptqdb.intervals import Prediction, interval_score
 from ptqdb.leaderboard import Entry, ranked
 
 VALIDATED_VIEWS = (
-    *(PREDICTION_VIEW, "nsr_layer_rootdepth", "fakefreeze_flops", "fakefreeze_flops_log"),
-    *("baseline_nsr", "baseline_bits"),
+    *(PREDICTION_VIEW, "channelnsr_layer_fanin", "channelnsr_layer_depth", "nsr_layer_rootdepth"),
+    *("fakefreeze_flops", "fakefreeze_flops_log", "baseline_nsr", "baseline_bits"),
 )
 UNITS = ("network", "architecture")
 SHOWN = 10

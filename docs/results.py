@@ -29,12 +29,14 @@ NEW_VIEWS = (
     *("variant(measure := 'wasserstein', share := 'flops')",),
     *("variant(measure := 'js_softmax', share := 'flops', mac_weight := 'depth')",),
     *("nsr_flops", "nsr_flops_rootdepth", "nsr_layer_rootdepth", "nsr_layer_depth"),
-    *("channelnsr_layer_rootdepth", "channelnsr_layer_depth", "baseline_nsr", "baseline_bits"),
+    *("channelnsr_layer_rootdepth", "channelnsr_layer_depth", "fakefreeze_flops_rootfanin"),
+    *("nsr_layer_rootdepth_rootfanin", "channelnsr_layer_fanin", PREDICTION_VIEW),
+    *("baseline_nsr", "baseline_bits"),
 )
 PLAIN = {"AlexNet", "AlexNet_BN", "VGG_16", "VGG_19"}
 TRANSFER_VIEWS = (
-    *(PREDICTION_VIEW, "nsr_layer_depth", "nsr_layer_rootdepth", "fakefreeze_flops"),
-    *("baseline_nsr", "baseline_bits"),
+    *(PREDICTION_VIEW, "nsr_layer_rootdepth_rootfanin", "channelnsr_layer_depth"),
+    *("nsr_layer_rootdepth", "fakefreeze_flops", "baseline_nsr", "baseline_bits"),
 )
 # Differences of R² that are none.
 TIE = 0.0005

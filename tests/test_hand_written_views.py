@@ -57,10 +57,15 @@ def test_layer_contributions_add_up(study: duckdb.DuckDBPyConnection) -> None:
         assert rows["contribution"].is_sorted(descending=True)
     for row in layers.to_dicts():
         assert row["weight_sqnr_db"] == pytest.approx(-10 * np.log10(row["weight_nsr"]))
-    by_network = layers.group_by(key).agg(pl.col("weight_channelnsr").mean())
-    expected = read_view(study, "channelnsr_weightonly_layer").join(by_network, on=key)
-    assert len(expected) == len(joined)
-    assert expected["divergence"].to_list() == pytest.approx(expected["weight_channelnsr"])
+    divided = (pl.col("weight_channelnsr") / pl.col("fan_in").sqrt()).mean()
+    for view, mean in (
+        ("channelnsr_weightonly_layer", pl.col("weight_channelnsr").mean()),
+        ("channelnsr_weightonly_layer_rootfanin", divided),
+    ):
+        by_network = layers.group_by(key).agg(mean.alias("mean"))
+        expected = read_view(study, view).join(by_network, on=key)
+        assert len(expected) == len(joined)
+        assert expected["divergence"].to_list() == pytest.approx(expected["mean"])
 
 
 def test_tensor_shape(database: duckdb.DuckDBPyConnection) -> None:
@@ -185,4 +190,4 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
     for name in names:
         extra = ["breakpoint"] if name.endswith("_segmented") else []
         assert columns[name] == expected + extra
-    assert len(names) == 96 + 6 * 7 + 17 + 18 + 2
+    assert len(names) == 96 + 6 * 9 + 17 + 18 + 16 + 2

@@ -236,12 +236,11 @@ def test_variants_say_what_each_is_worth(shown: Study) -> None:
     frame = shown.view("l2_flops")
     fits = fit_view_frame(frame, view="l2_flops", curve="hill")
     r_squared, held_out = fits[0].r_squared, fits[0].held_out_r_squared
-    assert (
-        spec["concat"][3]["title"]["text"]
-        == f"l2_flops: R² {r_squared:.4f}, held out {held_out:.4f}"
-    )
+    heading = spec["concat"][3]["title"]
+    assert heading["text"] == "l2_flops"
+    assert heading["subtitle"] == [f"R² {r_squared:.4f}, held out {held_out:.4f}"]
     over_one = spec_of(draw(shown, "variants", Request(views=("l2_flops",), curves=curves)))
-    assert [panel["title"]["text"].split(":")[0] for panel in over_one["concat"]] == list(curves)
+    assert [panel["title"]["text"] for panel in over_one["concat"]] == list(curves)
     # By network: coloured by family, without a band.
     single = spec_of(draw(shown, "variants", Request(views=views, network="Small")))
     (points,) = layers_of(single["concat"][0], "point")

@@ -16,6 +16,8 @@ LOSS_TITLE = "Relative loss of accuracy (% of the float network's)"
 CURVE_POINTS = 400
 # x that spans more than this is drawn on a logarithmic axis.
 LOG_SPAN = 100.0
+# A line of an axis's title is not longer, so that it fits beneath a small panel.
+TITLE_CHARACTERS = 50
 # Below this share of the largest x a symlog axis is linear.
 SYMLOG_SHARE = 1e-3
 TICK_LABEL = (
@@ -79,6 +81,23 @@ def axis_title(view: str) -> str:
     known = COMBINE_WORDS | SHARE_WORDS | MAC_WORDS | FAN_IN_WORDS
     parts += [known.get(word, f"corrected by {word}") for word in words[1:]]
     return ", ".join(parts + ["capped at the breakpoint"] * segmented)
+
+
+def title_lines(text: str) -> list[str]:
+    """Break a title at its commas: what is measured, then how, in lines that fit a panel.
+
+    Examples
+    --------
+    >>> title_lines("Noise, mean over the layers, times square root of depth, over fan-in")
+    ['Noise', 'mean over the layers, times square root of depth', 'over fan-in']
+    """
+    lines: list[str] = []
+    for part in text.split(", "):
+        if len(lines) > 1 and len(lines[-1]) + len(part) <= TITLE_CHARACTERS:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 @dataclass(frozen=True)
@@ -172,7 +191,7 @@ class XAxis:
             further["domain"] = [self.low, self.high]
         return alt.X(
             "x:Q",
-            title=title.split(", ", 1),
+            title=title_lines(title),
             scale=alt.Scale(type=self.kind, nice=False, padding=10, **further),
             axis=alt.Axis(
                 labelExpr=TICK_LABEL,

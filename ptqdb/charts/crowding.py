@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from ptqdb.charts.axes import axis_title
+from ptqdb.charts.axes import axis_title, title_lines
 from ptqdb.charts.panels import side_by_side
 from ptqdb.charts.points import drawable_rows, inline
 from ptqdb.charts.style import (
@@ -58,7 +58,7 @@ def crowding_chart(frame: pl.DataFrame, *, view: str, theme: str = "light") -> a
 def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.LayerChart:
     x = alt.X(
         "divergence:Q",
-        title=axis_title(view).split(", ", 1),
+        title=title_lines(axis_title(view)),
         scale=alt.Scale(nice=False, padding=12),
         axis=alt.Axis(tickCount=5, format="~g", **SMALL_AXIS),
     )

@@ -112,7 +112,7 @@ def _panel(
     return layered(*below, points, *above).properties(
         width=PANEL_WIDTH,
         height=PANEL_HEIGHT,
-        title=title(f"{heading}: {_worth(variant.fit)}", _wrong(variant.fit), small=True),
+        title=title(heading, _worth(variant.fit), _wrong(variant.fit), small=True),
     )
 
 

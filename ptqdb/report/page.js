@@ -66,11 +66,6 @@ function fitted(spec, width, isWide) {
         named = named || encoding.y.title;
         encoding.y.title = place % columns ? null : named;
       });
-      const [text, ...rest] = lines(part.title && part.title.text).join(" ").split(": ");
-      if (rest.length && isNarrow && text.length + rest.join().length > 40) {
-        part.title.subtitle = [rest.join(": "), ...lines(part.title.subtitle)];
-        part.title.text = text;
-      }
     });
   } else if (spec.layer && !isWide) {
     spec.width = Math.min(width, 900);
