@@ -5,7 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
 
 from PIL import Image
 
@@ -33,20 +32,17 @@ PICTURES = {
 
 def main() -> None:
     """Draw them all from the embedded study, as it is before anything is fitted and kept."""
-    with TemporaryDirectory() as cache, patch.dict(os.environ, XDG_CACHE_HOME=cache):
-        _draw_all()
-
-
-def _draw_all() -> None:
-    with open_study() as study:
-        for name, arguments in PICTURES.items():
-            kind, request = parsed(arguments)
-            path = DOCS / "gallery" / f"{name}.png"
-            save_chart(draw(study, kind, request), path)
-            with Image.open(path) as image:  # the same pixels in a third of the space
-                pixels = image.convert("RGB")
-            pixels.save(path, optimize=True)
-            sys.stdout.write(f"{path} {path.stat().st_size // 1000} kB\n")
+    with TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        with open_study() as study:
+            for name, arguments in PICTURES.items():
+                kind, request = parsed(arguments)
+                path = DOCS / "gallery" / f"{name}.png"
+                save_chart(draw(study, kind, request), path)
+                with Image.open(path) as image:  # the same pixels in a third of the space
+                    pixels = image.convert("RGB")
+                pixels.save(path, optimize=True)
+                sys.stdout.write(f"{path} {path.stat().st_size // 1000} kB\n")
 
 
 def parsed(arguments: str) -> tuple[str, Request]:

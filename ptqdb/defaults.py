@@ -2,9 +2,9 @@
 
 FIT_VIEW = "fakefreeze_flops_log"
 FIT_CURVE = "rational2"
-# What the noise of the median channel, averaged over its fan-in and summed over the layers, comes
-# to carries over best from the embedded networks to others: wide and narrow ones, of plain,
-# residual and depthwise kind (docs/prediction.md tells which).
+# The noise-to-signal ratio of the median channel over the root of the fan-in, mean over the layers
+# times the root of the depth: with round powers the one that carries over best from the embedded
+# networks to wide, residual and depthwise ones (docs/prediction.md tells which).
 PREDICTION_VIEW = "channelnsr_layer_rootdepth_rootfanin"
 PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_rootdepth_rootfanin"
 PREDICTION_CURVE = "rational2"
