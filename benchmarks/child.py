@@ -85,7 +85,8 @@ def main() -> None:
         assert not outcomes[0].failures, outcomes[0].failures
     else:
         module = sources[0].load().module.to(memory_format=torch.channels_last)
-        batches = Batches(random_images(asked.images, "test"), MEAN, STD, torch.device("cpu"))
+        images, cpu = random_images(asked.images, "test"), torch.device("cpu")
+        batches = Batches(images, MEAN, STD, cpu, memory_format=torch.channels_last)
         with torch.inference_mode():
             for batch in batches:
                 batch_bytes = max(batch_bytes, layer_bytes(module, batch))

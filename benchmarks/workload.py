@@ -47,7 +47,8 @@ def random_module(name: str, *, width: float = 1.0, seed: int = 0) -> nn.Module:
             part.momentum = None
     module.train()
     with torch.no_grad():
-        module(normalized(random_images(32, "train").images, *map(torch.tensor, (MEAN, STD))))
+        images, fed = random_images(32, "train").images, map(torch.tensor, (MEAN, STD))
+        module(normalized(images, *fed, torch.channels_last))
     return module.eval()
 
 

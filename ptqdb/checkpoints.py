@@ -157,7 +157,7 @@ def checkpoint_sha256(path: Path) -> str:
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
     """The identity of weights without a file: SHA-256 over keys, types, shapes and bytes."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(name for name, value in tensors.items() if isinstance(value, Tensor)):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if tensor.numel():

@@ -89,7 +89,8 @@ def accuracy(module: nn.Module, images: ImageSet, *, batch_size: int = 500) -> f
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
-            predicted = module(normalized(images.images[rows], mean, std)).argmax(1)
+            batch = normalized(images.images[rows], mean, std, torch.channels_last)
+            predicted = module(batch).argmax(1)
             correct += int((predicted == images.known_labels()[rows].to(device)).sum())
     return correct / len(images)
 
@@ -221,7 +222,9 @@ class Training:
         rows = torch.randperm(len(self.images), generator=order)[start:stop]
         torch.manual_seed(settings.seed * 1_000_003 + 1_000_000_007 + step)
         generator = torch.Generator().manual_seed(torch.initial_seed() + 1)
-        batch = augmented(normalized(self.images.images[rows], mean, std), generator)
+        batch = augmented(
+            normalized(self.images.images[rows], mean, std, torch.channels_last), generator
+        )
         labels = self.images.known_labels()[rows].to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, step, self.steps_per_epoch)

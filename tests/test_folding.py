@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from ptqdb.quantization.folding import fold_batch_norm
-from ptqdb.quantization.parametrization import with_plain_parameters
+from ptqdb.networks.copies import with_plain_parameters
 
 IMAGE = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
 

@@ -28,7 +28,7 @@ def checked(task: NetworkTask) -> NetworkTask:
     preprocessing = task.source.known_preprocessing()
     mean, std = preprocessing.mean, preprocessing.std
     example, other = (
-        Batches(images, mean, std, torch.device("cpu")).example()
+        Batches(images, mean, std, torch.device("cpu")).head()
         for images in (task.images, task.calibration)
     )
     if other.shape != example.shape:

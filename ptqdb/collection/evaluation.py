@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from ptqdb.collection.facts import EvaluationFacts
 from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError
+from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.eager import eager
 from ptqdb.number_formats import NumberFormat
 from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.layers import CodedLayer
@@ -28,7 +30,7 @@ def batch_size(module: nn.Module, example: Tensor) -> int:
     Parameters
     ----------
     example
-        One normalized image, (1, channels, height, width); one pass over it is made.
+        One normalized image, (1, channels, height, width); a scratch copy runs on it.
     """
     largest = example.nbytes
 
@@ -38,13 +40,11 @@ def batch_size(module: nn.Module, example: Tensor) -> int:
             if isinstance(tensor, Tensor):
                 largest = max(largest, tensor.nbytes)
 
-    hooks = [part.register_forward_hook(look) for part in module.modules()]
-    try:
-        with torch.inference_mode():
-            module(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    scratch = scratch_copy(module)
+    for part in scratch.modules():
+        part.register_forward_hook(look)
+    with eager(), torch.inference_mode():
+        scratch(example)
     if example.is_cuda:  # its allocator keeps pages, and small batches leave it idle
         return MOST_IMAGES
     return max(1, min(MOST_IMAGES, LARGEST_BYTES // largest))
@@ -60,6 +60,8 @@ class Batches:
     size
         Images of a batch at most; see `batch_size`. All batches are about alike: a layer brings
         its weights in order for each, however few its images are.
+    memory_format
+        What the batches are in.
 
     Raises
     ------
@@ -75,13 +77,14 @@ class Batches:
         device: torch.device,
         *,
         size: int = MOST_IMAGES,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ):
         if images.images.shape[1] != len(mean):
             raise DataError(
                 f"expected images of {len(mean)} channels, as many as --mean and --std have, "
                 f"found {images.images.shape[1]} in {images.name}"
             )
-        self._size = size
+        self._size, self._memory_format = size, memory_format
         self._pixels = images.images.to(device)
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
@@ -89,17 +92,38 @@ class Batches:
     def __iter__(self) -> Iterator[Tensor]:
         count = -(-len(self._pixels) // self._size)
         for pixels in torch.tensor_split(self._pixels, max(1, count)):
-            yield normalized(pixels, self._mean, self._std)
+            yield normalized(pixels, self._mean, self._std, self._memory_format)
 
-    def example(self) -> Tensor:
-        """The first image alone, (1, channels, height, width)."""
-        return normalized(self._pixels[:1], self._mean, self._std)
+    def head(self, count: int = 1) -> Tensor:
+        """The first images, (count, channels, height, width)."""
+        return normalized(self._pixels[:count], self._mean, self._std, self._memory_format)
+
+
+def network_batches(
+    network: QuantizedNetwork,
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> Batches:
+    """Images as a network that was prepared is to be fed them.
+
+    Raises
+    ------
+    DataError
+        The images have another number of channels.
+    """
+    fed = preprocessing.mean, preprocessing.std
+    batches = Batches(images, *fed, device, size=1, memory_format=network.memory_format)
+    if not network.is_batched:
+        return batches
+    size = batch_size(network.module, batches.head())
+    return Batches(images, *fed, device, size=size, memory_format=network.memory_format)
 
 
 def logits_of(module: nn.Module, batches: Batches) -> Tensor:
     """float32 logits, (images, classes), of every image."""
     outputs = []
-    with torch.inference_mode():
+    with eager(), torch.inference_mode():
         for batch in batches:
             outputs.append(module(batch).float())
     return torch.cat(outputs)
@@ -163,10 +187,7 @@ class NetworkEvaluation:
     ):
         self._network, self._device, self._precision = network, device, precision
         self._labels = images.known_labels().to(device)
-        fed = preprocessing.mean, preprocessing.std
-        example = Batches(images, *fed, device).example()
-        size = batch_size(network.module, example)
-        self._batches = Batches(images, *fed, device, size=size)
+        self._batches = network_batches(network, images, preprocessing, device)
         with matrix_precision("float32"):
             self._float_logits = logits_of(network.module, self._batches)
 

@@ -12,7 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ptqdb.errors import UnsupportedLayerError
-from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer
+from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.eager import eager
+from ptqdb.quantization.layers import QUANTIZED_KINDS
 
 # Of the operations that read a weight of two or more dimensions, these multiply nothing, or once
 # per element as a norm does, which no MACs of this study count. Those of torch's pointwise
@@ -51,6 +53,11 @@ class Work:
     macs: Mapping[tuple[str, str], int | None]
     run: frozenset[str]
     read: frozenset[str]
+
+    def merged(self, other: "Work") -> "Work":
+        """Return this work and what only another image brings about."""
+        macs = {**other.macs, **self.macs}
+        return Work(macs, self.run | other.run, self.read | other.read)
 
     def of_module(self, name: str) -> int | None:
         """All that runs while the module is the innermost; None where some is unknown."""
@@ -133,19 +140,19 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 def count_work(module: nn.Module, example: Tensor) -> Work:
-    """Run the network once and look at what it multiplies.
+    """Run a scratch copy of the network once and look at what it multiplies.
 
-    Half the floating-point operations that ``torch.utils.flop_counter`` knows. The inside of a
-    quantized layer counts as that layer.
+    Half the floating-point operations that ``torch.utils.flop_counter`` knows.
 
     Parameters
     ----------
     example
         One image as the network takes it, (1, channels, height, width).
     """
-    counter = _Counter(module)
-    with _watched(module, counter), torch.no_grad(), counter:
-        module(example)
+    scratch = scratch_copy(module)
+    counter = _Counter(scratch)
+    with eager(), _watched(scratch, counter), torch.no_grad(), counter:
+        scratch(example)
     return Work(counter.macs, frozenset(counter.run), frozenset(counter.read))
 
 
@@ -161,10 +168,8 @@ def _watched(module: nn.Module, counter: _Counter) -> Iterator[None]:
         counter.running.pop()
 
     handles = []
-    layers = [name for name, part in module.named_modules() if isinstance(part, QuantizedLayer)]
-    inside = tuple(f"{name}." for name in layers)
     for name, part in module.named_modules():
-        if name and not name.startswith(inside):
+        if name:
             handles.append(part.register_forward_pre_hook(partial(enter, name)))
             handles.append(part.register_forward_hook(leave, always_call=True))
     has_fast_path = torch.backends.mha.get_fastpath_enabled()
@@ -178,7 +183,7 @@ def _watched(module: nn.Module, counter: _Counter) -> Iterator[None]:
 
 
 def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
-    """MACs of every convolution and linear layer, quantized or not, by qualified name.
+    """MACs of every convolution and linear layer, by qualified name.
 
     Parameters
     ----------
@@ -192,9 +197,8 @@ def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
         message names it.
     """
     work = count_work(module, example)
-    kinds = (*QUANTIZED_KINDS, QuantizedLayer)
-    layers = [name for name, part in module.named_modules() if isinstance(part, kinds)]
-    return layer_macs(work, [name for name in layers if name.removesuffix(".layer") == name])
+    layers = [name for name, part in module.named_modules() if isinstance(part, QUANTIZED_KINDS)]
+    return layer_macs(work, layers)
 
 
 def layer_macs(work: Work, names: list[str]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Measures one network: its float facts once, and what each format does to its tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from ptqdb.checkpoints import TrainedNetwork
 from ptqdb.collection.coded_inputs import CodedInputs
 from ptqdb.collection.coded_tensors import coded_tensor_facts
-from ptqdb.collection.evaluation import Batches, batch_size
+from ptqdb.collection.evaluation import Batches, network_batches
 from ptqdb.collection.facts import (
     Array,
     ChannelFacts,
@@ -19,33 +19,42 @@ from ptqdb.collection.facts import (
     TensorFacts,
     TensorKey,
 )
-from ptqdb.collection.macs import count_work, layer_macs
+from ptqdb.collection.macs import Work, count_work, layer_macs
 from ptqdb.collection.measurement import (
     TensorMeasurement,
     channel_facts,
     channel_squared_errors,
     tensor_facts,
 )
-from ptqdb.collection.unquantized import unquantized_parts, unquantized_statement
+from ptqdb.collection.unquantized import (
+    is_mostly_float,
+    unquantized_parts,
+    unquantized_statement,
+)
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError, UsageError
 from ptqdb.number_formats import NumberFormat, bias_format
 from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.layers import CodedLayer, CodedTensor, QuantizedLayer, code_weight
-from ptqdb.quantization.network import input_ranges, prepare
+from ptqdb.quantization.network import (
+    PROOF_IMAGES,
+    QuantizedNetwork,
+    input_ranges,
+    prepare,
+)
 from ptqdb.quantization.schemes import Scheme
 
 
-def example_image(
+def example_images(
     preprocessing: Preprocessing,
     calibration: ImageSet | None,
     image_size: int | None,
     device: torch.device,
 ) -> Tensor:
-    """What shows the order of a network's layers and their work: (1, channels, height, width).
+    """What a network is proven and its work is counted on: (N, channels, height, width).
 
-    The first calibration image, normalized; without any, a square of seeded noise, since zeros
+    The first calibration images, normalized; without any, squares of seeded noise, since zeros
     would hide what a layer multiplies.
 
     Parameters
@@ -64,14 +73,14 @@ def example_image(
         geometry = preprocessing.geometry
         edge = _agreed(image_size, geometry.crop or geometry.resize, "the preprocessing's")
         generator = torch.Generator().manual_seed(0)
-        shape = (1, preprocessing.channel_count, edge, edge)
+        shape = (PROOF_IMAGES, preprocessing.channel_count, edge, edge)
         pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         shown = ImageSet("noise", "all", pixels, labels=None, class_names=())
     else:
-        shown = calibration.head(1)
+        shown = calibration.head(min(PROOF_IMAGES, len(calibration)))
         for edge in shown.images.shape[2:]:
             _agreed(image_size, edge, "the calibration images'")
-    return Batches(shown, preprocessing.mean, preprocessing.std, device).example()
+    return Batches(shown, preprocessing.mean, preprocessing.std, device).head(PROOF_IMAGES)
 
 
 def _agreed(image_size: int | None, known: int | None, whose: str) -> int:
@@ -105,7 +114,7 @@ class NetworkMeasurement:
         The formats that will be asked for.
     image_size
         The edge in pixels of the network's images, where nothing else says it; see
-        ``example_image``.
+        ``example_images``.
     with_inputs
         Whether what the formats do to the inputs is measured, in a second float pass. Without
         it the images set scales and nothing else.
@@ -128,22 +137,24 @@ class NetworkMeasurement:
         self._name, self._architecture = trained.name, trained.architecture
         self._checkpoint_sha256, self._preprocessing = trained.checkpoint_sha256, fed
         self._param_count = sum(each.numel() for each in trained.module.parameters())
-        example = example_image(fed, calibration, image_size, device)
-        module = trained.module.to(device).to(memory_format=torch.channels_last)
-        self.network = prepare(module, example)
-        work = count_work(self.network.module, example)
+        examples = example_images(fed, calibration, image_size, device)
+        network = prepare(trained.module.to(device), examples)
+        work = count_work(network.module, examples[:1])
+        batches = None
+        self._ranges: dict[str, Tensor] = {}
+        if calibration is not None:
+            batches = network_batches(network, calibration, fed, device)
+            self._ranges = input_ranges(network, batches)
+            work = _whole_work(network, work, set(self._ranges), batches)
+        run = self._ranges if batches is not None else work.run.intersection(network.layers)
+        self.network = network.keep([name for name in network.layers if name in run])
         self._macs = layer_macs(work, list(self.network.layers))
         self.unquantized = unquantized_parts(self.network, work)
         self._first_readers = self.network.first_readers
-        self._ranges: dict[str, Tensor] = {}
         self._inputs: dict[str, TensorMeasurement] = {}
         self._coded_inputs: dict[str, CodedInputs] = {}
-        if calibration is not None:
-            size = batch_size(self.network.module, example)
-            batches = Batches(calibration, fed.mean, fed.std, device, size=size)
-            self._ranges = input_ranges(self.network, batches)
-            if with_inputs:
-                self._measure_inputs(number_formats, batches)
+        if batches is not None and with_inputs:
+            self._measure_inputs(number_formats, batches)
 
     def _measure_inputs(self, number_formats: Sequence[NumberFormat], batches: Batches) -> None:
         """The second float pass: the inputs' own facts and their codes' sums in every format.
@@ -162,8 +173,8 @@ class NetworkMeasurement:
 
         def measure(name: str, inputs: Tensor) -> None:
             if self._first_readers[name] == name:
-                self._inputs[name].add(inputs)
-                self._coded_inputs[name].add(inputs)
+                self._inputs[name].add(inputs.float())
+                self._coded_inputs[name].add(inputs.float())
 
         self.network.observe(measure, batches)
 
@@ -178,14 +189,12 @@ class NetworkMeasurement:
             )
             tensors |= self._float_tensors(name, layer)
             channels[name, "weight"] = channel_facts(by_output_channel(layer.layer, layer.weight))
-        of_parts = sum(layer.params for layer in layers)
-        of_parts += sum(part.params for part in self.unquantized)
         return NetworkFacts(
             name=self._name,
             architecture=self._architecture,
             checkpoint_sha256=self._checkpoint_sha256,
             preprocessing=self._preprocessing.to_json(),
-            params=max(self._param_count, of_parts),
+            params=self._param_count,
             macs=sum(layer.macs for layer in layers),
             unfolded_batch_norm_count=len(self.network.folding.unfolded),
             layers=tuple(layers),
@@ -196,10 +205,16 @@ class NetworkMeasurement:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know: what became of the batch norms, and what stays in float."""
+        """What a user should know of how the network was prepared, and what stays in float.
+
+        First of all that most of it does, where that is so.
+        """
         params = sum(layer.param_count for layer in self.network.layers.values())
         left = unquantized_statement(self.unquantized, params, sum(self._macs.values()))
-        return tuple(filter(None, (self.network.folding.statement, left)))
+        remarks = [left, *self.network.remarks]
+        if not is_mostly_float(self.unquantized, params):
+            remarks.reverse()
+        return tuple(filter(None, remarks))
 
     def _float_tensors(self, name: str, layer: QuantizedLayer) -> dict[TensorKey, TensorFacts]:
         facts = {(name, "weight"): tensor_facts(layer.weight)}
@@ -283,6 +298,29 @@ class NetworkMeasurement:
             inputs = self._coded_inputs[self._first_readers[name]]
             facts[name, "input"] = inputs.facts(number_format)
         return facts
+
+
+def _whole_work(
+    network: QuantizedNetwork, work: Work, ran: set[str], batches: Iterable[Tensor]
+) -> Work:
+    """The work of one image, and of layers that it does not run that of the first which does.
+
+    Parameters
+    ----------
+    work
+        Of the first image.
+    ran
+        Layers that any image runs.
+    """
+    missing = ran - work.run
+    for image in (each for batch in batches for each in torch.split(batch, 1)):
+        if not missing:
+            break
+        of_image = count_work(network.module, image)
+        if missing & of_image.run:
+            work = work.merged(of_image)
+            missing -= work.run
+    return work
 
 
 def _weight_facts(

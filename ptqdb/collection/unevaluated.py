@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import duckdb
 import torch
 
-from ptqdb.collection.network_measurement import NetworkMeasurement, example_image
+from ptqdb.collection.network_measurement import NetworkMeasurement, example_images
 from ptqdb.collection.rows import (
     ensure_dataset,
     ensure_formats,
@@ -75,8 +75,8 @@ def measured_unevaluated(
     trained = source.load()
     for remark in trained.remarks:
         reporter.remarked(f"{source.name}: {remark}")
-    example = example_image(trained.preprocessing, calibration, image_size, torch.device("cpu"))
-    class_count = check_outputs(trained, example)
+    examples = example_images(trained.preprocessing, calibration, image_size, torch.device("cpu"))
+    class_count = check_outputs(trained, examples[:1])
     measurement = NetworkMeasurement(
         trained,
         calibration,

@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ptqdb.collection.facts import UnquantizedPart
 from ptqdb.collection.macs import Work, total
-from ptqdb.quantization.attention import LayeredAttention
-from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer
+from ptqdb.quantization.layers import QUANTIZED_KINDS
 from ptqdb.quantization.network import QuantizedNetwork
 
+UNFOLDED = "batch norm that cannot be folded"
+MOSTLY = 0.5
+"""From this share of its params in float on, a network is hardly quantized at all."""
 ROOT = "network"
 """How the network itself is called where it multiplies something outside of its modules."""
 
@@ -20,7 +21,8 @@ def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[Unquantize
     """Everything with params that is no quantized layer, and products outside of such layers.
 
     A module without modules of its own is one part, any other one for each parameter; what
-    multiplies activations with each other is a part without params.
+    multiplies activations with each other is a part without params, and so is a batch norm
+    without any.
 
     Parameters
     ----------
@@ -37,12 +39,10 @@ def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[Unquantize
     owned: dict[str, list[str]] = {}
     sizes: dict[str, int] = {}
     for name, parameter in network.module.named_parameters():
-        if id(parameter) not in quantized:
-            owner, _, own = name.rpartition(".")
-            is_whole = bool(owner) and not any(modules[owner].children())
+        owner = name.rpartition(".")[0]
+        if id(parameter) not in quantized and owner not in network.folding.folded:
+            is_whole = owner and not any(modules[owner].children()) and owner not in network.layers
             part = owner if is_whole else name
-            if isinstance(modules[owner.rpartition(".")[0]], QuantizedLayer):
-                part = f"{owner.removesuffix('.layer')}.{own}"
             owned.setdefault(part, []).append(name)
             sizes[part] = sizes.get(part, 0) + parameter.numel()
     for name, parameters in owned.items():
@@ -51,17 +51,15 @@ def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[Unquantize
             for (module, parameter), count in work.macs.items()
             if parameter in parameters or (module == name and not parameter)
         )
-        kind = _kind(modules[name]) if name in modules else "Parameter"
+        kind = type(modules[name]).__name__ if name in modules else "Parameter"
         reason = _reason(network, work, name, parameters, macs)
         parts[name] = UnquantizedPart(name, kind, sizes[name], macs, reason)
+    for name in network.folding.unfolded:
+        if name not in parts and not any(modules[name].parameters(recurse=False)):
+            kind = type(modules[name]).__name__
+            parts[name] = UnquantizedPart(name, kind, 0, 0, UNFOLDED)
     named = {parameter for parameters in owned.values() for parameter in parameters}
     return *parts.values(), *_products(network, modules, work, parts, named)
-
-
-def _kind(part: nn.Module) -> str:
-    """The class of the float network's module."""
-    twinned = nn.MultiheadAttention if isinstance(part, LayeredAttention) else type(part)
-    return twinned.__name__
 
 
 def _reason(
@@ -74,8 +72,8 @@ def _reason(
         return network.left[name]
     if not work.read.intersection(parameters):
         return "never runs" if name not in work.run else "its params are never read"
-    if isinstance(part, _BatchNorm):
-        return "batch norm that cannot be folded"
+    if name in network.folding.unfolded:
+        return UNFOLDED
     if isinstance(part, QUANTIZED_KINDS):
         computed = "weight" not in part._parameters
         return (
@@ -110,7 +108,7 @@ def _products(
     return [
         UnquantizedPart(
             name or ROOT,
-            _kind(modules[name]),
+            type(modules[name]).__name__,
             0,
             total(iter(counts)),
             reasons[name in lends],
@@ -123,6 +121,8 @@ def unquantized_statement(
     parts: Sequence[UnquantizedPart], layer_params: int, layer_macs: int
 ) -> str:
     """One line: which share of the params and MACs stays in float, and in what; or empty.
+
+    A warning where that is most of the params: what is measured says little of the network.
 
     Parameters
     ----------
@@ -137,7 +137,16 @@ def unquantized_statement(
         of_macs = f"{_percent(macs, layer_macs)} of the MACs"
     kinds = Counter(part.kind for part in parts).most_common()
     listed = ", ".join(kind if count == 1 else f"{kind} x{count}" for kind, count in kinds)
-    return f"not quantized: {_percent(params, layer_params)} of the params, {of_macs} ({listed})"
+    stays = f"{_percent(params, layer_params)} of the params, {of_macs} ({listed})"
+    if is_mostly_float(parts, layer_params):
+        return f"warning: most of this network stays in float: {stays}"
+    return f"not quantized: {stays}"
+
+
+def is_mostly_float(parts: Sequence[UnquantizedPart], layer_params: int) -> bool:
+    """Whether more of the params stay in float than are quantized."""
+    params = sum(part.params for part in parts)
+    return params > MOSTLY * (params + layer_params)
 
 
 def _percent(part: int, rest: int) -> str:

@@ -135,8 +135,13 @@ def checked_count(count: int, available: int, what: str) -> int:
     return count
 
 
-def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """float32 images ``(x / 255 - mean) / std``, in channels-last memory.
+def normalized(
+    images: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """float32 images ``(x / 255 - mean) / std``.
 
     Parameters
     ----------
@@ -145,5 +150,5 @@ def normalized(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     mean, std
         float32, (channels,), in units of the full range 0..1.
     """
-    scaled = images.to(mean.device).to(torch.float32, memory_format=torch.channels_last)
+    scaled = images.to(mean.device).to(torch.float32, memory_format=memory_format)
     return scaled.mul_((1.0 / (255.0 * std))[:, None, None]).sub_((mean / std)[:, None, None])

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ptqdb.checkpoints import TrainedNetwork
 from ptqdb.errors import DataError
+from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.eager import eager
 
 
 def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
@@ -25,9 +27,9 @@ def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
     """
     taken = " x ".join(map(str, example.shape[1:]))
     try:
-        with torch.inference_mode():
-            output = trained.module(example)
-    except Exception as error:  # a network's own code may raise anything
+        with eager(), torch.inference_mode():
+            output = scratch_copy(trained.module)(example)
+    except (Exception, SystemExit) as error:  # a network's own code may raise anything
         reason = (str(error).splitlines() or ["no message"])[0]
         raise DataError(
             f"{trained.name} cannot take an image of {taken}: {type(error).__name__}: {reason}; "
@@ -37,7 +39,7 @@ def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
     if not fits or output.shape[0] != 1 or output.shape[1] < 1:
         raise DataError(
             f"expected {trained.name} to give logits of shape (1, classes) for one image of "
-            f"{taken}, found {_described(output)}; wrap it in a module that returns the logits"
+            f"{taken}, found {_described(output)}; {_remedy(output)}"
         )
     return int(output.shape[1])
 
@@ -52,6 +54,12 @@ def output_count(trained: TrainedNetwork, image_shape: tuple[int, int, int]) -> 
     """
     parameter = next(trained.module.parameters(), torch.zeros(()))
     return check_outputs(trained, torch.zeros(1, *image_shape, device=parameter.device))
+
+
+def _remedy(output: Any) -> str:
+    if isinstance(output, Tensor) and output.ndim == 1:
+        return "squeeze() drops the dimension of a single image: use flatten(1)"
+    return "wrap it in a module that returns the logits"
 
 
 def _described(output: Any) -> str:

@@ -22,6 +22,7 @@ from ptqdb.errors import DataError, UsageError
 from ptqdb.networks import ReferenceNetwork, keys, reference_network
 from ptqdb.networks.builder import Builder, Unpublished
 from ptqdb.networks.factories import WAYS, Factory, find_factory
+from ptqdb.networks.given import float_network
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
 from ptqdb.preprocessing import Geometry, Preprocessing
 
@@ -137,13 +138,16 @@ class NetworkSource:
                 f"{self.spec} has other weights each time it is built; give --checkpoint FILE, "
                 "or --weights random for random ones that come again"
             )
-        if any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
-            remarks.append(f"network of {next(module.parameters()).dtype} cast to float32")
+        types = {each.dtype for each in module.parameters() if each.is_floating_point()}
+        # A network that computes a part in float64 casts its activations to it itself.
+        if types - {torch.float32} and types != {torch.float32, torch.float64}:
+            remarks.append(f"network of {' and '.join(sorted(map(str, types)))} cast to float32")
+            module = module.float()
         keys.refuse_infinite(module, str(self.checkpoint or self.spec))
         return TrainedNetwork(
             self.name,
             self.architecture,
-            module.float().eval(),
+            module.eval(),
             self.checkpoint_sha256,
             preprocessing,
             tuple(remarks),
@@ -169,10 +173,10 @@ class NetworkSource:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other people's code
             if self.weights != RANDOM:
-                return self.builder.build(self.class_count).cpu()
+                return float_network(self.builder.build(self.class_count)).cpu()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
-                return self.builder.build(self.class_count).cpu()
+                return float_network(self.builder.build(self.class_count)).cpu()
 
     def _with_checkpoint(self, module: nn.Module, path: Path) -> tuple[nn.Module, list[str]]:
         """The module with the file's weights, rebuilt where the file has another class count."""
@@ -260,7 +264,8 @@ def network_source(
     if path is not None and weights is not None:
         raise UsageError("--weights: found --checkpoint too; give one of them")
     if isinstance(spec, nn.Module):
-        builder: Builder = InMemory(spec, type(spec).__name__)
+        plain = getattr(spec, "_orig_mod", spec)  # what torch.compile wrapped
+        builder: Builder = InMemory(spec, type(plain).__name__)
         spec = builder.name
     else:
         builder = _builder(spec, path, weights)

@@ -6,12 +6,16 @@ functions. A quantized layer in the place of such a linear layer would never run
 
 import copy
 import math
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.eager import eager
 
 _WINDOW_ATTENTION = ("ShiftedWindowAttention", "ShiftedWindowAttentionV2")
 
@@ -32,7 +36,8 @@ class LayeredAttention(nn.Module):
         super().__init__()
         self.embed_dim, self.num_heads = original.embed_dim, original.num_heads
         self.batch_first, self.add_zero_attn = original.batch_first, original.add_zero_attn
-        self.bias_k, self.bias_v = original.bias_k, original.bias_v
+        self.kdim, self.vdim, self.head_dim = original.kdim, original.vdim, original.head_dim
+        self.dropout, self.bias_k, self.bias_v = 0.0, original.bias_k, original.bias_v
         bias = original.in_proj_bias
         packed = original.in_proj_weight
         self.in_proj = self.q_proj = self.k_proj = self.v_proj = None
@@ -137,6 +142,14 @@ class LayeredAttention(nn.Module):
         return q, k, v, mask
 
 
+@cache
+def _layered_attention_class() -> type[nn.Module]:
+    """Both the class that computes, and what the network's code may take it for."""
+    kinds: tuple[Any, ...] = (LayeredAttention, nn.MultiheadAttention)
+    members = {"__module__": __name__, "__doc__": LayeredAttention.__doc__}
+    return type(nn.MultiheadAttention.__name__, kinds, members)
+
+
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.dtype != torch.bool:
         return mask.to(dtype)
@@ -239,44 +252,40 @@ def _layered_windows(original: nn.Module) -> nn.Module:
     return twin
 
 
-def replace_attention(module: nn.Module, example: Tensor) -> None:
+def replace_attention(module: nn.Module, batches: Sequence[Tensor]) -> bool:
     """Replace attention by twins that call their linear layers, in place.
-
-    Where the network does not give the same outputs with them, or fails, because its code reads
-    the weights too, all stays as it was.
 
     Parameters
     ----------
     module
         In evaluation mode.
-    example
-        One normalized image, (1, channels, height, width): it shows which attention is
+    batches
+        Normalized images, (N, channels, height, width): they show which attention is
         self-attention.
+
+    Returns
+    -------
+    bool
+        Whether there was any to replace.
     """
     found = _attention(module)
     if not found:
-        return
-    is_self, expected = _self_attention(module, found, example)
+        return False
+    is_self = _self_attention(module, found, batches)
     twins: dict[int, nn.Module] = {}
     for name, part in found.items():
         if isinstance(part, nn.MultiheadAttention):
             if name not in is_self:  # it never runs
                 continue
             twins[id(part)] = LayeredAttention(part, is_self_attention=is_self[name])
+            twins[id(part)].__class__ = _layered_attention_class()
         else:
             twins[id(part)] = _layered_windows(part)
-    originals = _put(module, twins)
-    fast_paths = _leave_fast_paths(module)
-    try:
-        with torch.inference_mode():
-            is_same = _agree(module(example), expected)
-    except Exception:  # the network reads more of its attention than a twin has: it stays in float
-        is_same = False
-    if not is_same:
-        for name, part in originals:
-            module.set_submodule(name, part)
-        for part, attributes in fast_paths:
-            vars(part).update(attributes)
+    for name, part in list(module.named_modules(remove_duplicate=False)):
+        if id(part) in twins and name:
+            module.set_submodule(name, twins[id(part)])
+    _leave_fast_paths(module)
+    return True
 
 
 def _attention(module: nn.Module) -> dict[str, nn.Module]:
@@ -293,12 +302,12 @@ def _attention(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _self_attention(
-    module: nn.Module, found: dict[str, nn.Module], example: Tensor
-) -> tuple[dict[str, bool], Any]:
-    """Whether all uses of each attention that runs have one tensor; and the outputs."""
+    module: nn.Module, names: Iterable[str], batches: Sequence[Tensor]
+) -> dict[str, bool]:
+    """Whether all uses of each attention that runs have one tensor."""
     is_self: dict[str, bool] = {}
-    handles = []
-    for name, part in found.items():
+    scratch = scratch_copy(module)
+    for name in names:
 
         def look(
             _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name
@@ -306,49 +315,17 @@ def _self_attention(
             inputs = [*args[:3], *(kwargs[x] for x in ("query", "key", "value") if x in kwargs)]
             is_self[name] = is_self.get(name, True) and all(x is inputs[0] for x in inputs)
 
-        handles.append(part.register_forward_pre_hook(look, with_kwargs=True))
-    try:
-        with torch.inference_mode():
-            return is_self, module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+        scratch.get_submodule(name).register_forward_pre_hook(look, with_kwargs=True)
+    with eager(), torch.inference_mode():
+        for batch in batches:
+            scratch(batch)
+    return is_self
 
 
-def _put(module: nn.Module, twins: dict[int, nn.Module]) -> list[tuple[str, nn.Module]]:
-    """Put each twin wherever its original stands; what stood there, by name."""
-    originals = []
-    for name, part in list(module.named_modules(remove_duplicate=False)):
-        if id(part) in twins and name:
-            originals.append((name, part))
-            module.set_submodule(name, twins[id(part)])
-    return originals
-
-
-def _leave_fast_paths(module: nn.Module) -> list[tuple[nn.Module, dict[str, Any]]]:
-    """Let torch's encoders call their layers always; what was set before."""
-    before = []
+def _leave_fast_paths(module: nn.Module) -> None:
+    """Let torch's encoders always call their layers."""
     for part in module.modules():
-        name = None
         if isinstance(part, nn.TransformerEncoder):
-            name = "use_nested_tensor"
+            vars(part)["use_nested_tensor"] = 0
         elif isinstance(part, nn.TransformerEncoderLayer):
-            name = "activation_relu_or_gelu"
-        if name is not None:
-            before.append((part, {name: vars(part)[name]}))
-            vars(part)[name] = 0
-    return before
-
-
-def _agree(found: Any, expected: Any) -> bool:
-    """Whether outputs agree up to the order of float32 sums."""
-    if isinstance(expected, Tensor):
-        if not expected.is_floating_point():
-            return torch.equal(found, expected)
-        tolerance = 1e-4 * max(float(expected.abs().amax()), 1e-30)
-        return torch.allclose(found, expected, rtol=0, atol=tolerance)
-    if isinstance(expected, dict):
-        return all(_agree(found[key], expected[key]) for key in expected)
-    if isinstance(expected, list | tuple):
-        return all(map(_agree, found, expected))
-    return True
+            vars(part)["activation_relu_or_gelu"] = 0

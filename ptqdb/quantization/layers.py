@@ -1,7 +1,8 @@
-"""The quantized twin of a convolution or linear layer, computing in codes."""
+"""Convolutions and linear layers that compute with floats or in codes."""
 
-import copy
-from collections.abc import Callable, Collection
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,8 +89,22 @@ def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> Coded
     return CodedTensor(codes, scale)
 
 
-class QuantizedLayer(nn.Module):
-    """Stands in for a float layer and computes with floats or codes, as it is told.
+@dataclass(frozen=True)
+class _Codes:
+    """How a layer computes in codes; None stands for what stays in float."""
+
+    input_scale: Tensor | None
+    number_format: NumberFormat
+    weight: Tensor
+    bias: Tensor | None
+    output_scale: Tensor | None
+
+
+class QuantizedLayer:
+    """Lets a layer compute with floats or in codes, and leaves it what it is.
+
+    The layer keeps its class, its parameters, its hooks and its place in the network. Only its
+    ``forward`` is exchanged, on the instance, between `attach` and `detach`.
 
     Parameters
     ----------
@@ -101,37 +116,48 @@ class QuantizedLayer(nn.Module):
     Attributes
     ----------
     observe
-        Is shown the layer's name and input before each pass, where it is set.
+        Receives the layer's name and input before each pass, where it is set.
     first_reader
         The layer that reads the same input before this one does, if there is one: its codes
         are used again. ``is_read_on`` is set in that layer.
     """
 
     def __init__(self, layer: nn.Module, name: str):
-        super().__init__()
         self.layer = layer
         self.name = name
         self.observe: Callable[[str, Tensor], None] | None = None
         self.first_reader: QuantizedLayer | None = None
         self.is_read_on = False
+        self._has_own_forward = "forward" in vars(layer)
+        self._original: Callable[..., Any] = layer.forward
+        self._input_name = next(iter(inspect.signature(self._original).parameters), "input")
         self._kept: tuple[Tensor, Tensor] | None = None
-        self._twin: nn.Module = layer
-        self._input_scale: Tensor | None = None
-        self._output_scale: Tensor | None = None
-        self._number_format: NumberFormat | None = None
+        self._codes: _Codes | None = None
+        self._is_on_trial = False
+
+    def attach(self) -> None:
+        """Exchange the layer's ``forward``."""
+        vars(self.layer)["forward"] = self.forward
+
+    def detach(self) -> None:
+        """Give the layer back the ``forward`` that it had."""
+        if self._has_own_forward:
+            vars(self.layer)["forward"] = self._original
+        else:
+            vars(self.layer).pop("forward", None)
 
     @property
     def weight(self) -> Tensor:
-        """The float weight."""
+        """The float weight, float32."""
         weight = self.layer.weight
         assert isinstance(weight, Tensor)
-        return weight.detach()
+        return weight.detach().float()
 
     @property
     def bias(self) -> Tensor | None:
-        """The float bias, if there is one."""
+        """The float bias, float32, if there is one."""
         bias = self.layer.bias
-        return bias.detach() if isinstance(bias, Tensor) else None
+        return bias.detach().float() if isinstance(bias, Tensor) else None
 
     @property
     def param_count(self) -> int:
@@ -140,29 +166,17 @@ class QuantizedLayer(nn.Module):
 
     @property
     def kind(self) -> str:
-        """The class of the float layer, such as ``Conv2d``."""
+        """The class of the layer, such as ``Conv2d``."""
         return type(self.layer).__name__
 
     @property
     def has_torch_forward(self) -> bool:
         """Whether the layer computes as torch's own class of its kind does."""
-        layer = self.layer
         return (
-            type(layer).forward in _TORCH_FORWARDS
-            and getattr(type(layer), "_conv_forward", None) in _TORCH_CONV_FORWARDS
-            and "forward" not in vars(layer)
-            and not layer._forward_hooks
-            and not layer._forward_pre_hooks
+            type(self.layer).forward in _TORCH_FORWARDS
+            and getattr(type(self.layer), "_conv_forward", None) in _TORCH_CONV_FORWARDS
+            and not self._has_own_forward
         )
-
-    def __getattr__(self, name: str) -> Any:
-        """What the network's code asks of the layer, such as ``out_channels``."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "layer":
-                raise
-            return getattr(self.layer, name)
 
     def code(self, max_abs: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedLayer:
         """Codes of weight and bias in a format.
@@ -182,22 +196,19 @@ class QuantizedLayer(nn.Module):
 
     def use_float(self) -> None:
         """Compute with the float weights and inputs."""
-        self._twin = self.layer
-        self._input_scale = self._output_scale = self._number_format = self._kept = None
+        self._codes = self._kept = None
+        self._is_on_trial = False
 
     def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
         """Compute with codes of what the scope names: ``all``, ``weight``, ``bias`` or ``input``.
 
         The sum runs over codes and is scaled once; a float bias is brought to that scale.
         """
-        self._kept = None
+        self.use_float()
         codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
         one = torch.ones_like(coded.input_scale)
         weight_scale = coded.weight.scale if codes_weight else one
         output_scale = (coded.input_scale if codes_input else one) * weight_scale
-        self._input_scale = coded.input_scale if codes_input else None
-        self._number_format = coded.number_format
-        self._output_scale = None if scope == "bias" else output_scale
         bias = self.bias
         if coded.bias is not None and bias is not None:
             if scope == "all":
@@ -206,17 +217,42 @@ class QuantizedLayer(nn.Module):
                 bias = (coded.bias.codes * coded.bias.scale).float()
             else:
                 bias = (bias.double() / output_scale.double().reshape(-1)).float()
-        weight = coded.weight.codes if codes_weight else self.weight
-        self._twin = _with_parameters(self.layer, weight, bias)
+        self._codes = _Codes(
+            coded.input_scale if codes_input else None,
+            coded.number_format,
+            coded.weight.codes if codes_weight else self.weight,
+            bias,
+            None if scope == "bias" else output_scale,
+        )
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The float layer's shapes, whatever it computes with."""
+    def use_scaled_units(self) -> None:
+        """Compute with floats in other units, exactly: a trial of what computing in codes needs.
+
+        Inputs times 4, weights times 2, biases and outputs by 8: float32 multiplies by powers
+        of two without rounding. A layer whose outputs do not scale so, or that reads its weight
+        or input in another way, puts out something else.
+        """
+        self.use_float()
+        self._is_on_trial = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's own, whatever it computes with."""
+        inputs = args[0] if args else kwargs.get(self._input_name)
+        if not isinstance(inputs, Tensor):
+            return self._original(*args, **kwargs)
         if self.observe is not None:
             self.observe(self.name, inputs)
-        outputs: Tensor = self._twin(self._codes_of(inputs))
-        if self._output_scale is not None:
-            outputs = outputs.mul_(self._along_channels(self._output_scale))
-        return outputs
+        if self._codes is None and not self._is_on_trial:
+            return self._original(*args, **kwargs)
+        dtype = _output_dtype(inputs)
+        with _without_autocast(inputs):
+            if args:
+                args = (self._codes_of(inputs), *args[1:])
+            else:
+                kwargs = {**kwargs, self._input_name: self._codes_of(inputs)}
+            with self._coded_parameters():
+                outputs: Tensor = self._original(*args, **kwargs)
+            return self._in_float_units(outputs).to(dtype)
 
     def computes_in_scaled_units(self, inputs: Tensor) -> bool:
         """Whether scaling weight and bias, or input and bias, scales the outputs alike.
@@ -226,24 +262,60 @@ class QuantizedLayer(nn.Module):
         """
         if self.has_torch_forward:
             return True
-        bias = None if self.bias is None else self.bias * 4
+        weight, bias = self.layer.weight, self.layer.bias
+        assert isinstance(weight, Tensor)
+        scaled_bias = bias * 4 if isinstance(bias, Tensor) else None
         with torch.inference_mode():
-            expected = self.layer(inputs) * 4
-            by_weight = _with_parameters(self.layer, self.weight * 4, bias)(inputs)
-            by_input = _with_parameters(self.layer, self.weight, bias)(inputs * 4)
-        return torch.equal(by_weight, expected) and torch.equal(by_input, expected)
+            expected = self._original(inputs.clone())
+            if not isinstance(expected, Tensor):
+                return False
+            with self._parameters(weight * 4, scaled_bias):
+                by_weight = self._original(inputs.clone())
+            with self._parameters(weight, scaled_bias):
+                by_input = self._original(inputs * 4)
+        return torch.equal(by_weight, expected * 4) and torch.equal(by_input, expected * 4)
 
     def _codes_of(self, inputs: Tensor) -> Tensor:
         """The input in codes, or as it is; a tensor that several layers read is coded once."""
-        if self._input_scale is None or self._number_format is None:
-            return inputs
+        if self._codes is not None and self._codes.input_scale is None:
+            return inputs.float()
         kept = None if self.first_reader is None else self.first_reader._kept
         if kept is not None and kept[0] is inputs:
             return kept[1]
-        codes = scaled_codes(inputs, self._input_scale, self._number_format)
+        if self._codes is None or self._codes.input_scale is None:
+            codes = inputs * 4
+        else:
+            codes = scaled_codes(inputs.float(), self._codes.input_scale, self._codes.number_format)
         if self.is_read_on:
             self._kept = (inputs, codes)
         return codes
+
+    def _coded_parameters(self) -> AbstractContextManager[None]:
+        if self._codes is not None:
+            return self._parameters(self._codes.weight, self._codes.bias)
+        weight, bias = self.layer.weight, self.layer.bias
+        assert isinstance(weight, Tensor)
+        return self._parameters(weight * 2, bias * 8 if isinstance(bias, Tensor) else None)
+
+    @contextmanager
+    def _parameters(self, weight: Tensor, bias: Tensor | None) -> Iterator[None]:
+        """Let the layer find other parameters than its own meanwhile."""
+        before = self.layer._parameters
+        vars(self.layer)["_parameters"] = {
+            **before,
+            "weight": nn.Parameter(weight, requires_grad=False),
+            "bias": None if bias is None else nn.Parameter(bias, requires_grad=False),
+        }
+        try:
+            yield
+        finally:
+            vars(self.layer)["_parameters"] = before
+
+    def _in_float_units(self, outputs: Tensor) -> Tensor:
+        if self._codes is None:
+            return outputs / 8
+        scale = self._codes.output_scale
+        return outputs if scale is None else outputs.mul_(self._along_channels(scale))
 
     def _along_channels(self, scale: Tensor) -> Tensor:
         """A scale per output channel, shaped to the outputs; a single one stays as it is."""
@@ -252,38 +324,31 @@ class QuantizedLayer(nn.Module):
         return scale.reshape(-1, *[1] * (self.weight.ndim - 2))
 
 
-def _with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """A shallow copy of the layer that computes with other parameters."""
-    twin = copy.copy(layer)
-    twin._parameters = {
-        **layer._parameters,
-        "weight": nn.Parameter(weight, requires_grad=False),
-        "bias": None if bias is None else nn.Parameter(bias, requires_grad=False),
-    }
-    return twin
+def _output_dtype(inputs: Tensor) -> torch.dtype:
+    """What the float layer would put out: autocast makes it a lower precision."""
+    device = inputs.device.type
+    if torch.is_autocast_enabled(device) and inputs.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return inputs.dtype
 
 
-def use_quantized_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
-    """Put a ``QuantizedLayer`` in the place of every convolution and linear layer, in place.
+def _without_autocast(inputs: Tensor) -> AbstractContextManager[object]:
+    """Codes are multiplied in float32, whatever precision the network asks for around it."""
+    if torch.is_autocast_enabled(inputs.device.type):
+        return torch.autocast(inputs.device.type, enabled=False)
+    return nullcontext()
 
-    A layer that stands in several places gets one twin, under the first of its names. A weight
-    that is no parameter, but computed anew at each pass, cannot be held in codes: such a layer
-    stays as it is.
+
+def quantizable_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
+    """Every convolution and linear layer of a network, by name; not attached yet.
+
+    A layer that stands in several places has the first of its names. A weight that is no
+    parameter, but computed anew at each pass, cannot be held in codes: such a layer is left out.
     """
-    twins: dict[int, QuantizedLayer] = {}
-    for name, layer in list(module.named_modules(remove_duplicate=False)):
-        if (
-            name
-            and isinstance(layer, QUANTIZED_KINDS)
-            and layer._parameters.get("weight") is not None
-        ):
-            twin = twins.setdefault(id(layer), QuantizedLayer(layer, name))
-            module.set_submodule(name, twin)
-    return {twin.name: twin for twin in twins.values()}
-
-
-def use_float_layers(module: nn.Module, names: Collection[str]) -> None:
-    """Put the float layers back in the place of some quantized ones, in place."""
-    for place, layer in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(layer, QuantizedLayer) and layer.name in names:
-            module.set_submodule(place, layer.layer)
+    return {
+        name: QuantizedLayer(layer, name)
+        for name, layer in module.named_modules()
+        if isinstance(layer, QUANTIZED_KINDS)
+        and (weight := layer._parameters.get("weight")) is not None
+        and weight.is_floating_point()
+    }

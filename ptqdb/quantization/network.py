@@ -1,46 +1,66 @@
 """A network whose convolutions and linear layers can be switched between floats and codes."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ptqdb.errors import DataError, UnsupportedLayerError
+from ptqdb.networks.copies import evaluation_copy, scratch_copy, settle_computed_weights
+from ptqdb.networks.eager import eager
+from ptqdb.networks.given import float_network
+from ptqdb.quantization.agreement import GivenNetwork
 from ptqdb.quantization.attention import replace_attention
-from ptqdb.quantization.folding import FoldedNetwork, fold_batch_norm
+from ptqdb.quantization.folding import Fold, Folding, batch_norms, find_folds
 from ptqdb.quantization.layers import (
     QUANTIZED_KINDS,
     CodedLayer,
     QuantizedLayer,
-    use_float_layers,
-    use_quantized_layers,
+    quantizable_layers,
 )
+from ptqdb.quantization.tracing import Trace, watch
+
+PROOF_IMAGES = 8
+"""On how many images, at most, a prepared network is compared with the given one."""
+
+Item = TypeVar("Item")
 
 NOT_LINEAR = "its own forward does not scale with its weight"
+OTHER_OUTPUTS = "the network puts out something else when this layer computes in codes"
 
 
 @dataclass(frozen=True)
 class QuantizedNetwork:
-    """The folded copy of a float network, its quantized layers in the order of execution.
+    """A copy of a float network that was proven to put out the same, with its quantized layers.
 
     Attributes
     ----------
     module
         Takes images and gives logits, with floats until told otherwise.
     layers
-        By qualified name.
+        By qualified name, in the order of execution.
     folding
         What happened to the batch norms.
     left
         Layers that run and stay in float all the same, by name, with the reason.
+    memory_format
+        What images are fed in.
+    is_batched
+        Whether an image has the same outputs alone and among others. If not, images are fed one
+        at a time.
     """
 
     module: nn.Module
     layers: Mapping[str, QuantizedLayer]
-    folding: FoldedNetwork
-    left: Mapping[str, str]
+    folding: Folding = field(default_factory=Folding)
+    left: Mapping[str, str] = field(default_factory=dict)
+    memory_format: torch.memory_format = torch.contiguous_format
+    is_batched: bool = True
 
     @property
     def first_readers(self) -> dict[str, str]:
@@ -49,6 +69,19 @@ class QuantizedNetwork:
             name: name if layer.first_reader is None else layer.first_reader.name
             for name, layer in self.layers.items()
         }
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of how the network was prepared."""
+        alone = "an image has other outputs among other images: measured one image at a time"
+        return tuple(filter(None, (self.folding.statement, "" if self.is_batched else alone)))
+
+    def keep(self, names: Collection[str]) -> "QuantizedNetwork":
+        """Return the network with some of its layers, in the order given; the others are float."""
+        for name, layer in self.layers.items():
+            if name not in names:
+                layer.detach()
+        return replace(self, layers={name: self.layers[name] for name in names})
 
     def use_float(self) -> None:
         """Compute with floats."""
@@ -60,26 +93,13 @@ class QuantizedNetwork:
         for name, layer in self.layers.items():
             layer.use_codes(coded[name], scope)
 
-    def observe(
-        self,
-        observer: Callable[[str, Tensor], None],
-        batches: Iterable[Tensor],
-        *,
-        needs_versions: bool = False,
-    ) -> None:
-        """Run a float pass and show each layer's name and input to the observer.
-
-        Parameters
-        ----------
-        needs_versions
-            Whether the observer asks tensors how often they were written to, which those of
-            inference mode do not know.
-        """
+    def observe(self, observer: Callable[[str, Tensor], None], batches: Iterable[Tensor]) -> None:
+        """Run a float pass and show each layer's name and input to the observer."""
         self.use_float()
         for layer in self.layers.values():
             layer.observe = observer
         try:
-            with torch.no_grad() if needs_versions else torch.inference_mode():
+            with eager(), torch.inference_mode():
                 for batch in batches:
                     self.module(batch)
         finally:
@@ -88,116 +108,242 @@ class QuantizedNetwork:
 
 
 @dataclass(frozen=True)
-class _Uses:
-    """What the layers read in a pass over the example, in the order of their first use.
+class _Changes:
+    """What is done to a copy of the given network before it is measured."""
 
-    Attributes
+    folds: tuple[Fold, ...] = ()
+    layers: tuple[str, ...] = ()
+    is_channels_last: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.is_channels_last else torch.contiguous_format
+
+    def apply(self, module: nn.Module) -> dict[str, QuantizedLayer]:
+        """Change the module in place; return its quantized layers, attached."""
+        for fold in self.folds:
+            fold.apply(module)
+        if self.is_channels_last:
+            for weight_owner in _convolutions(module):
+                weight = weight_owner.weight
+                assert isinstance(weight, Tensor)
+                last = weight.detach().to(memory_format=torch.channels_last)
+                weight_owner.weight = nn.Parameter(last, requires_grad=False)
+        layers = {name: QuantizedLayer(module.get_submodule(name), name) for name in self.layers}
+        for layer in layers.values():
+            layer.attach()
+        return layers
+
+
+def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
+    """Fold batch norms and quantize layers of a copy; prove that it puts out the same.
+
+    The copy is compared with the network on the images. Where they differ, less is done: no
+    channels-last memory, then fewer norms folded, then fewer layers quantized, until they agree.
+
+    Parameters
     ----------
-    tensors
-        By layer, what it read each time: identity and version, which counts what wrote into it
-        in place. The tensors themselves are kept, so that an identity means one tensor.
+    module
+        Any float network; it is not modified.
+    images
+        Normalized, (N, channels, height, width): they show the order of execution, and are what
+        both are compared on. One is enough, more prove more.
+
+    Raises
+    ------
+    DataError
+        A weight is not finite, the outputs are random, or the network is quantized already or a
+        TorchScript module; the message says where.
+    UnsupportedLayerError
+        No layer can be quantized.
     """
+    module = float_network(scratch_copy(module)).eval()
+    _refuse_weights(module)
+    name = type(module).__name__
+    if isinstance(module, QUANTIZED_KINDS):
+        module = nn.Sequential(module)  # so that the layer has a name
+    given = GivenNetwork(module, images)
+    base = _base(given)
+    traces = _traces(base, given)
+    layers, left = _linear_layers(base, traces)
+    wanted = _Changes(find_folds(base, traces), layers, bool(_convolutions(base)))
+    changes = _agreeing(base, given, wanted)
+    left |= {each: OTHER_OUTPUTS for each in wanted.layers if each not in changes.layers}
+    if not changes.layers:
+        raise UnsupportedLayerError(
+            "expected a convolution or linear layer that runs as a module, found none in "
+            f"{name}: there is nothing to quantize" + _reasons(left)
+        )
+    folded = tuple(fold.norm for fold in changes.folds)
+    unfolded = tuple(name for name in batch_norms(base) if name not in folded)
+    if not _holds(base, given, changes, in_scaled_units=False):
+        given.refuse(base)
+    quantized = changes.apply(base)
+    if not traces[0].depends_on_values:
+        _link_readers(quantized, traces[0])
+    return QuantizedNetwork(
+        base,
+        quantized,
+        Folding(folded, unfolded),
+        left,
+        changes.memory_format,
+        given.is_batched,
+    )
 
-    tensors: Mapping[str, list[tuple[int, int]]]
-    first_inputs: Mapping[str, Tensor]
+
+def _refuse_weights(module: nn.Module) -> None:
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor):
+            raise DataError(f"expected weights, found none yet in {name}: the layer is lazy")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"expected finite weights, found NaN or infinity in {name}")
 
 
-def _uses(network: QuantizedNetwork, example: Tensor) -> _Uses:
-    alive: list[Tensor] = []
-    tensors: dict[str, list[tuple[int, int]]] = {}
-    first_inputs: dict[str, Tensor] = {}
-
-    def look(name: str, inputs: Tensor) -> None:
-        alive.append(inputs)
-        tensors.setdefault(name, []).append((id(inputs), inputs._version))
-        if not network.layers[name].has_torch_forward:
-            first_inputs.setdefault(name, inputs.clone())
-
-    network.observe(look, [example], needs_versions=True)
-    return _Uses(tensors, first_inputs)
+def _reasons(left: Mapping[str, str]) -> str:
+    first = next(iter(left.items()), None)
+    return "" if first is None else f" ({first[0]}: {first[1]})"
 
 
-def _in_order(network: QuantizedNetwork, example: Tensor) -> QuantizedNetwork:
-    """Keep the layers that can compute in codes, in the order of execution; link readers.
+def _base(given: GivenNetwork) -> nn.Module:
+    """A copy with plain parameters and attention that calls its layers, as far as it agrees."""
+    base = scratch_copy(given.module)
+    settled = evaluation_copy(base)
+    if settle_computed_weights(settled) and given.agrees(settled, partial(_exact, settled)):
+        base = settled
+    layered = scratch_copy(base)
+    if replace_attention(layered, given.batches()) and given.agrees(
+        layered, partial(_exact, layered)
+    ):
+        base = layered
+    return base
 
-    The others are put back as they were: those that did not run, for nothing would be quantized
-    by them, and those whose outputs are no sums of products.
+
+def _exact(module: nn.Module) -> nn.Module:
+    return copy.deepcopy(module).double()
+
+
+def _traces(base: nn.Module, given: GivenNetwork) -> list[Trace]:
+    """What happens to two images together, where that may be, and to one alone."""
+    names = [*quantizable_layers(base), *batch_norms(base)]
+    one = given.images[:1]
+    batches = [torch.cat([one, given.images[-1:]]), one] if given.is_batched else [one]
+    return [watch(base, batch, names) for batch in batches]
+
+
+def _linear_layers(
+    base: nn.Module, traces: Sequence[Trace]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Layers that may compute in codes, in the order of execution; and those that may not.
+
+    Without those that did not run, where no value of an image can make them run.
     """
-    uses = _uses(network, example)
-    left = {
-        name: NOT_LINEAR
-        for name, inputs in uses.first_inputs.items()
-        if not network.layers[name].computes_in_scaled_units(inputs)
-    }
-    silent = {name for name in network.layers if name not in uses.tensors}
-    use_float_layers(network.module, silent | left.keys())
-    layers = {name: network.layers[name] for name in uses.tensors if name not in left}
-    _link_readers(layers, uses)
-    return QuantizedNetwork(network.module, layers, network.folding, left)
+    found = quantizable_layers(base)
+    ordered = [name for name in traces[0].calls if name in found]
+    if any(trace.depends_on_values for trace in traces):
+        ordered += [name for name in found if name not in ordered]
+    left = {}
+    for name in ordered:
+        call = next(iter(traces[0].calls.get(name, ())), None)
+        if call is None:
+            continue
+        if call.input is None or call.output is None:
+            left[name] = "it takes or gives no single tensor"
+        elif not found[name].computes_in_scaled_units(call.input):
+            left[name] = NOT_LINEAR
+    return tuple(name for name in ordered if name not in left), left
 
 
-def _link_readers(layers: Mapping[str, QuantizedLayer], uses: _Uses) -> None:
+def _convolutions(module: nn.Module) -> list[nn.Module]:
+    """Convolutions whose weights can be in channels-last memory."""
+    return [
+        layer.layer
+        for layer in quantizable_layers(module).values()
+        if layer.weight.ndim == 4 and not isinstance(layer.layer, nn.Linear)
+    ]
+
+
+def _agreeing(base: nn.Module, given: GivenNetwork, wanted: _Changes) -> _Changes:
+    """The most of the changes under which the network still puts out the same.
+
+    Raises
+    ------
+    DataError
+        Not even without any change does it.
+    """
+    holds = partial(_holds, base, given)
+    for changes in (wanted, replace(wanted, is_channels_last=False)):
+        if holds(changes):
+            return changes
+    kept = _Changes()
+    if not holds(kept):
+        given.refuse(base)
+    folds = _grown(wanted.folds, lambda some: holds(replace(kept, folds=some)))
+    kept = replace(kept, folds=folds)
+    layers = _grown(wanted.layers, lambda some: holds(replace(kept, layers=some)))
+    kept = replace(kept, layers=layers)
+    last = replace(kept, is_channels_last=wanted.is_channels_last)
+    return last if holds(last) else kept
+
+
+def _holds(
+    base: nn.Module, given: GivenNetwork, changes: _Changes, *, in_scaled_units: bool = True
+) -> bool:
+    """Whether the network puts out the same with the changes, its layers in other units."""
+
+    def changed(module: nn.Module) -> nn.Module:
+        for layer in changes.apply(module).values():
+            if in_scaled_units:
+                layer.use_scaled_units()
+        return module
+
+    return given.agrees(
+        changed(scratch_copy(base)), lambda: changed(_exact(base)), changes.memory_format
+    )
+
+
+def _grown(items: tuple[Item, ...], holds: Callable[[tuple[Item, ...]], bool]) -> tuple[Item, ...]:
+    """Most of the items that hold together, found by halving the groups that do not."""
+    kept: tuple[Item, ...] = ()
+    groups = [items]
+    while groups:
+        group = groups.pop(0)
+        if group and holds(kept + group):
+            kept += group
+        elif len(group) > 1:
+            middle = len(group) // 2
+            groups[:0] = [group[:middle], group[middle:]]
+    return kept
+
+
+def _link_readers(layers: Mapping[str, QuantizedLayer], trace: Trace) -> None:
     """Link layers that read one tensor; one that runs several times reads several."""
     first: dict[tuple[int, int], str] = {}
     for name, layer in layers.items():
-        if len(uses.tensors[name]) > 1:
+        calls = trace.calls[name]
+        if len(calls) > 1 or calls[0].input_key is None:
             continue
-        reader = first.setdefault(uses.tensors[name][0], name)
+        reader = first.setdefault(calls[0].input_key, name)
         if reader != name:
             layer.first_reader = layers[reader]
             layers[reader].is_read_on = True
 
 
-def prepare(module: nn.Module, example: Tensor) -> QuantizedNetwork:
-    """Fold, and put quantized layers into a copy; the float network is not modified.
-
-    Parameters
-    ----------
-    example
-        One normalized image, (1, channels, height, width): it shows the order of execution.
-
-    Raises
-    ------
-    DataError
-        A weight is not finite; the message names it.
-    UnsupportedLayerError
-        No layer can be quantized.
-    """
-    for name, tensor in module.state_dict().items():
-        if is_lazy(tensor):
-            raise DataError(f"expected weights, found none yet in {name}: the layer is lazy")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"expected finite weights, found NaN or infinity in {name}")
-    if isinstance(module, QUANTIZED_KINDS):
-        module = nn.Sequential(module)  # a single layer is given a place to be replaced in
-    folding = fold_batch_norm(module, example)
-    for parameter in folding.module.parameters():
-        parameter.requires_grad_(False)
-    replace_attention(folding.module, example)
-    layers = use_quantized_layers(folding.module)
-    network = _in_order(QuantizedNetwork(folding.module, layers, folding, {}), example)
-    if not network.layers:
-        raise UnsupportedLayerError(
-            "expected a convolution or linear layer that runs as a module, found none in "
-            f"{type(module).__name__}: there is nothing to quantize"
-        )
-    return network
-
-
 def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """The largest absolute input of each layer over the calibration images: float32, shape ().
 
+    In the order in which the layers first run. Layers that never run have none.
+
     Raises
     ------
     DataError
-        An input is not finite, or a layer never ran; the message names the layer.
+        An input is not finite; the message names the layer.
     """
     ranges: dict[str, Tensor] = {}
 
     def widen(name: str, inputs: Tensor) -> None:
         if not inputs.numel():
             return
-        low, high = torch.aminmax(inputs)
+        low, high = torch.aminmax(inputs.float())
         max_abs = torch.maximum(-low, high)
         ranges[name] = torch.maximum(ranges[name], max_abs) if name in ranges else max_abs
 
@@ -205,10 +351,4 @@ def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[s
     for name, max_abs in ranges.items():
         if not bool(torch.isfinite(max_abs)):
             raise DataError(f"expected finite activations, found others entering layer {name}")
-    silent = [name for name in network.layers if name not in ranges]
-    if silent:
-        raise DataError(
-            f"expected every layer to run on the calibration images, found none in {silent[0]}: "
-            "the network takes another way for each image"
-        )
     return ranges

@@ -1,0 +1,78 @@
+"""Copies of a network: one whose weights are plain parameters, and throw-away ones for trials."""
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
+from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
+
+
+def evaluation_copy(module: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode; the original is untouched."""
+    return copy.deepcopy(module, _computed_tensor_copies(module)).eval()
+
+
+def scratch_copy(module: nn.Module) -> nn.Module:
+    """Return a copy to run and throw away: it shares the parameters and nothing else.
+
+    What a pass leaves behind (counters, caches, buffers that change) stays in the copy.
+    """
+    memo = _computed_tensor_copies(module) | {id(each): each for each in module.parameters()}
+    return copy.deepcopy(module, memo)
+
+
+def settle_computed_weights(module: nn.Module) -> bool:
+    """Turn weights that are computed anew at each pass into plain parameters, in place.
+
+    What torch can put between a parameter and its layer is computed once: parametrizations
+    (weight norm, spectral norm, orthogonal, any other), the older weight and spectral norm, which
+    are hooks, and pruning masks.
+
+    Returns
+    -------
+    bool
+        Whether there were any.
+    """
+    settled = [_settle_parametrizations(part) + _settle_hooks(part) for part in module.modules()]
+    return any(settled)
+
+
+def _computed_tensor_copies(module: nn.Module) -> dict[int, Any]:
+    """Copies for deepcopy's memo: it refuses tensors that still carry a gradient's history."""
+    return {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+
+
+def _settle_parametrizations(part: nn.Module) -> int:
+    if not parametrize.is_parametrized(part):
+        return 0
+    parametrizations = part.parametrizations
+    assert isinstance(parametrizations, nn.ModuleDict)
+    # The computed weight is a property of a class made for this layer, which its copy shares:
+    # taken from that class, the original would lose it too.
+    shared = type(part)
+    part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+    for name in list(parametrizations):
+        parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    return 1
+
+
+def _settle_hooks(part: nn.Module) -> int:
+    settled = 0
+    for hook in list(part._forward_pre_hooks.values()):
+        settled += 1
+        if isinstance(hook, WeightNorm):
+            remove_weight_norm(part, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(part, hook.name)
+        elif isinstance(hook, prune.BasePruningMethod):
+            prune.remove(part, hook._tensor_name)  # type: ignore[no-untyped-call]
+        else:
+            settled -= 1
+    return settled

@@ -1,0 +1,246 @@
+"""Compares the outputs of a prepared network with those of the network as it was given."""
+
+import copy
+import random
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ptqdb.errors import DataError
+from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.eager import eager
+from ptqdb.quantization.tracing import tensors_in
+
+CLOSE = 1e-5
+"""Distance of two outputs, relative to the largest, that nobody needs to look into."""
+
+DOUBTFUL = 0.1
+"""No rounding moves outputs that far, not even that of 8 bits in an autocast network."""
+
+CLOSE_IN_FLOAT64 = 1e-9
+"""As `CLOSE`, where rounding is 2^29 times as fine."""
+
+ROUNDING_FACTOR = 16
+"""By how much rounding may move outputs farther than a change of the images' last bits does."""
+
+PASSES_OF_RANDOM_NETWORKS = 12
+"""A network that draws random numbers may give the same outputs twice by chance."""
+
+FAILURES = (Exception, SystemExit)
+"""What a network's own code may raise; Ctrl-C is nobody's failure."""
+
+
+class GivenNetwork:
+    """The network as it was given, and its outputs on a few images.
+
+    Parameters
+    ----------
+    module
+        In evaluation mode. It never runs itself: scratch copies do.
+    images
+        Normalized, (N, channels, height, width).
+
+    Attributes
+    ----------
+    is_batched
+        Whether an image has the same outputs alone and among others. Where it has not, it is
+        compared, and has to be measured, one image at a time.
+
+    Raises
+    ------
+    DataError
+        The network fails on the images, or two passes over them give different outputs; then
+        the message names the first module whose output differs.
+    """
+
+    def __init__(self, module: nn.Module, images: Tensor):
+        self.module, self.images = module, images.contiguous()
+        self.is_batched = True
+        self.expected = self._run_given()
+        self.is_batched = self._agrees_alone()
+        if not self.is_batched:
+            self.expected = self._run_given()
+
+    def batches(self, images: Tensor | None = None) -> Sequence[Tensor]:
+        """Return the images as they are to be fed: together, or one at a time."""
+        images = self.images if images is None else images
+        return [images] if self.is_batched else torch.split(images, 1)
+
+    def agrees(
+        self,
+        module: nn.Module,
+        exact: Callable[[], nn.Module],
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> bool:
+        """Whether a network that was prepared puts out the same.
+
+        Up to what float32 rounding explains: in doubt both are compared in float64, and where
+        the code of the network cannot run in float64, with what a change in the last bits of the
+        images does.
+
+        Parameters
+        ----------
+        module
+            The prepared network; a scratch copy of it runs.
+        exact
+            Makes the same network in float64.
+        memory_format
+            What the images are fed in.
+        """
+        try:
+            found = run(module, [x.to(memory_format=memory_format) for x in self.batches()])
+        except FAILURES:
+            return False
+        distance = relative_distance(found, self.expected)
+        if distance <= CLOSE or distance > DOUBTFUL:
+            return distance <= CLOSE
+        if self._expected_in_float64 is None:
+            return distance <= ROUNDING_FACTOR * self._moved_by_rounding
+        try:
+            batches = [x.double().to(memory_format=memory_format) for x in self.batches()]
+            found = run(exact(), batches)
+        except FAILURES:
+            return False
+        return relative_distance(found, self._expected_in_float64) <= CLOSE_IN_FLOAT64
+
+    def refuse(self, module: nn.Module) -> None:
+        """Refuse a network of which not even a plain copy puts out the same.
+
+        Raises
+        ------
+        DataError
+            Always; the message names the first module whose output differs.
+        """
+        raise DataError(
+            "expected a copy of the network to put out the same as the network, found other "
+            f"outputs{self._first_difference(self.module, module)}; let its state be in "
+            "parameters and buffers, not in global variables or closures"
+        )
+
+    def _run_given(self) -> list[Tensor]:
+        """Two passes, or more where random numbers are drawn; the outputs of the first."""
+        before = _random_states()
+        first = run(self.module, self.batches())
+        further = 1 if _random_states() == before else PASSES_OF_RANDOM_NETWORKS
+        passes = (run(self.module, self.batches()) for _ in range(further))
+        if any(not self._is_close(found, first) for found in passes):
+            raise DataError(
+                "expected the same outputs in two passes over the same images, found others"
+                f"{self._first_difference(self.module, self.module)}: something in it is random "
+                "or counts its calls; in evaluation mode dropout and noise have to be off, as "
+                "functional.dropout(x, p, training=self.training) is"
+            )
+        return first
+
+    def _is_close(self, found: list[Tensor], expected: list[Tensor]) -> bool:
+        """Whether two passes of the given network put out the same up to rounding."""
+        distance = relative_distance(found, expected)
+        if distance <= CLOSE or distance > DOUBTFUL:
+            return distance <= CLOSE
+        return distance <= ROUNDING_FACTOR * self._moved_by_rounding
+
+    def _agrees_alone(self) -> bool:
+        """Whether images have the same outputs one at a time and two at a time."""
+        singles = torch.split(self.images[:2], 1)
+        pair = self.images[:2] if len(singles) == 2 else torch.cat([self.images] * 2)
+        try:
+            alone, together = run(self.module, singles), run(self.module, [pair])
+        except FAILURES:
+            return False
+        wanted = [tensor[: len(singles)] for tensor in self.expected]
+        same = (alone, [tensor[: len(singles)] for tensor in together])
+        return all(self._is_close(found, wanted) for found in same)
+
+    @cached_property
+    def _moved_by_rounding(self) -> float:
+        """How far the outputs move, relatively, when the last bits of the images change."""
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, self.images.shape, generator=generator) * 2 - 1
+        moved = self.images * (1 + signs.to(self.images) * 2.0**-22)
+        return relative_distance(run(self.module, self.batches(moved)), self.expected)
+
+    @cached_property
+    def _expected_in_float64(self) -> list[Tensor] | None:
+        """The outputs in float64; None where the code of the network cannot run in it."""
+        try:
+            exact = copy.deepcopy(self.module).double()
+            return run(exact, [batch.double() for batch in self.batches()])
+        except FAILURES:
+            return None
+
+    def _first_difference(self, one: nn.Module, other: nn.Module) -> str:
+        """Where two passes part: the first module to return whose output differs."""
+        outputs, again = (_outputs_by_module(each, self.batches()) for each in (one, other))
+        for name, found in outputs.items():
+            if name not in again or relative_distance(again[name], found) > CLOSE:
+                kind = type(self.module.get_submodule(name)).__name__
+                return f", first of {name} ({kind})" if name else f" of {kind} itself"
+        return ""
+
+
+def _random_states() -> tuple[object, ...]:
+    """Where the global random number generators are."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return torch.get_rng_state().tolist(), random.getstate(), kind, list(keys), rest
+
+
+def run(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
+    """Run a scratch copy; return each tensor that it puts out, all batches one after another.
+
+    Raises
+    ------
+    DataError
+        The batches give different numbers of tensors.
+    """
+    scratch = scratch_copy(module)
+    with eager(), torch.inference_mode():
+        outputs = [list(tensors_in(scratch(batch))) for batch in batches]
+    if len({len(tensors) for tensors in outputs}) > 1:
+        raise DataError("expected as many outputs of each batch, found others")
+    return [torch.cat(list(map(torch.atleast_1d, parts))) for parts in zip(*outputs, strict=True)]
+
+
+def relative_distance(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Largest absolute difference over the largest absolute value of each tensor, the worst.
+
+    Infinity where shapes differ, or the places of values that are not finite.
+    """
+    if len(found) != len(expected):
+        return float("inf")
+    return max(map(_relative_distance, found, expected), default=0.0)
+
+
+def _relative_distance(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    found, expected = found.double(), expected.double()
+    is_finite = expected.isfinite()
+    same_others = torch.equal(found[~is_finite].nan_to_num(), expected[~is_finite].nan_to_num())
+    if not (torch.equal(found.isfinite(), is_finite) and same_others):
+        return float("inf")
+    if not bool(is_finite.any()):
+        return 0.0
+    largest = float(expected[is_finite].abs().max())
+    distance = float((found - expected)[is_finite].abs().max())
+    return distance / largest if largest else float(distance > 0)
+
+
+def _outputs_by_module(module: nn.Module, batches: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+    """The tensors that each module returns at its first call, in the order of returning."""
+    scratch = scratch_copy(module)
+    outputs: dict[str, list[Tensor]] = {}
+
+    def look(name: str, _: nn.Module, inputs: object, output: object) -> None:
+        outputs.setdefault(name, [tensor.clone() for tensor in tensors_in(output)])
+
+    with eager(), torch.inference_mode(), ExitStack() as stack:
+        for name, part in scratch.named_modules():
+            handle = part.register_forward_hook(partial(look, name))
+            stack.callback(handle.remove)
+        for batch in batches:
+            scratch(batch)
+    return outputs

@@ -1,0 +1,209 @@
+"""Watches one pass of a network: which layers run, what they read, and who reads their outputs.
+
+The pass is a real one. Symbolic tracing sees other values (no tensors, no numbers) and may take
+another way through the network's code than a real image does.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.eager import eager
+
+_READS_VALUES = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
+"""Operations that hand a tensor's values to Python, which may branch on them."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """One operation that reads a tensor.
+
+    Attributes
+    ----------
+    inside
+        Name of the innermost watched module that runs; "" outside of all.
+    """
+
+    inside: str
+    operation: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a watched module.
+
+    Attributes
+    ----------
+    input_key
+        Identity and version of the first tensor that it was given: a tensor that is overwritten
+        in place has another version. None without a tensor.
+    input, output
+        The tensors themselves; None where there is none.
+    """
+
+    input_key: tuple[int, int] | None
+    input: Tensor | None
+    output: Tensor | None
+
+
+@dataclass
+class Trace:
+    """What was seen in one pass.
+
+    Attributes
+    ----------
+    module
+        The scratch copy that ran.
+    calls
+        By module, in the order of the first call.
+    reads
+        By identity of a tensor, the operations that read it.
+    producers
+        By identity of a tensor, the operation that made it and the tensors which that read.
+    depends_on_values
+        Whether values computed from the images were handed to Python: the network's way may
+        depend on them.
+    """
+
+    module: nn.Module
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+    reads: dict[int, list[Read]] = field(default_factory=dict)
+    producers: dict[int, tuple[str, list[Tensor]]] = field(default_factory=dict)
+    depends_on_values: bool = False
+
+
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation on tensors."""
+
+    def __init__(self, module: nn.Module, images: Tensor):
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace = Trace(module)
+        self.running = [""]
+        # Tensors are kept, so that an identity means one tensor throughout the pass.
+        self.kept: list[Tensor] = [images]
+        self.from_images = {id(images)}
+        self.writes: Counter[int] = Counter()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: see ``ptqdb.collection.macs``."""
+        return False
+
+    def key(self, tensor: Tensor) -> tuple[int, int]:
+        """Identity and version of a tensor now."""
+        return id(tensor), self.writes[_storage(tensor)]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        read = list(tensors_in((args, tuple(kwargs.values()))))
+        out = func(*args, **kwargs)
+        operation = func._overloadpacket.__name__
+        made = list(tensors_in(out))
+        self.kept += read + made
+        for tensor in read:
+            entry = Read(self.running[-1], operation)
+            self.trace.reads.setdefault(id(tensor), []).append(entry)
+        if any(id(tensor) in self.from_images for tensor in read):
+            self.trace.depends_on_values |= operation in _READS_VALUES
+            self.from_images.update(map(id, made))
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self.writes.update(map(_storage, tensors_in(value)))
+        for tensor in made:
+            self.trace.producers.setdefault(id(tensor), (operation, read))
+        return out
+
+
+class _ValueReader(TorchFunctionMode):
+    """Sees what never becomes an operation: values that go to NumPy or to lists."""
+
+    def __init__(self, watcher: _Watcher):
+        super().__init__()
+        self._watcher = watcher
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in ("tolist", "numpy", "__array__"):
+            taken = any(id(tensor) in self._watcher.from_images for tensor in tensors_in(args))
+            self._watcher.trace.depends_on_values |= taken
+        return func(*args, **(kwargs or {}))
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested lists, tuples and dictionaries."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from tensors_in(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from tensors_in(value)
+
+
+def _storage(tensor: Tensor) -> int:
+    """Return what views of one memory have in common; 0 for a tensor without a storage."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
+def watch(module: nn.Module, images: Tensor, watched: Iterable[str]) -> Trace:
+    """Run a scratch copy of the network once and look at some of its modules.
+
+    Parameters
+    ----------
+    images
+        Normalized, (N, channels, height, width).
+    watched
+        Names of the modules to look at.
+    """
+    scratch = scratch_copy(module)
+    watcher = _Watcher(scratch, images)
+    hooks = _hooks(scratch, watcher, watched)
+    with eager(), hooks, torch.inference_mode(), _ValueReader(watcher), watcher:
+        scratch(images)
+    return watcher.trace
+
+
+@contextmanager
+def _hooks(scratch: nn.Module, watcher: _Watcher, watched: Iterable[str]) -> Iterator[None]:
+    """Tell the watcher which watched module runs, and what it is given and returns."""
+    entered: list[tuple[tuple[int, int], Tensor] | None] = []
+
+    def enter(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        watcher.running.append(name)
+        watcher.trace.calls.setdefault(name, [])  # in the order of entering
+        given = next(tensors_in((args, kwargs)), None)
+        entered.append(None if given is None else (watcher.key(given), given))
+
+    def leave(name: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        watcher.running.pop()
+        key, given = entered.pop() or (None, None)
+        found = output if isinstance(output, Tensor) else None
+        watcher.kept += [each for each in (given, found) if each is not None]
+        watcher.trace.calls[name].append(Call(key, given, found))
+
+    handles = []
+    for name in watched:
+        part = scratch.get_submodule(name)
+        handles.append(part.register_forward_pre_hook(partial(enter, name), with_kwargs=True))
+        handles.append(part.register_forward_hook(partial(leave, name), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
