@@ -17,7 +17,7 @@ from ptqdb.collection.unquantized import unquantized_parts, unquantized_statemen
 from ptqdb.errors import DataError, UnsupportedLayerError
 from ptqdb.number_formats import number_format
 from ptqdb.quantization.channels import by_output_channel
-from ptqdb.quantization.layers import QuantizedLayer, code_weight
+from ptqdb.quantization.layers import code_weight
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
 from ptqdb.quantization.rounding import round_to_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
@@ -290,22 +290,25 @@ def test_a_single_layer_and_a_lazy_one() -> None:
 
 
 class Asking(nn.Module):
-    """Asks its layer for what a quantized one does not have itself."""
+    """Asks its layer what it is, and for what it has."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(x) * self.layer.in_features
+        assert isinstance(self.layer, nn.Linear)
+        out: Tensor = self.layer(input=x) * self.layer.in_features
         return out
 
 
-def test_a_layer_still_answers_for_itself() -> None:
-    network = prepare(Asking(), torch.ones(1, 4))
-    assert isinstance(network.module.layer, QuantizedLayer)
-    with pytest.raises(AttributeError, match="absent"):
-        _ = network.module.layer.absent
+def test_a_layer_stays_what_it_is() -> None:
+    module = Asking()
+    network = prepare(module, torch.ones(1, 4))
+    assert list(network.layers) == ["layer"]
+    assert type(network.module.layer) is nn.Linear
+    assert [name for name, _ in network.module.named_modules()] == ["", "layer"]
+    assert network.module.state_dict().keys() == module.state_dict().keys()
 
 
 # An independent INT_8: torch's own.

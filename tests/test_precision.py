@@ -37,7 +37,7 @@ Logits = Callable[[str], Tensor]
 @pytest.fixture(scope="module")
 def calibrated() -> Calibrated:
     trained = described_source(embedded_checkpoints()["AlexNet_BN"]).load()
-    network = prepare(trained.module, batches("test", 1).example())
+    network = prepare(trained.module, batches("test", 1).head())
     return network, input_ranges(network, batches("train", 64)), batches("test", IMAGE_COUNT)
 
 
@@ -50,7 +50,8 @@ def few(calibrated: Calibrated) -> Calibrated:
 
 def batches(split: str, count: int) -> Batches:
     images = read_parquet(embedded_folder(), split).head(count)
-    return Batches(images, CIFAR10_MEAN, CIFAR10_STD, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    return Batches(images, CIFAR10_MEAN, CIFAR10_STD, cpu, memory_format=torch.channels_last)
 
 
 def use(calibrated: Calibrated, name: str) -> None:

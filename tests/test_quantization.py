@@ -1,4 +1,4 @@
-"""Folding, the quantized twins, and the precisions that they run in."""
+"""Folding, the quantized layers, and the precisions that they run in."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from ptqdb.errors import DataError
 from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
-from ptqdb.quantization.folding import fold_batch_norm
 from ptqdb.quantization.layers import QuantizedLayer, code_weight
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision, precision_of
@@ -32,17 +31,17 @@ def with_lived_in_batch_norm(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", [name for name in REFERENCE_NETWORKS if name != "AlexNet"])
-def test_folding_leaves_no_batch_norm_and_the_same_outputs(name: str) -> None:
+def test_every_batch_norm_is_folded_and_the_outputs_stay(name: str) -> None:
     torch.manual_seed(1)
     module = with_lived_in_batch_norm(REFERENCE_NETWORKS[name].build(width=0.0625))
     before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     images = torch.randn(4, 3, 32, 32)
-    folding = fold_batch_norm(module, images[:1])
-    norms = [part for part in folding.module.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert norms == []
-    assert folding.unfolded == ()
+    network = prepare(module, images[:1])
+    norms = [name for name, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    assert sorted(network.folding.folded) == sorted(norms)
+    assert network.folding.unfolded == ()
     with torch.inference_mode():
-        expected, found = module(images), folding.module(images)
+        expected, found = module(images), network.module(images)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert all(torch.equal(before[key], tensor) for key, tensor in module.state_dict().items())
 
@@ -52,9 +51,9 @@ def test_linear_and_transposed_layers_fold_too() -> None:
     linear = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7))
     transposed = nn.Sequential(nn.ConvTranspose2d(3, 4, 3, stride=2), nn.BatchNorm2d(4))
     for module, inputs in ((linear, torch.randn(6, 5)), (transposed, torch.randn(2, 3, 5, 5))):
-        folding = fold_batch_norm(with_lived_in_batch_norm(module), inputs[:1])
-        assert folding.folded == ("1",)
-        assert torch.allclose(folding.module(inputs), module(inputs), atol=1e-5)
+        network = prepare(with_lived_in_batch_norm(module), inputs[:1])
+        assert network.folding.folded == ("1",)
+        assert torch.allclose(network.module(inputs), module(inputs), atol=1e-5)
 
 
 class Shared(nn.Module):
@@ -83,10 +82,10 @@ class Untraceable(Shared):
 def test_batch_norm_that_cannot_be_folded_stays_and_is_named(kind: type[nn.Module]) -> None:
     module = with_lived_in_batch_norm(kind())
     images = torch.rand(2, 3, 4, 4)
-    folding = fold_batch_norm(module, images[:1])
-    assert folding.unfolded == ("norm",)
-    assert "float" in folding.statement
-    assert torch.equal(folding.module(images), module(images))
+    network = prepare(module, images[:1])
+    assert network.folding.unfolded == ("norm",)
+    assert "float" in network.folding.statement
+    assert torch.equal(network.module(images), module(images))
 
 
 def test_scale_is_range_over_largest_code_and_one_for_zeros() -> None:
@@ -146,7 +145,7 @@ def test_twin_computes_what_dequantized_tensors_give(
     coded = twin.code(inputs.abs().max(), known, PER_TENSOR_SYMMETRIC_MAX)
     twin.use_codes(coded, scope)
     with torch.inference_mode():
-        found = twin(inputs)
+        found = twin.forward(inputs)
     expected = oracle(layer, inputs, known, scope)
     assert torch.allclose(
         found.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
@@ -154,7 +153,7 @@ def test_twin_computes_what_dequantized_tensors_give(
     assert torch.equal(inputs, kept)
     twin.use_float()
     with torch.inference_mode():
-        assert torch.equal(twin(inputs), layer(inputs))
+        assert torch.equal(twin.forward(inputs), layer(inputs))
 
 
 class PerChannel(Scheme):
@@ -172,7 +171,7 @@ def test_another_granularity_fits_in(layer: nn.Module, shape: tuple[int, ...]) -
     twin = QuantizedLayer(layer, "layer")
     twin.use_codes(twin.code(inputs.abs().max(), known, scheme))
     with torch.inference_mode():
-        expected, found = layer(inputs), twin(inputs)
+        expected, found = layer(inputs), twin.forward(inputs)
     weight = code_weight(twin.weight, known, scheme)
     assert weight.scale.numel() == twin.weight.shape[0]
     assert float((found - expected).abs().max()) < 0.02 * float(expected.abs().max())

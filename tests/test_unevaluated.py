@@ -144,7 +144,7 @@ def test_the_datasets_say_what_there_was(
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
-    """By layer, how many images each of its passes saw; passes in codes are an error."""
+    """By layer, how many images each of its passes saw, those of the proof 1 or 2."""
     seen: dict[str, list[int]] = {}
     plain = QuantizedLayer.forward
 
@@ -153,7 +153,13 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         return plain(layer, inputs)
 
     monkeypatch.setattr(QuantizedLayer, "forward", forward)
+    monkeypatch.setattr("ptqdb.collection.network_measurement.PROOF_IMAGES", 1)
     return seen
+
+
+def counted(passes: dict[str, list[int]]) -> set[tuple[int, ...]]:
+    """How many images the passes saw that come after the proof: alike for every layer."""
+    return {tuple(n for n in seen if n > 2) for seen in passes.values()}
 
 
 def refuse(*_: Any) -> None:
@@ -169,11 +175,10 @@ def test_two_float_passes_and_none_in_codes(
     with measured_unevaluated(network, shown, FORMATS) as connection:
         assert len(read_view(connection, "fakefreeze_flops")) == len(FORMATS)
     assert len(passes) == 8
-    # Two even batches, twice; before them single images show the order of the layers.
-    assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {(30, 30, 30, 30)}
+    assert counted(passes) == {(30, 30, 30, 30)}  # two even batches, twice
     passes.clear()
     with measured_unevaluated(network, None, FORMATS, image_size=32):
-        assert {n for seen in passes.values() for n in seen} == {1}
+        assert counted(passes) == {()}
 
 
 def test_views_of_weights_and_biases_need_one_float_pass_and_no_facts_of_inputs(
@@ -187,7 +192,7 @@ def test_views_of_weights_and_biases_need_one_float_pass_and_no_facts_of_inputs(
         with measured_unevaluated(network, shown, FORMATS, with_inputs=with_inputs) as connection:
             frames.append([read_view(connection, view) for view in views])
         expected = (8,) * (1 + with_inputs)
-        assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {expected}
+        assert counted(passes) == {expected}
     (parameters, inputs), (same_parameters, no_inputs) = frames
     assert len(parameters) == len(inputs) == len(FORMATS)
     assert same_parameters.equals(parameters)
@@ -205,7 +210,7 @@ def test_a_prediction_measures_inputs_where_its_view_asks_for_them(
     with ptqdb.open() as study:
         found = predict(study, network, images(8), view=view, number_formats="INT_4")
     assert len(found.rows) == 1
-    assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {(8,) * pass_count}
+    assert counted(passes) == {(8,) * pass_count}
 
 
 def test_a_collection_makes_no_more_passes_than_it_needs(
@@ -215,7 +220,7 @@ def test_a_collection_makes_no_more_passes_than_it_needs(
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")])
     collect(asked, tmp_path / "study.duckdb", Silence())
     expected = (8, 8, *[20] * (1 + len(asked.number_formats) * len(asked.scopes)))
-    assert {tuple(n for n in seen if n > 1) for seen in passes.values()} == {expected}
+    assert counted(passes) == {expected}
 
 
 # What it is told, and what it refuses.
