@@ -6,17 +6,17 @@ any processor; where the library really uses such units, they are tried as well.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ptqdb.collection.evaluation import Batches, logits_of
 from ptqdb.datasets import read_parquet
 from ptqdb.embedded import embedded_checkpoints, embedded_folder
 from ptqdb.networks.sources import described_source
 from ptqdb.number_formats import number_format
-from ptqdb.quantization.layers import _with_parameters
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
 from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
@@ -71,27 +71,22 @@ def logits(calibrated: Calibrated, name: str, precision: str) -> Tensor:
         return logits_of(calibrated[0].module, calibrated[2])
 
 
-class BFloat16Unit(nn.Module):
-    """Multiplies what bfloat16 holds of codes, adds without error, rounds to float32 once."""
-
-    def __init__(self, twin: nn.Module):
-        super().__init__()
-        weight, bias = twin.weight, twin.bias
-        assert isinstance(weight, Tensor)
-        self.twin = _with_parameters(
-            twin, weight.bfloat16().double(), bias.double() if isinstance(bias, Tensor) else None
-        )
-
-    def forward(self, codes: Tensor) -> Tensor:
-        out: Tensor = self.twin(codes.bfloat16().double())
-        return out.float()
-
-
 def unit_logits(calibrated: Calibrated, name: str) -> Tensor:
+    """Multiply what bfloat16 holds of codes, add without error, round to float32 once."""
     use(calibrated, name)
-    for layer in calibrated[0].layers.values():
-        layer._twin = BFloat16Unit(layer._twin)
-    return logits_of(calibrated[0].module, calibrated[2])
+    with pytest.MonkeyPatch.context() as patch:
+        for layer in calibrated[0].layers.values():
+            codes = layer._codes
+            assert codes is not None
+            bias = None if codes.bias is None else codes.bias.double()
+            exact = replace(codes, weight=codes.weight.bfloat16().double(), bias=bias)
+            patch.setattr(layer, "_codes", exact)
+            patch.setattr(layer, "_original", in_float64(layer._original))
+        return logits_of(calibrated[0].module, calibrated[2])
+
+
+def in_float64(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda codes: forward(codes.bfloat16().double()).float()
 
 
 @pytest.mark.parametrize("name", NARROW_INTEGERS)

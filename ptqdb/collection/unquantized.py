@@ -55,7 +55,7 @@ def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[Unquantize
         reason = _reason(network, work, name, parameters, macs)
         parts[name] = UnquantizedPart(name, kind, sizes[name], macs, reason)
     for name in network.folding.unfolded:
-        if name not in parts and not any(modules[name].parameters(recurse=False)):
+        if name not in parts and not list(modules[name].parameters(recurse=False)):
             kind = type(modules[name]).__name__
             parts[name] = UnquantizedPart(name, kind, 0, 0, UNFOLDED)
     named = {parameter for parameters in owned.values() for parameter in parameters}
