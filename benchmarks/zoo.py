@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from workload import random_images
@@ -137,8 +138,9 @@ def measure(source: NetworkSource) -> Row:
 
 def edge_of(source: NetworkSource) -> int:
     """The edge of the images that the network is made for."""
-    geometry = source.known_preprocessing().geometry
-    return geometry.crop or geometry.resize or 224
+    zoo_name, _, name = source.spec.partition(":")
+    config = timm.get_pretrained_cfg(name) if zoo_name == "timm" else None
+    return config.input_size[-1] if config is not None else 224
 
 
 def macs_of_torch(module: torch.nn.Module, image: torch.Tensor) -> int:

@@ -44,7 +44,7 @@ def batch_size(module: nn.Module, example: Tensor) -> int:
     for part in scratch.modules():
         part.register_forward_hook(look)
     with eager(), torch.inference_mode():
-        scratch(example)
+        scratch(example.clone())
     if example.is_cuda:  # its allocator keeps pages, and small batches leave it idle
         return MOST_IMAGES
     return max(1, min(MOST_IMAGES, LARGEST_BYTES // largest))

@@ -1,6 +1,6 @@
 """Counts multiply-accumulates for one image: by the module that runs and the weight it reads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ptqdb.errors import UnsupportedLayerError
-from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.copies import scratch_copy, watch_forward
 from ptqdb.networks.eager import eager
 from ptqdb.quantization.layers import QUANTIZED_KINDS
 
@@ -151,35 +151,34 @@ def count_work(module: nn.Module, example: Tensor) -> Work:
     """
     scratch = scratch_copy(module)
     counter = _Counter(scratch)
-    with eager(), _watched(scratch, counter), torch.no_grad(), counter:
-        scratch(example)
+    for name, part in scratch.named_modules():
+        if name:
+            watch_forward(part, partial(_running, counter, name))
+    with eager(), _without_fused_attention(), torch.no_grad(), counter:
+        scratch(example.clone())
     return Work(counter.macs, frozenset(counter.run), frozenset(counter.read))
 
 
 @contextmanager
-def _watched(module: nn.Module, counter: _Counter) -> Iterator[None]:
-    """Tell the counter which module runs; torch's fused attention stays out of its way."""
-
-    def enter(name: str, *_: Any) -> None:
-        counter.running.append(name)
-        counter.run.add(name)
-
-    def leave(*_: Any) -> None:
+def _running(counter: _Counter, name: str, _: Any) -> Iterator[Callable[[Any], None]]:
+    """Tell the counter which module runs."""
+    counter.running.append(name)
+    counter.run.add(name)
+    try:
+        yield lambda output: None
+    finally:
         counter.running.pop()
 
-    handles = []
-    for name, part in module.named_modules():
-        if name:
-            handles.append(part.register_forward_pre_hook(partial(enter, name)))
-            handles.append(part.register_forward_hook(leave, always_call=True))
+
+@contextmanager
+def _without_fused_attention() -> Iterator[None]:
+    """Keep torch's fused attention, whose work cannot be seen, out of the way."""
     has_fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(has_fast_path)
-        for handle in handles:
-            handle.remove()
 
 
 def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:

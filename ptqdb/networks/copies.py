@@ -1,26 +1,98 @@
 """Copies of a network: one whose weights are plain parameters, and throw-away ones for trials."""
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 
+from ptqdb.errors import DataError
+
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode; the original is untouched."""
-    return copy.deepcopy(module, _computed_tensor_copies(module)).eval()
+    """Return a copy in evaluation mode; the original is untouched.
+
+    Raises
+    ------
+    DataError
+        The network cannot be copied.
+    """
+    return _copied(module, {}, in_evaluation=True)
 
 
 def scratch_copy(module: nn.Module) -> nn.Module:
     """Return a copy to run and throw away: it shares the parameters and nothing else.
 
     What a pass leaves behind (counters, caches, buffers that change) stays in the copy.
+
+    Raises
+    ------
+    DataError
+        The network cannot be copied.
     """
-    memo = _computed_tensor_copies(module) | {id(each): each for each in module.parameters()}
-    return copy.deepcopy(module, memo)
+    return _copied(module, {id(each): each for each in module.parameters()})
+
+
+def _copied(module: nn.Module, memo: dict[int, Any], *, in_evaluation: bool = False) -> nn.Module:
+    memo |= _computed_tensor_copies(module)
+    try:
+        copied = copy.deepcopy(module, dict(memo))
+    except Exception:  # what has no copy (a lock, a file, a generator) is shared
+        try:
+            copied = copy.deepcopy(module, memo | _uncopyable(module))
+        except Exception as error:
+            raise DataError(
+                f"expected a network that can be copied, found {type(module).__name__}: "
+                f"{type(error).__name__}: {error}; give it attributes that copy.deepcopy can copy"
+            ) from error
+    if in_evaluation:
+        copied.eval()  # of which a class of its own may return nothing
+    return copied
+
+
+def _uncopyable(module: nn.Module) -> dict[int, Any]:
+    """For deepcopy's memo: attributes that it fails on, themselves; generators, their copies."""
+    found: dict[int, Any] = {}
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Generator):
+                found[id(value)] = value.clone_state()
+            elif name not in ("_modules", "_parameters", "_buffers", "forward"):
+                try:
+                    copy.deepcopy(value)
+                except Exception:  # whatever its class raises
+                    found[id(value)] = value
+    return found
+
+
+def watch_forward(
+    module: nn.Module, call: Callable[[Any], AbstractContextManager[Callable[[Any], None]]]
+) -> None:
+    """Let each pass of the module run inside a context; to be done to scratch copies.
+
+    Unlike a hook it also sees a ``forward`` that is called directly.
+
+    Parameters
+    ----------
+    call
+        Receives the arguments, (positional, by name); its context gives what receives the output.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        return  # its forward is not Python
+    forward = module.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        with call((args, kwargs)) as returned:
+            output = forward(*args, **kwargs)
+            returned(output)
+        return output
+
+    vars(module)["forward"] = watched
 
 
 def settle_computed_weights(module: nn.Module) -> bool:

@@ -144,10 +144,11 @@ class NetworkSource:
             remarks.append(f"network of {' and '.join(sorted(map(str, types)))} cast to float32")
             module = module.float()
         keys.refuse_infinite(module, str(self.checkpoint or self.spec))
+        module.eval()  # of which a class of its own may return nothing
         return TrainedNetwork(
             self.name,
             self.architecture,
-            module.eval(),
+            module,
             self.checkpoint_sha256,
             preprocessing,
             tuple(remarks),

@@ -198,7 +198,7 @@ def run(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
     """
     scratch = scratch_copy(module)
     with eager(), torch.inference_mode():
-        outputs = [list(tensors_in(scratch(batch))) for batch in batches]
+        outputs = [list(tensors_in(scratch(batch.clone()))) for batch in batches]
     if len({len(tensors) for tensors in outputs}) > 1:
         raise DataError("expected as many outputs of each batch, found others")
     return [torch.cat(list(map(torch.atleast_1d, parts))) for parts in zip(*outputs, strict=True)]
@@ -242,5 +242,5 @@ def _outputs_by_module(module: nn.Module, batches: Sequence[Tensor]) -> dict[str
             handle = part.register_forward_hook(partial(look, name))
             stack.callback(handle.remove)
         for batch in batches:
-            scratch(batch)
+            scratch(batch.clone())
     return outputs

@@ -318,7 +318,7 @@ def _self_attention(
         scratch.get_submodule(name).register_forward_pre_hook(look, with_kwargs=True)
     with eager(), torch.inference_mode():
         for batch in batches:
-            scratch(batch)
+            scratch(batch.clone())
     return is_self
 
 

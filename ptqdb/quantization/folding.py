@@ -132,7 +132,7 @@ def find_folds(module: nn.Module, traces: Sequence[Trace]) -> tuple[Fold, ...]:
     norms = batch_norms(module)
     if not norms or any(trace.depends_on_values for trace in traces):
         return ()
-    first, *others = [_pairs(norms, trace) for trace in traces]
+    first, *others = [_pairs(module, norms, trace) for trace in traces]
     return tuple(
         Fold(layer, norm)
         for norm, layer in first.items()
@@ -140,7 +140,7 @@ def find_folds(module: nn.Module, traces: Sequence[Trace]) -> tuple[Fold, ...]:
     )
 
 
-def _pairs(norms: Mapping[str, nn.Module], trace: Trace) -> dict[str, str]:
+def _pairs(module: nn.Module, norms: Mapping[str, nn.Module], trace: Trace) -> dict[str, str]:
     """The layer before each norm in one trace, by the norm."""
     makers = {
         id(call.output): name
@@ -154,13 +154,13 @@ def _pairs(norms: Mapping[str, nn.Module], trace: Trace) -> dict[str, str]:
         layer = makers.get(id(calls[0].input)) if len(calls) == 1 else None
         if layer is None or len(trace.calls[layer]) > 1:
             continue
-        if _is_pair(layer, norm, trace):
+        if _is_pair(module, layer, norm, trace):
             found[norm] = layer
     return found
 
 
-def _is_pair(name: str, norm_name: str, trace: Trace) -> bool:
-    layer, norm = trace.module.get_submodule(name), trace.module.get_submodule(norm_name)
+def _is_pair(module: nn.Module, name: str, norm_name: str, trace: Trace) -> bool:
+    layer, norm = module.get_submodule(name), module.get_submodule(norm_name)
     call = trace.calls[name][0]
     if not isinstance(layer, _ConvNd | nn.Linear) or call.output is None:
         return False
@@ -178,8 +178,8 @@ def _is_pair(name: str, norm_name: str, trace: Trace) -> bool:
         operation in _MULTIPLICATIONS
         and any(_is_same_memory(tensor, layer.weight) for tensor in made_of)
         and read_inside == {norm_name}
-        and _is_read_inside(layer, name, trace)
-        and _is_read_inside(norm, norm_name, trace)
+        and _is_read_inside(name, trace)
+        and _is_read_inside(norm_name, trace)
         and _affine(norm, call.output.ndim) is not None
     )
 
@@ -188,8 +188,9 @@ def _is_same_memory(one: Tensor, other: Tensor) -> bool:
     return one.data_ptr() == other.data_ptr() and one.numel() == other.numel()
 
 
-def _is_read_inside(part: nn.Module, name: str, trace: Trace) -> bool:
+def _is_read_inside(name: str, trace: Trace) -> bool:
     """Whether the module's own parameters and buffers are read while it runs, and only then."""
+    part = trace.module.get_submodule(name)
     own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
     return all(read.inside == name for each in own for read in trace.reads.get(id(each), ()))
 

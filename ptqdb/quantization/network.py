@@ -157,7 +157,8 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
     UnsupportedLayerError
         No layer can be quantized.
     """
-    module = float_network(scratch_copy(module)).eval()
+    module = float_network(scratch_copy(module))
+    module.eval()  # of which a class of its own may return nothing
     _refuse_weights(module)
     name = type(module).__name__
     if isinstance(module, QUANTIZED_KINDS):
@@ -165,6 +166,7 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
     given = GivenNetwork(module, images)
     base = _base(given)
     traces = _traces(base, given)
+    _refuse_foreign(traces[0])
     layers, left = _linear_layers(base, traces)
     wanted = _Changes(find_folds(base, traces), layers, bool(_convolutions(base)))
     changes = _agreeing(base, given, wanted)
@@ -197,6 +199,15 @@ def _refuse_weights(module: nn.Module) -> None:
             raise DataError(f"expected weights, found none yet in {name}: the layer is lazy")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DataError(f"expected finite weights, found NaN or infinity in {name}")
+
+
+def _refuse_foreign(trace: Trace) -> None:
+    if trace.foreign:
+        raise DataError(
+            "expected all weights among the network's parameters, found one of shape "
+            f"{tuple(trace.foreign[0].shape)} that comes from elsewhere: a plain list, a closure "
+            "or a global variable; register its module, in an nn.ModuleList for example"
+        )
 
 
 def _reasons(left: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ another way through the network's code than a real image does.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.copies import scratch_copy, watch_forward
 from ptqdb.networks.eager import eager
 
 _READS_VALUES = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
@@ -72,6 +72,8 @@ class Trace:
     depends_on_values
         Whether values computed from the images were handed to Python: the network's way may
         depend on them.
+    foreign
+        Parameters that were read and are none of the network's.
     """
 
     module: nn.Module
@@ -79,6 +81,7 @@ class Trace:
     reads: dict[int, list[Read]] = field(default_factory=dict)
     producers: dict[int, tuple[str, list[Tensor]]] = field(default_factory=dict)
     depends_on_values: bool = False
+    foreign: list[nn.Parameter] = field(default_factory=list)
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -92,6 +95,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.kept: list[Tensor] = [images]
         self.from_images = {id(images)}
         self.writes: Counter[int] = Counter()
+        self._own = set(map(id, module.parameters()))
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -114,6 +118,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in read:
             entry = Read(self.running[-1], operation)
             self.trace.reads.setdefault(id(tensor), []).append(entry)
+            if isinstance(tensor, nn.Parameter) and id(tensor) not in self._own:
+                self.trace.foreign.append(tensor)
         if any(id(tensor) in self.from_images for tensor in read):
             self.trace.depends_on_values |= operation in _READS_VALUES
             self.from_images.update(map(id, made))
@@ -171,39 +177,29 @@ def watch(module: nn.Module, images: Tensor, watched: Iterable[str]) -> Trace:
     watched
         Names of the modules to look at.
     """
-    scratch = scratch_copy(module)
+    scratch, images = scratch_copy(module), images.clone()
     watcher = _Watcher(scratch, images)
-    hooks = _hooks(scratch, watcher, watched)
-    with eager(), hooks, torch.inference_mode(), _ValueReader(watcher), watcher:
+    for name in watched:
+        watch_forward(scratch.get_submodule(name), partial(_called, watcher, name))
+    with eager(), torch.inference_mode(), _ValueReader(watcher), watcher:
         scratch(images)
     return watcher.trace
 
 
 @contextmanager
-def _hooks(scratch: nn.Module, watcher: _Watcher, watched: Iterable[str]) -> Iterator[None]:
-    """Tell the watcher which watched module runs, and what it is given and returns."""
-    entered: list[tuple[tuple[int, int], Tensor] | None] = []
+def _called(watcher: _Watcher, name: str, arguments: Any) -> Iterator[Callable[[Any], None]]:
+    """Note one call of a watched module: what it is given, and what it returns."""
+    given = next(tensors_in(arguments), None)
+    key = None if given is None else watcher.key(given)
+    watcher.trace.calls.setdefault(name, [])  # in the order of entering
 
-    def enter(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        watcher.running.append(name)
-        watcher.trace.calls.setdefault(name, [])  # in the order of entering
-        given = next(tensors_in((args, kwargs)), None)
-        entered.append(None if given is None else (watcher.key(given), given))
-
-    def leave(name: str, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        watcher.running.pop()
-        key, given = entered.pop() or (None, None)
+    def returned(output: Any) -> None:
         found = output if isinstance(output, Tensor) else None
         watcher.kept += [each for each in (given, found) if each is not None]
         watcher.trace.calls[name].append(Call(key, given, found))
 
-    handles = []
-    for name in watched:
-        part = scratch.get_submodule(name)
-        handles.append(part.register_forward_pre_hook(partial(enter, name), with_kwargs=True))
-        handles.append(part.register_forward_hook(partial(leave, name), with_kwargs=True))
+    watcher.running.append(name)
     try:
-        yield
+        yield returned
     finally:
-        for handle in handles:
-            handle.remove()
+        watcher.running.pop()
