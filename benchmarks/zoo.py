@@ -146,6 +146,7 @@ def edge_of(source: NetworkSource) -> int:
 def macs_of_torch(module: torch.nn.Module, image: torch.Tensor) -> int:
     """Half the floating-point operations that torch counts for one image."""
     torch.backends.mha.set_fastpath_enabled(False)
+    module.requires_grad_(False)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         module(image)

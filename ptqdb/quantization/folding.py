@@ -176,7 +176,7 @@ def _is_pair(module: nn.Module, name: str, norm_name: str, trace: Trace) -> bool
     read_inside = {read.inside for read in trace.reads.get(id(call.output), ())}
     return (
         operation in _MULTIPLICATIONS
-        and any(_is_same_memory(tensor, layer.weight) for tensor in made_of)
+        and any(_is_weight(tensor, layer.weight, trace) for tensor in made_of)
         and read_inside == {norm_name}
         and _is_read_inside(name, trace)
         and _is_read_inside(norm_name, trace)
@@ -184,8 +184,13 @@ def _is_pair(module: nn.Module, name: str, norm_name: str, trace: Trace) -> bool
     )
 
 
-def _is_same_memory(one: Tensor, other: Tensor) -> bool:
-    return one.data_ptr() == other.data_ptr() and one.numel() == other.numel()
+def _is_weight(tensor: Tensor, weight: Tensor, trace: Trace) -> bool:
+    """Whether this is the weight, or a cast of it as autocast makes it."""
+    operation, made_of = trace.producers.get(id(tensor), ("", []))
+    sources = [tensor, *(made_of if operation in ("_to_copy", "to") else [])]
+    return any(
+        each.data_ptr() == weight.data_ptr() and each.numel() == weight.numel() for each in sources
+    )
 
 
 def _is_read_inside(name: str, trace: Trace) -> bool:

@@ -244,15 +244,19 @@ class QuantizedLayer:
             self.observe(self.name, inputs)
         if self._codes is None and not self._is_on_trial:
             return self._original(*args, **kwargs)
-        dtype = _output_dtype(inputs)
-        with _without_autocast(inputs):
-            if args:
-                args = (self._codes_of(inputs), *args[1:])
-            else:
-                kwargs = {**kwargs, self._input_name: self._codes_of(inputs)}
-            with self._coded_parameters():
-                outputs: Tensor = self._original(*args, **kwargs)
-            return self._in_float_units(outputs).to(dtype)
+        if args:
+            args = (self._codes_of(inputs), *args[1:])
+        else:
+            kwargs = {**kwargs, self._input_name: self._codes_of(inputs)}
+        if self._codes is None:
+            with self._scaled_parameters():
+                return self._original(*args, **kwargs) / 8
+        with _without_autocast(inputs), self._parameters(self._codes.weight, self._codes.bias):
+            outputs: Tensor = self._original(*args, **kwargs)
+        scale = self._codes.output_scale
+        if scale is not None:
+            outputs = outputs.mul_(self._along_channels(scale))
+        return outputs.to(_output_dtype(inputs))
 
     def computes_in_scaled_units(self, inputs: Tensor) -> bool:
         """Whether scaling weight and bias, or input and bias, scales the outputs alike.
@@ -290,9 +294,7 @@ class QuantizedLayer:
             self._kept = (inputs, codes)
         return codes
 
-    def _coded_parameters(self) -> AbstractContextManager[None]:
-        if self._codes is not None:
-            return self._parameters(self._codes.weight, self._codes.bias)
+    def _scaled_parameters(self) -> AbstractContextManager[None]:
         weight, bias = self.layer.weight, self.layer.bias
         assert isinstance(weight, Tensor)
         return self._parameters(weight * 2, bias * 8 if isinstance(bias, Tensor) else None)
@@ -310,12 +312,6 @@ class QuantizedLayer:
             yield
         finally:
             vars(self.layer)["_parameters"] = before
-
-    def _in_float_units(self, outputs: Tensor) -> Tensor:
-        if self._codes is None:
-            return outputs / 8
-        scale = self._codes.output_scale
-        return outputs if scale is None else outputs.mul_(self._along_channels(scale))
 
     def _along_channels(self, scale: Tensor) -> Tensor:
         """A scale per output channel, shaped to the outputs; a single one stays as it is."""

@@ -14,7 +14,7 @@ from ptqdb.errors import DataError, UnsupportedLayerError
 from ptqdb.networks.copies import evaluation_copy, scratch_copy, settle_computed_weights
 from ptqdb.networks.eager import eager
 from ptqdb.networks.given import float_network
-from ptqdb.quantization.agreement import GivenNetwork
+from ptqdb.quantization.agreement import PASSES_OF_RANDOM_NETWORKS, GivenNetwork
 from ptqdb.quantization.attention import replace_attention
 from ptqdb.quantization.folding import Fold, Folding, batch_norms, find_folds
 from ptqdb.quantization.layers import (
@@ -53,6 +53,8 @@ class QuantizedNetwork:
     is_batched
         Whether an image has the same outputs alone and among others. If not, images are fed one
         at a time.
+    draws
+        Whether a pass draws random numbers, although the outputs were the same in every pass.
     """
 
     module: nn.Module
@@ -61,6 +63,7 @@ class QuantizedNetwork:
     left: Mapping[str, str] = field(default_factory=dict)
     memory_format: torch.memory_format = torch.contiguous_format
     is_batched: bool = True
+    draws: bool = False
 
     @property
     def first_readers(self) -> dict[str, str]:
@@ -73,8 +76,15 @@ class QuantizedNetwork:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of how the network was prepared."""
-        alone = "an image has other outputs among other images: measured one image at a time"
-        return tuple(filter(None, (self.folding.statement, "" if self.is_batched else alone)))
+        said = [self.folding.statement]
+        if not self.is_batched:
+            said.append("an image has other outputs among other images: measured one at a time")
+        if self.draws:
+            said.append(
+                "the network draws random numbers in evaluation; its outputs were the same in "
+                f"{PASSES_OF_RANDOM_NETWORKS} passes"
+            )
+        return tuple(filter(None, said))
 
     def keep(self, names: Collection[str]) -> "QuantizedNetwork":
         """Return the network with some of its layers, in the order given; the others are float."""
@@ -190,6 +200,7 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
         left,
         changes.memory_format,
         given.is_batched,
+        given.draws,
     )
 
 
