@@ -112,10 +112,11 @@ def measure(source: NetworkSource) -> Row:
     trained = source.load()
     images = random_images(IMAGE_COUNT, "train", edge=edge_of(source))
     fed = normalized(images.images, torch.tensor(MEAN), torch.tensor(STD))
-    with torch.inference_mode():
-        expected = scratch_copy(trained.module)(fed)
+    with torch.inference_mode(), scratch_copy(trained.module) as scratch:
+        expected = scratch(fed)
     params = sum(each.numel() for each in trained.module.parameters())
-    macs = macs_of_torch(scratch_copy(trained.module), fed[:1])
+    with scratch_copy(trained.module) as scratch:
+        macs = macs_of_torch(scratch, fed[:1])
     known, cpu = number_format("INT_8"), torch.device("cpu")
     scheme = PER_TENSOR_SYMMETRIC_MAX
     measurement = NetworkMeasurement(trained, images, [known], scheme, device=cpu)

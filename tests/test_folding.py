@@ -6,7 +6,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from ptqdb.networks.copies import evaluation_copy, settle_computed_weights
+from ptqdb.networks.copies import evaluation_copy, has_computed_weights, settle_computed_weights
 from ptqdb.quantization.network import prepare
 
 IMAGE = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
@@ -189,7 +189,9 @@ def test_computed_weights_become_parameters(wrapped: object) -> None:
     module.eval()
     names = [name for name, _ in module.named_parameters()]
     plain = evaluation_copy(module)
-    assert settle_computed_weights(plain)
+    assert has_computed_weights(plain)
+    settle_computed_weights(plain)
+    assert not has_computed_weights(plain)
     assert {name for name, _ in plain[0].named_parameters()} == {"weight", "bias"}  # type: ignore[index]
     network = prepare(module, IMAGE)
     assert network.folding.folded == ("1",)

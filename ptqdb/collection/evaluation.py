@@ -40,10 +40,9 @@ def batch_size(module: nn.Module, example: Tensor) -> int:
             if isinstance(tensor, Tensor):
                 largest = max(largest, tensor.nbytes)
 
-    scratch = scratch_copy(module)
-    for part in scratch.modules():
-        part.register_forward_hook(look)
-    with eager(), torch.inference_mode():
+    with scratch_copy(module) as scratch, eager(), torch.inference_mode():
+        for part in scratch.modules():
+            part.register_forward_hook(look)
         scratch(example.clone())
     if example.is_cuda:  # its allocator keeps pages, and small batches leave it idle
         return MOST_IMAGES

@@ -149,13 +149,13 @@ def count_work(module: nn.Module, example: Tensor) -> Work:
     example
         One image as the network takes it, (1, channels, height, width).
     """
-    scratch = scratch_copy(module)
-    counter = _Counter(scratch)
-    for name, part in scratch.named_modules():
-        if name:
-            watch_forward(part, partial(_running, counter, name))
-    with eager(), _without_fused_attention(), torch.no_grad(), counter:
-        scratch(example.clone())
+    with scratch_copy(module) as scratch:
+        counter = _Counter(scratch)
+        for name, part in scratch.named_modules():
+            if name:
+                watch_forward(part, partial(_running, counter, name))
+        with eager(), _without_fused_attention(), torch.no_grad(), counter:
+            scratch(example.clone())
     return Work(counter.macs, frozenset(counter.run), frozenset(counter.read))
 
 

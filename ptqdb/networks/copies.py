@@ -1,8 +1,8 @@
 """Copies of a network: one whose weights are plain parameters, and throw-away ones for trials."""
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -25,10 +25,28 @@ def evaluation_copy(module: nn.Module) -> nn.Module:
     return _copied(module, {}, in_evaluation=True)
 
 
-def scratch_copy(module: nn.Module) -> nn.Module:
-    """Return a copy to run and throw away: it shares the parameters and nothing else.
+@contextmanager
+def scratch_copy(module: nn.Module) -> Iterator[nn.Module]:
+    """Make a copy to run and throw away: it shares the parameters and nothing else.
 
     What a pass leaves behind (counters, caches, buffers that change) stays in the copy.
+
+    Raises
+    ------
+    DataError
+        The network cannot be copied.
+    """
+    scratch = sharing_copy(module)
+    try:
+        yield scratch
+    finally:
+        # An exchanged forward refers back to its module: without it, memory is free at once.
+        for part in scratch.modules():
+            vars(part).pop("forward", None)
+
+
+def sharing_copy(module: nn.Module) -> nn.Module:
+    """Return a copy that shares the parameters and nothing else.
 
     Raises
     ------
@@ -95,20 +113,26 @@ def watch_forward(
     vars(module)["forward"] = watched
 
 
-def settle_computed_weights(module: nn.Module) -> bool:
+def has_computed_weights(module: nn.Module) -> bool:
+    """Whether torch computes a weight of the network anew at each pass."""
+    kinds = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
+    return any(
+        parametrize.is_parametrized(part)
+        or any(isinstance(hook, kinds) for hook in part._forward_pre_hooks.values())
+        for part in module.modules()
+    )
+
+
+def settle_computed_weights(module: nn.Module) -> None:
     """Turn weights that are computed anew at each pass into plain parameters, in place.
 
     What torch can put between a parameter and its layer is computed once: parametrizations
     (weight norm, spectral norm, orthogonal, any other), the older weight and spectral norm, which
     are hooks, and pruning masks.
-
-    Returns
-    -------
-    bool
-        Whether there were any.
     """
-    settled = [_settle_parametrizations(part) + _settle_hooks(part) for part in module.modules()]
-    return any(settled)
+    for part in module.modules():
+        _settle_parametrizations(part)
+        _settle_hooks(part)
 
 
 def _computed_tensor_copies(module: nn.Module) -> dict[int, Any]:
@@ -121,30 +145,23 @@ def _computed_tensor_copies(module: nn.Module) -> dict[int, Any]:
     }
 
 
-def _settle_parametrizations(part: nn.Module) -> int:
-    if not parametrize.is_parametrized(part):
-        return 0
-    parametrizations = part.parametrizations
-    assert isinstance(parametrizations, nn.ModuleDict)
-    # The computed weight is a property of a class made for this layer, which its copy shares:
-    # taken from that class, the original would lose it too.
-    shared = type(part)
-    part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
-    for name in list(parametrizations):
-        parametrize.remove_parametrizations(part, name, leave_parametrized=True)
-    return 1
+def _settle_parametrizations(part: nn.Module) -> None:
+    if parametrize.is_parametrized(part):
+        parametrizations = part.parametrizations
+        assert isinstance(parametrizations, nn.ModuleDict)
+        # The computed weight is a property of a class made for this layer, which its copy shares:
+        # taken from that class, the original would lose it too.
+        shared = type(part)
+        part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+        for name in list(parametrizations):
+            parametrize.remove_parametrizations(part, name, leave_parametrized=True)
 
 
-def _settle_hooks(part: nn.Module) -> int:
-    settled = 0
+def _settle_hooks(part: nn.Module) -> None:
     for hook in list(part._forward_pre_hooks.values()):
-        settled += 1
         if isinstance(hook, WeightNorm):
             remove_weight_norm(part, hook.name)
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(part, hook.name)
         elif isinstance(hook, prune.BasePruningMethod):
             prune.remove(part, hook._tensor_name)  # type: ignore[no-untyped-call]
-        else:
-            settled -= 1
-    return settled

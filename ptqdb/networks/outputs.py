@@ -27,8 +27,8 @@ def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
     """
     taken = " x ".join(map(str, example.shape[1:]))
     try:
-        with eager(), torch.inference_mode():
-            output = scratch_copy(trained.module)(example.clone())
+        with scratch_copy(trained.module) as scratch, eager(), torch.inference_mode():
+            output = scratch(example.clone())
     except (Exception, SystemExit) as error:  # a network's own code may raise anything
         reason = (str(error).splitlines() or ["no message"])[0]
         raise DataError(

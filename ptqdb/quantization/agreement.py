@@ -3,7 +3,6 @@
 import copy
 import random
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from functools import cached_property, partial
 
 import numpy as np
@@ -87,14 +86,14 @@ class GivenNetwork:
         Parameters
         ----------
         module
-            The prepared network; a scratch copy of it runs.
+            The prepared network. It runs: give a copy.
         exact
             Makes the same network in float64.
         memory_format
             What the images are fed in.
         """
         try:
-            found = run(module, [x.to(memory_format=memory_format) for x in self.batches()])
+            found = _run(module, [x.to(memory_format=memory_format) for x in self.batches()])
         except FAILURES:
             return False
         distance = relative_distance(found, self.expected)
@@ -104,7 +103,7 @@ class GivenNetwork:
             return distance <= ROUNDING_FACTOR * self._moved_by_rounding
         try:
             batches = [x.double().to(memory_format=memory_format) for x in self.batches()]
-            found = run(exact(), batches)
+            found = _run(exact(), batches)
         except FAILURES:
             return False
         return relative_distance(found, self._expected_in_float64) <= CLOSE_IN_FLOAT64
@@ -123,13 +122,18 @@ class GivenNetwork:
             "parameters and buffers, not in global variables or closures"
         )
 
+    def _run(self, batches: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """The outputs of a scratch copy; without batches, on the images."""
+        with scratch_copy(self.module) as scratch:
+            return _run(scratch, self.batches() if batches is None else batches)
+
     def _run_given(self) -> list[Tensor]:
         """Two passes, or more where random numbers are drawn; the outputs of the first."""
         before = _random_states()
-        first = run(self.module, self.batches())
+        first = self._run()
         self.draws = _random_states() != before
         further = PASSES_OF_RANDOM_NETWORKS if self.draws else 1
-        passes = (run(self.module, self.batches()) for _ in range(further))
+        passes = (self._run() for _ in range(further))
         if any(relative_distance(found, first) > CLOSE for found in passes):
             raise DataError(
                 "expected the same outputs in two passes over the same images, found others"
@@ -151,7 +155,7 @@ class GivenNetwork:
         singles = torch.split(self.images[:2], 1)
         pair = self.images[:2] if len(singles) == 2 else torch.cat([self.images] * 2)
         try:
-            alone, together = run(self.module, singles), run(self.module, [pair])
+            alone, together = self._run(singles), self._run([pair])
         except FAILURES:
             return False
         wanted = [tensor[: len(singles)] for tensor in self.expected]
@@ -164,7 +168,7 @@ class GivenNetwork:
         generator = torch.Generator().manual_seed(0)
         signs = torch.randint(0, 2, self.images.shape, generator=generator) * 2 - 1
         moved = self.images * (1 + signs.to(self.images) * 2.0**-22)
-        expected, found = (run(self.module, self.batches(x)) for x in (self.images, moved))
+        expected, found = self._run(), self._run(self.batches(moved))
         return relative_distance(found, expected)
 
     @cached_property
@@ -172,7 +176,7 @@ class GivenNetwork:
         """The outputs in float64; None where the code of the network cannot run in it."""
         try:
             exact = copy.deepcopy(self.module).double()
-            return run(exact, [batch.double() for batch in self.batches()])
+            return _run(exact, [batch.double() for batch in self.batches()])
         except FAILURES:
             return None
 
@@ -194,17 +198,16 @@ def _random_states() -> tuple[object, ...]:
     return torch.get_rng_state().tolist(), random.getstate(), kind, list(keys), rest
 
 
-def run(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
-    """Run a scratch copy; return each tensor that it puts out, all batches one after another.
+def _run(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
+    """Return each tensor that the network puts out, all batches one after another.
 
     Raises
     ------
     DataError
         The batches give different numbers of tensors.
     """
-    scratch = scratch_copy(module)
     with eager(), torch.inference_mode():
-        outputs = [list(tensors_in(scratch(batch.clone()))) for batch in batches]
+        outputs = [list(tensors_in(module(batch.clone()))) for batch in batches]
     if len({len(tensors) for tensors in outputs}) > 1:
         raise DataError("expected as many outputs of each batch, found others")
     return [torch.cat(list(map(torch.atleast_1d, parts))) for parts in zip(*outputs, strict=True)]
@@ -237,16 +240,14 @@ def _relative_distance(found: Tensor, expected: Tensor) -> float:
 
 def _outputs_by_module(module: nn.Module, batches: Sequence[Tensor]) -> dict[str, list[Tensor]]:
     """The tensors that each module returns at its first call, in the order of returning."""
-    scratch = scratch_copy(module)
     outputs: dict[str, list[Tensor]] = {}
 
     def look(name: str, _: nn.Module, inputs: object, output: object) -> None:
         outputs.setdefault(name, [tensor.clone() for tensor in tensors_in(output)])
 
-    with eager(), torch.inference_mode(), ExitStack() as stack:
+    with eager(), torch.inference_mode(), scratch_copy(module) as scratch:
         for name, part in scratch.named_modules():
-            handle = part.register_forward_hook(partial(look, name))
-            stack.callback(handle.remove)
+            part.register_forward_hook(partial(look, name))
         for batch in batches:
             scratch(batch.clone())
     return outputs

@@ -7,7 +7,7 @@ functions. A quantized layer in the place of such a linear layer would never run
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -306,19 +306,18 @@ def _self_attention(
 ) -> dict[str, bool]:
     """Whether all uses of each attention that runs have one tensor."""
     is_self: dict[str, bool] = {}
-    scratch = scratch_copy(module)
-    for name in names:
 
-        def look(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name
-        ) -> None:
-            inputs = [*args[:3], *(kwargs[x] for x in ("query", "key", "value") if x in kwargs)]
-            is_self[name] = is_self.get(name, True) and all(x is inputs[0] for x in inputs)
+    def look(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs = [*args[:3], *(kwargs[x] for x in ("query", "key", "value") if x in kwargs)]
+        is_self[name] = is_self.get(name, True) and all(x is inputs[0] for x in inputs)
 
-        scratch.get_submodule(name).register_forward_pre_hook(look, with_kwargs=True)
-    with eager(), torch.inference_mode():
-        for batch in batches:
-            scratch(batch.clone())
+    with scratch_copy(module) as scratch:
+        for name in names:
+            part = scratch.get_submodule(name)
+            part.register_forward_pre_hook(partial(look, name), with_kwargs=True)
+        with eager(), torch.inference_mode():
+            for batch in batches:
+                scratch(batch.clone())
     return is_self
 
 

@@ -195,9 +195,7 @@ def _is_weight(tensor: Tensor, weight: Tensor, trace: Trace) -> bool:
 
 def _is_read_inside(name: str, trace: Trace) -> bool:
     """Whether the module's own parameters and buffers are read while it runs, and only then."""
-    part = trace.module.get_submodule(name)
-    own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
-    return all(read.inside == name for each in own for read in trace.reads.get(id(each), ()))
+    return all(read.inside == name for own in trace.own[name] for read in trace.reads.get(own, ()))
 
 
 def _affine(norm: nn.Module, rank: int) -> Affine | None:

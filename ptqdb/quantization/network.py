@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ptqdb.errors import DataError, UnsupportedLayerError
-from ptqdb.networks.copies import evaluation_copy, scratch_copy, settle_computed_weights
+from ptqdb.networks.copies import (
+    evaluation_copy,
+    has_computed_weights,
+    scratch_copy,
+    settle_computed_weights,
+    sharing_copy,
+)
 from ptqdb.networks.eager import eager
 from ptqdb.networks.given import float_network
 from ptqdb.quantization.agreement import PASSES_OF_RANDOM_NETWORKS, GivenNetwork
@@ -93,6 +99,11 @@ class QuantizedNetwork:
                 layer.detach()
         return replace(self, layers={name: self.layers[name] for name in names})
 
+    def release(self) -> None:
+        """Give all layers back their own ``forward``, so that the memory is free at once."""
+        for layer in self.layers.values():
+            layer.detach()
+
     def use_float(self) -> None:
         """Compute with floats."""
         for layer in self.layers.values():
@@ -167,7 +178,7 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
     UnsupportedLayerError
         No layer can be quantized.
     """
-    module = float_network(scratch_copy(module))
+    module = float_network(sharing_copy(module))
     module.eval()  # of which a class of its own may return nothing
     _refuse_weights(module)
     name = type(module).__name__
@@ -208,7 +219,7 @@ def _refuse_weights(module: nn.Module) -> None:
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(tensor):
             raise DataError(f"expected weights, found none yet in {name}: the layer is lazy")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.detach()).all()):
             raise DataError(f"expected finite weights, found NaN or infinity in {name}")
 
 
@@ -228,16 +239,20 @@ def _reasons(left: Mapping[str, str]) -> str:
 
 def _base(given: GivenNetwork) -> nn.Module:
     """A copy with plain parameters and attention that calls its layers, as far as it agrees."""
-    base = scratch_copy(given.module)
-    settled = evaluation_copy(base)
-    if settle_computed_weights(settled) and given.agrees(settled, partial(_exact, settled)):
-        base = settled
-    layered = scratch_copy(base)
-    if replace_attention(layered, given.batches()) and given.agrees(
-        layered, partial(_exact, layered)
-    ):
+    base = sharing_copy(given.module)
+    if has_computed_weights(base):
+        settled = evaluation_copy(base)
+        settle_computed_weights(settled)
+        base = settled if _agrees(settled, given) else base
+    layered = sharing_copy(base)
+    if replace_attention(layered, given.batches()) and _agrees(layered, given):
         base = layered
     return base
+
+
+def _agrees(module: nn.Module, given: GivenNetwork) -> bool:
+    with scratch_copy(module) as scratch:
+        return given.agrees(scratch, partial(_exact, module))
 
 
 def _exact(module: nn.Module) -> nn.Module:
@@ -318,9 +333,8 @@ def _holds(
                 layer.use_scaled_units()
         return module
 
-    return given.agrees(
-        changed(scratch_copy(base)), lambda: changed(_exact(base)), changes.memory_format
-    )
+    with scratch_copy(base) as scratch:
+        return given.agrees(changed(scratch), lambda: changed(_exact(base)), changes.memory_format)
 
 
 def _grown(items: tuple[Item, ...], holds: Callable[[tuple[Item, ...]], bool]) -> tuple[Item, ...]:

@@ -61,8 +61,8 @@ class Trace:
 
     Attributes
     ----------
-    module
-        The scratch copy that ran.
+    own
+        By module, the identities of its own parameters and buffers.
     calls
         By module, in the order of the first call.
     reads
@@ -76,7 +76,7 @@ class Trace:
         Parameters that were read and are none of the network's.
     """
 
-    module: nn.Module
+    own: dict[str, list[int]] = field(default_factory=dict)
     calls: dict[str, list[Call]] = field(default_factory=dict)
     reads: dict[int, list[Read]] = field(default_factory=dict)
     producers: dict[int, tuple[str, list[Tensor]]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, module: nn.Module, images: Tensor):
         super().__init__()  # type: ignore[no-untyped-call]
-        self.trace = Trace(module)
+        self.trace = Trace()
         self.running = [""]
         # Tensors are kept, so that an identity means one tensor throughout the pass.
         self.kept: list[Tensor] = [images]
@@ -177,12 +177,16 @@ def watch(module: nn.Module, images: Tensor, watched: Iterable[str]) -> Trace:
     watched
         Names of the modules to look at.
     """
-    scratch, images = scratch_copy(module), images.clone()
-    watcher = _Watcher(scratch, images)
-    for name in watched:
-        watch_forward(scratch.get_submodule(name), partial(_called, watcher, name))
-    with eager(), torch.inference_mode(), _ValueReader(watcher), watcher:
-        scratch(images)
+    images = images.clone()
+    with scratch_copy(module) as scratch:
+        watcher = _Watcher(scratch, images)
+        for name in watched:
+            part = scratch.get_submodule(name)
+            own = (*part.parameters(recurse=False), *part.buffers(recurse=False))
+            watcher.trace.own[name] = list(map(id, own))
+            watch_forward(part, partial(_called, watcher, name))
+        with eager(), torch.inference_mode(), _ValueReader(watcher), watcher:
+            scratch(images)
     return watcher.trace
 
 
