@@ -90,13 +90,20 @@ class QuantizedTensorFacts:
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """A quantized layer: its place in the order of execution, and its work for one image."""
+    """A quantized layer: its place in the order of execution, and its work for one image.
+
+    Attributes
+    ----------
+    tied_params
+        How many of its params are those of an earlier layer, too.
+    """
 
     position: int
     name: str
     kind: str
     params: int
     macs: int
+    tied_params: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,8 +158,7 @@ class NetworkFacts:
     Attributes
     ----------
     params
-        Of the float network; at least those of its parts, for folding may turn statistics into
-        a bias, and a weight that two layers share counts for each.
+        Of the float network, each once.
     macs
         Of the quantized layers.
     preprocessing

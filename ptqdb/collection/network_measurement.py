@@ -45,6 +45,9 @@ from ptqdb.quantization.network import (
 )
 from ptqdb.quantization.schemes import Scheme
 
+OWN = ("weight", "bias")
+"""The parameters of a layer that are quantized."""
+
 
 def example_images(
     preprocessing: Preprocessing,
@@ -137,6 +140,8 @@ class NetworkMeasurement:
         self._name, self._architecture = trained.name, trained.architecture
         self._checkpoint_sha256, self._preprocessing = trained.checkpoint_sha256, fed
         self._param_count = sum(each.numel() for each in trained.module.parameters())
+        named = trained.module.named_parameters(remove_duplicate=False)
+        self._identities = {name: id(parameter) for name, parameter in named}
         examples = example_images(fed, calibration, image_size, device)
         network = prepare(trained.module.to(device), examples)
         work = count_work(network.module, examples[:1])
@@ -184,8 +189,9 @@ class NetworkMeasurement:
         tensors: dict[TensorKey, TensorFacts] = {}
         channels: dict[TensorKey, ChannelFacts] = {}
         for position, (name, layer) in enumerate(self.network.layers.items()):
+            tied = self._tied_params(name, layer, [known.name for known in layers])
             layers.append(
-                LayerFacts(position, name, layer.kind, layer.param_count, self._macs[name])
+                LayerFacts(position, name, layer.kind, layer.param_count, self._macs[name], tied)
             )
             tensors |= self._float_tensors(name, layer)
             channels[name, "weight"] = channel_facts(by_output_channel(layer.layer, layer.weight))
@@ -201,6 +207,16 @@ class NetworkMeasurement:
             unquantized=self.unquantized,
             tensors=tensors,
             channels=channels,
+        )
+
+    def _tied_params(self, name: str, layer: QuantizedLayer, earlier: Sequence[str]) -> int:
+        """How many params of a layer are those of an earlier layer, too."""
+        known = {self._identities.get(f"{other}.{own}") for other in earlier for own in OWN}
+        sizes = zip(OWN, (layer.weight, layer.bias), strict=True)
+        return sum(
+            0 if tensor is None else tensor.numel()
+            for own, tensor in sizes
+            if self._identities.get(f"{name}.{own}", -1) in known
         )
 
     @property
