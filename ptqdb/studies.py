@@ -8,6 +8,7 @@ import polars as pl
 
 from ptqdb.database import forget_fits, insert, materialize, next_id, query, transaction
 from ptqdb.errors import DataError, MismatchError, UsageError
+from ptqdb.paths import without_magic
 
 COMPRESSION_LEVEL = 9
 ROW_GROUP_SIZE = 262_144
@@ -167,7 +168,7 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for table in TABLE_NAMES:
             query(connection, f"select * from {table} order by all").write_parquet(
-                folder / f"{table}.partial",
+                without_magic(folder / f"{table}.partial"),
                 compression="zstd",
                 compression_level=COMPRESSION_LEVEL,
                 row_group_size=ROW_GROUP_SIZE,
@@ -222,7 +223,7 @@ def _read(connection: duckdb.DuckDBPyConnection, table: _Table, folder: Path) ->
     if not path.is_file():
         raise DataError(f"{path} is missing: export the study again")
     try:
-        frame = pl.read_parquet(path, glob=False)
+        frame = pl.read_parquet(without_magic(path), glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {_line(error)}") from error
     expected = empty.schema

@@ -63,6 +63,7 @@ from ptqdb.closest import closest_first
 from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
+from ptqdb.paths import named_path
 from ptqdb.preprocessing import INTERPOLATIONS
 from ptqdb.quantization.layers import SCOPES
 from ptqdb.toml_table import TomlTable
@@ -211,7 +212,7 @@ def _located(path: str, folder: Path) -> str:
     """Absolute, relative to the folder; what is no path stays as it is."""
     if path.startswith(_ELSEWHERE):
         return path
-    return str(folder / Path(path).expanduser())
+    return str(named_path(path, folder))
 
 
 def _located_code(spec: str, folder: Path) -> str:
