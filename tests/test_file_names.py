@@ -15,7 +15,7 @@ from ptqdb.datasets import read_images
 from ptqdb.errors import DataError
 from ptqdb.tables import read_table
 
-NAMES = ("run[1]", "run*", "run?", "~run", "it's \"%20\"", "file:run", "[!a]{1,2}")
+NAMES = ("run[1]", "run*", "run?", "~run", 'it\'s "%20"', "file:run", "[!a]{1,2}")
 FOLDERS = ("data[1]", "d*ta", "~", "it's", "hf:")
 
 

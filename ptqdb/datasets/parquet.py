@@ -1,6 +1,5 @@
 """Images from Parquet in the Hugging Face layout, and cut for shipping."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,12 @@ from ptqdb.closest import closest_first
 from ptqdb.datasets.arrays import array_picture
 from ptqdb.datasets.decoding import Picture, PixelBlock, encoded_picture, rows_of
 from ptqdb.datasets.images import ImageSet
-from ptqdb.datasets.labels import class_names_of, class_numbers, notes_on_classes
+from ptqdb.datasets.labels import (
+    class_names_of,
+    class_numbers,
+    declared_names,
+    notes_on_classes,
+)
 from ptqdb.datasets.parquet_files import (
     REMOTE,
     Files,
@@ -258,10 +262,7 @@ def _declared_classes(path: str, label_column: str) -> tuple[str, ...]:
         text = pl.read_parquet_metadata(web_address(location(path))).get("huggingface")
     except (pl.exceptions.PolarsError, OSError):
         return ()  # of a remote file: its labels still number the classes
-    if not text:
-        return ()
-    features = json.loads(text).get("info", {}).get("features", {})
-    return tuple(features.get(label_column, {}).get("names", ()))
+    return declared_names(text or "", label_column)
 
 
 def cut(source: Path, split: str, count: int, target: Path) -> None:
