@@ -119,7 +119,7 @@ def training_progress(name: str, step_count: int) -> Iterator["Callable[[Trainin
         console=console,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task(name, total=step_count)
+        task = bar.add_task(visible(name), total=step_count)
         told_epoch = 0
 
         def tell(progress: "TrainingProgress") -> None:
@@ -128,7 +128,7 @@ def training_progress(name: str, step_count: int) -> Iterator["Callable[[Trainin
                 f"{name} epoch {progress.epoch}, loss {progress.loss:.3f}, "
                 f"{progress.images_per_s:.0f} images/s"
             )
-            bar.update(task, completed=progress.step, description=text)
+            bar.update(task, completed=progress.step, description=visible(text))
             if bar.disable and progress.epoch > told_epoch:
                 told_epoch = progress.epoch
                 say(f"{text}, step {progress.step}/{progress.step_count}")

@@ -24,6 +24,7 @@ from ptqdb.networks.builder import Builder, Unpublished
 from ptqdb.networks.factories import WAYS, Factory, find_factory
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
 from ptqdb.preprocessing import Geometry, Preprocessing
+from ptqdb.text import is_harmless
 
 RANDOM = "random"
 """As the name of weights: fresh ones, drawn with a seed."""
@@ -140,6 +141,7 @@ class NetworkSource:
         if any(p.is_floating_point() and p.dtype != torch.float32 for p in module.parameters()):
             remarks.append(f"network of {next(module.parameters()).dtype} cast to float32")
         keys.refuse_infinite(module, str(self.checkpoint or self.spec))
+        keys.refuse_control_characters(module, self.spec)
         return TrainedNetwork(
             self.name,
             self.architecture,
@@ -277,11 +279,17 @@ def network_source(
     chosen = builder.name if name is None else name
     if not chosen.strip():
         raise UsageError("--name: expected a name, found none")
+    kin = architecture or kin or chosen
+    for option, text in (("--name", chosen), ("--architecture", kin)):
+        if not is_harmless(text):
+            raise UsageError(
+                f"{option}: expected a name without control characters, found {text!r}"
+            )
     preprocessing = _preprocessing(known, mean, std, resize, crop, interpolation)
     return NetworkSource(
         spec,
         chosen,
-        architecture or kin or chosen,
+        kin,
         path,
         weights,
         preprocessing,
