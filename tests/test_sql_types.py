@@ -185,3 +185,14 @@ def test_texts_that_are_no_texts(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     done = run("sql", "select '" + "x" * 300 + "' -- long.sql")
     assert done.code in (0, 1)
     assert "Traceback" not in done.err
+
+
+def test_json_that_python_cannot_hold(run: Run) -> None:
+    deep, text = "(repeat('[', {0}) || repeat(']', {0}))::json as x", "[" * 100_000 + "]" * 100_000
+    found = json.loads(run("sql", f"select {deep.format(100_000)}", "--format", "json").out)
+    assert found == [{"x": text}]
+    done = run("sql", f"select {deep.format(900)}", "--format", "json")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("ptqdb: expected values that are nested less deeply as JSON")
+    long = run("sql", "select repeat('1', 5000)::json as x", "--format", "json")
+    assert json.loads(long.out) == [{"x": "1" * 5000}]

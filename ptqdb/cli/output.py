@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from ptqdb.errors import DataError
 from ptqdb.text import markdown_cell, visible
 
 if TYPE_CHECKING:
@@ -53,7 +54,14 @@ def print_rows(
 ) -> None:
     """Print rows given as dictionaries; nested values are allowed."""
     if output_format is OutputFormat.JSON:
-        sys.stdout.write(json.dumps(_finite(rows), indent=2, default=str) + "\n")
+        try:
+            text = json.dumps(_finite(rows), indent=2, default=str)
+        except RecursionError as error:
+            raise DataError(
+                "expected values that are nested less deeply as JSON, found deeper ones; give "
+                "--format csv"
+            ) from error
+        sys.stdout.write(text + "\n")
     elif output_format in (OutputFormat.CSV, OutputFormat.PARQUET):
         import polars as pl
 

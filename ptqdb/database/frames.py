@@ -97,9 +97,16 @@ def _read(column: pl.Series, kind: Any, form: Form) -> pl.Series:
     if isinstance(column.dtype, pl.Decimal):
         return _decimal(column, form)
     if form is Form.NESTED and _is_json(kind):
-        values = [None if text is None else json.loads(text) for text in column]
-        return pl.Series(column.name, values, dtype=pl.Object)
+        return pl.Series(column.name, list(map(_parsed, column)), dtype=pl.Object)
     return column
+
+
+def _parsed(text: str | None) -> Any:
+    """What JSON says; itself where Python cannot hold that: too deep, or a number too long."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _whole(column: pl.Series, otherwise: pl.DataType) -> pl.Series:
