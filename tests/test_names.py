@@ -312,4 +312,7 @@ def test_a_browser_draws_the_names_and_runs_none(
             window.open(page)
             window.wait_for("document.querySelectorAll('canvas, svg').length > 0")
             assert window.value("document.title") != "run"
+            entries = "[...document.querySelectorAll('.vega-actions a')].map(a => a.textContent)"
+            # None of them shows the source, which Vega-Embed writes as HTML.
+            assert window.value(entries) == ["Save as SVG", "Save as PNG"]
             assert window.complaints == []

@@ -39,8 +39,9 @@ def save_chart(chart: Any, path: Path) -> None:
     path = Path(path)
     check_path(path)
     kind = path.suffix.lower()[1:]
-    # The menu's "open in editor" would send the data to a web page.
-    menu = {"actions": {"export": True, "source": True, "compiled": False, "editor": False}}
+    # The menu's "open in editor" would send the data to a web page, and "view source" writes them
+    # into a page as HTML, where a name could run a script.
+    menu = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
     options: dict[str, dict[str, Any]] = {
         "html": {"inline": True, "embed_options": menu, "json_kwds": {"cls": _ScriptJson}},
         "png": {"scale_factor": PNG_SCALE},
