@@ -111,9 +111,15 @@ def read_description(path: Path) -> NetworkDescription | None:
         raise _not_weights(path, error) from error
     if "ptqdb" not in metadata:
         return None
-    fields = json.loads(metadata["ptqdb"])
-    fields |= {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}
-    return NetworkDescription(**fields)
+    try:
+        fields = json.loads(metadata["ptqdb"])
+        fields |= {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}
+        return NetworkDescription(**fields)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"expected the description that `ptqdb train` writes in {path}, found another "
+            f"({type(error).__name__}); save the weights anew without it"
+        ) from error
 
 
 def read_weights(path: Path) -> Weights:

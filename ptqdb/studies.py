@@ -1,5 +1,6 @@
 """Exports a study as a folder of Parquet, and merges such a folder into a database."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import polars as pl
 
 from ptqdb.database import forget_fits, insert, materialize, next_id, query, transaction
 from ptqdb.errors import DataError, MismatchError, UsageError
+from ptqdb.paths import without_magic
+from ptqdb.text import is_harmless
 
 COMPRESSION_LEVEL = 9
 ROW_GROUP_SIZE = 262_144
@@ -39,6 +42,8 @@ class _Table:
         Whether a folder that an older ptqdb exported has no such file: it had no such rows.
     newer
         Columns that such a folder lacks: they are NULL there.
+    free_texts
+        Columns that hold more than names, such as the words of an error.
     """
 
     name: str
@@ -48,6 +53,7 @@ class _Table:
     agreeing: tuple[str, ...] = ()
     may_be_missing: bool = False
     newer: tuple[str, ...] = ()
+    free_texts: tuple[str, ...] = ()
 
 
 def _by_id(column: str, table: str, target: str | None = None) -> _Reference:
@@ -140,7 +146,7 @@ _TABLES = (
         ("network_id", "number_format_id", "scheme_id", "scope"),
         (_by_id("network_id", "network"), _FORMAT, _SCHEME),
     ),
-    _Table("collection_run", ("run_id",), row_id="run_id"),
+    _Table("collection_run", ("run_id",), row_id="run_id", free_texts=("arguments", "failures")),
 )
 # A part of a network is new only where the network is.
 _PARENTS = {"layer": "network", "tensor": "layer"}
@@ -167,7 +173,7 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for table in TABLE_NAMES:
             query(connection, f"select * from {table} order by all").write_parquet(
-                folder / f"{table}.partial",
+                without_magic(folder / f"{table}.partial"),
                 compression="zstd",
                 compression_level=COMPRESSION_LEVEL,
                 row_group_size=ROW_GROUP_SIZE,
@@ -222,7 +228,7 @@ def _read(connection: duckdb.DuckDBPyConnection, table: _Table, folder: Path) ->
     if not path.is_file():
         raise DataError(f"{path} is missing: export the study again")
     try:
-        frame = pl.read_parquet(path, glob=False)
+        frame = pl.read_parquet(without_magic(path), glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {_line(error)}") from error
     expected = empty.schema
@@ -243,7 +249,29 @@ def _read(connection: duckdb.DuckDBPyConnection, table: _Table, folder: Path) ->
         raise DataError(
             f"{path}: found the column {unknown[0]}, expected none but {', '.join(expected)}"
         )
+    _refuse_control_characters(table, frame, path)
     return frame.select(expected.names())
+
+
+def _refuse_control_characters(table: _Table, frame: pl.DataFrame, path: Path) -> None:
+    for name in frame.columns:
+        harmful = [text for text in _texts(frame[name]) if not is_harmless(text)]
+        if harmful and name not in table.free_texts:
+            raise DataError(
+                f"{path}: expected the column {name} without control characters, found "
+                f"{harmful[0]!r}; export the study again from one without"
+            )
+
+
+def _texts(column: pl.Series) -> Iterator[str]:
+    """The texts of a column, also of those in lists and structs."""
+    if isinstance(column.dtype, pl.List):
+        yield from _texts(column.explode())
+    elif isinstance(column.dtype, pl.Struct):
+        for field in column.dtype.fields:
+            yield from _texts(column.struct.field(field.name))
+    elif column.dtype == pl.String:
+        yield from column.drop_nulls().unique()
 
 
 def _line(error: Exception) -> str:

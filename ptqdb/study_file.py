@@ -63,8 +63,10 @@ from ptqdb.closest import closest_first
 from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
+from ptqdb.paths import named_path
 from ptqdb.preprocessing import INTERPOLATIONS
 from ptqdb.quantization.layers import SCOPES
+from ptqdb.text import is_harmless
 from ptqdb.toml_table import TomlTable
 
 PRECISIONS = ("auto", "float32")
@@ -127,6 +129,8 @@ def _heading(number: int, table: Mapping[str, Any]) -> str:
 
 def _dataset(table: TomlTable, name: str, folder: Path) -> DatasetEntry:
     table.refuse_others(_keys(DatasetEntry, "name"))
+    if not is_harmless(name):
+        raise table.error(f"expected a name without control characters, found {name!r}")
     calibration_path = table.text("calibration_path")
     root = table.text("root")
     channels = table.count("channels")
@@ -167,8 +171,8 @@ def _network(table: TomlTable, datasets: tuple[DatasetEntry, ...], folder: Path)
         _dataset_name(table, [entry.name for entry in datasets if entry.name is not None]),
         checkpoint=None if checkpoint is None else Path(_located(checkpoint, folder)),
         weights=weights,
-        name=table.text("name"),
-        architecture=table.text("architecture"),
+        name=_name(table, "name"),
+        architecture=_name(table, "architecture"),
         mean=mean,
         std=std,
         resize=table.count("resize"),
@@ -177,6 +181,14 @@ def _network(table: TomlTable, datasets: tuple[DatasetEntry, ...], folder: Path)
         class_count=table.count("class_count"),
         seed=table.count("seed"),
     )
+
+
+def _name(table: TomlTable, key: str) -> str | None:
+    """A name that the database is to hold; None if absent."""
+    name = table.text(key)
+    if name is not None and not is_harmless(name):
+        raise table.error(f"{key}: expected a name without control characters, found {name!r}")
+    return name
 
 
 def _dataset_name(table: TomlTable, names: list[str]) -> str:
@@ -211,7 +223,7 @@ def _located(path: str, folder: Path) -> str:
     """Absolute, relative to the folder; what is no path stays as it is."""
     if path.startswith(_ELSEWHERE):
         return path
-    return str(folder / Path(path).expanduser())
+    return str(named_path(path, folder))
 
 
 def _located_code(spec: str, folder: Path) -> str:

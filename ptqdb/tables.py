@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from ptqdb.errors import DataError, UsageError
+from ptqdb.paths import named_path, without_magic
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 MISSING = ("", "NA", "N/A", "NULL", "null", "None", "NaN", "nan")
@@ -25,12 +26,17 @@ def read_table(path: Path) -> pl.DataFrame:
         raise UsageError(
             f"--from: expected a file ending in {', '.join(SUFFIXES)}, found {path.name!r}"
         )
+    file = without_magic(named_path(path))
     try:
         if suffix == ".parquet":
-            return pl.read_parquet(path)
+            return pl.read_parquet(file, glob=False)
         separator = "\t" if suffix == ".tsv" else ","
         return pl.read_csv(
-            path, separator=separator, infer_schema_length=None, null_values=list(MISSING)
+            file,
+            separator=separator,
+            infer_schema_length=None,
+            null_values=list(MISSING),
+            glob=False,
         )
     except OSError as error:
         reason = error.strerror or str(error)

@@ -18,6 +18,7 @@ from ptqdb.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.networks import reference_network
+from ptqdb.paths import without_magic
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
@@ -287,6 +288,6 @@ class Training:
             loss=pl.col("loss").mean(),
             accuracy=pl.col("correct").sum() / pl.col("images").sum(),
             elapsed_s=pl.col("elapsed_s").max(),
-        ).write_parquet(self.folder / f"{self.name}.log.parquet")
+        ).write_parquet(without_magic(self.folder / f"{self.name}.log.parquet"))
         self.state_path.unlink(missing_ok=True)
         return path

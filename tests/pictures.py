@@ -49,7 +49,7 @@ def write_parquet(
             label_column: labels,
         }
     )
-    frame.write_parquet(path, metadata=metadata)
+    frame.write_parquet(path.absolute(), metadata=metadata)
     return path
 
 

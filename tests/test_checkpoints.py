@@ -214,3 +214,14 @@ def test_the_identity_of_weights_is_their_keys_types_shapes_and_bytes() -> None:
         assert weights_sha256(given | other) != expected
     renamed = {"x": given["b"], "a": given["a"], "c": given["c"]}
     assert weights_sha256(renamed) != expected
+
+
+@pytest.mark.parametrize(
+    "described",
+    ["", "null", "[]", "{}", "[" * 100_000, '{"name": "AlexNet", "mean": null, "std": null}'],
+)
+def test_a_description_that_is_none_is_refused(tmp_path: Path, described: str) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"ptqdb": described})
+    with pytest.raises(DataError, match="expected the description that `ptqdb train` writes"):
+        read_description(path)

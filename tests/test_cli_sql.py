@@ -131,6 +131,7 @@ def test_of_several_statements_the_last_is_printed(run: Run) -> None:
         ),
         ("select b; select 1", 'column "b"|LINE 1: select b;\n               ^'),
         ("\n" * 9 + "select\n'x'::int", "Could not convert|LINE 11: 'x'::int\n            ^"),
+        ("select [1],\n'x'::int", "Could not convert|LINE 2: 'x'::int\n           ^"),
         ("select error('boom') from network; select 1", "boom"),
         ("delete from evaluation; select 1", "read-only"),
         ("-- nothing", "expected a query, found none"),
@@ -163,7 +164,7 @@ def test_files_that_cannot_be_read(run: Run) -> None:
 
 def test_intervals_are_text(run: Run) -> None:
     done = run("sql", 'select interval 36 hours as a, [interval 1 day] as "b c"', "--format=json")
-    assert json.loads(done.out) == [{"a": "36:00:00", "b c": "[1 day]"}]
+    assert json.loads(done.out) == [{"a": "36:00:00", "b c": ["1 day"]}]
 
 
 def test_help_says_what_several_statements_do(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Writes a chart to a file: HTML that works offline, PNG, SVG, or Vega-Lite JSON."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,13 @@ from ptqdb.errors import DataError, UsageError
 
 SUFFIXES = (".html", ".png", ".svg", ".json")
 PNG_SCALE = 2
+
+
+class _ScriptJson(json.JSONEncoder):
+    """JSON that no text in it can end the script that it stands in: it has no ``<``."""
+
+    def encode(self, o: Any) -> str:
+        return super().encode(o).replace("<", "\\u003c")
 
 
 def save_chart(chart: Any, path: Path) -> None:
@@ -31,10 +39,11 @@ def save_chart(chart: Any, path: Path) -> None:
     path = Path(path)
     check_path(path)
     kind = path.suffix.lower()[1:]
-    # The menu's "open in editor" would send the data to a web page.
-    menu = {"actions": {"export": True, "source": True, "compiled": False, "editor": False}}
+    # The menu's "open in editor" would send the data to a web page, and "view source" writes them
+    # into a page as HTML, where a name could run a script.
+    menu = {"actions": {"export": True, "source": False, "compiled": False, "editor": False}}
     options: dict[str, dict[str, Any]] = {
-        "html": {"inline": True, "embed_options": menu},
+        "html": {"inline": True, "embed_options": menu, "json_kwds": {"cls": _ScriptJson}},
         "png": {"scale_factor": PNG_SCALE},
     }
     try:

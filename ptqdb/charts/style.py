@@ -10,6 +10,7 @@ import altair as alt
 
 from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
+from ptqdb.text import visible
 
 # Okabe and Ito's palette for every kind of colour vision (Color Universal Design, 2008), the
 # dark ones first, yellow last; a grey makes nine, one for each reference network. It is as far
@@ -144,7 +145,9 @@ THEMES = MappingProxyType({"light": LIGHT, "dark": DARK})
 
 
 def themed(chart: Chart, theme: str = "light") -> Chart:
-    """Give a picture the colours of a theme.
+    """Give a picture the colours of a theme, and make control characters in its texts visible.
+
+    Such characters end the program that draws pictures, and a database may hold them in names.
 
     Raises
     ------
@@ -155,7 +158,21 @@ def themed(chart: Chart, theme: str = "light") -> Chart:
         names = ", ".join(closest_first(theme, THEMES))
         raise UsageError(f"expected a theme, found {theme!r}; choose one of {names}")
     chart.config = _config(theme)  # type: ignore[attr-defined]
-    return chart
+    return cast(Chart, _visible(chart))
+
+
+def _visible(part: Any) -> Any:
+    """A part of a chart, of whatever kind, with all texts in it made visible."""
+    if isinstance(part, str):
+        return visible(part)
+    if isinstance(part, alt.SchemaBase):
+        for name, value in part._kwds.items():
+            part._kwds[name] = _visible(value)
+    elif isinstance(part, dict):
+        return {_visible(name): _visible(value) for name, value in part.items()}
+    elif isinstance(part, list | tuple):
+        return [_visible(value) for value in part]
+    return part
 
 
 @cache

@@ -21,7 +21,8 @@ from ptqdb.cli import (
     validate,
     views,
 )
-from ptqdb.errors import MismatchError, PtqdbError, UsageError
+from ptqdb.cli.output import say
+from ptqdb.errors import MismatchError, PtqdbError, QueryError, UsageError
 from ptqdb.interruption import interrupts_kept
 
 app = typer.Typer(
@@ -67,10 +68,12 @@ def main() -> None:
         with interrupts_kept():
             app()
     except PtqdbError as error:
-        typer.echo(f"ptqdb: {error}", err=True)
+        # DuckDB's own words have several lines, and show the place of a mistake.
+        is_of_sql = isinstance(error, QueryError) or "\nLINE " in str(error)
+        say(f"ptqdb: {error}", lines=is_of_sql)
         sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)
     except KeyboardInterrupt:
-        typer.echo("ptqdb: interrupted", err=True)
+        say("ptqdb: interrupted")
         sys.exit(130)
     except BrokenPipeError:
         # the reader of the pipe has seen enough, as in `ptqdb views | head`

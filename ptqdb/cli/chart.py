@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ptqdb.cli.options import ReadDatabase
+from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 
@@ -110,4 +111,4 @@ def chart(
     with open_reader(db) as study:
         drawn = draw(study, kind.value, request)
     save_chart(drawn, path)
-    typer.echo(f"wrote {path}", err=True)
+    say(f"wrote {path}")

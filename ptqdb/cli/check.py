@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptqdb.cli.options import DEFAULT_DATABASE, Database, Format
-from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.output import OutputFormat, print_rows, say
 
 if TYPE_CHECKING:
     from ptqdb.integrity import CheckResult
@@ -43,7 +43,7 @@ def check(
         print_rows(COLUMNS, [], output)
     found = f"{len(failed)} found something wrong" if failed else "nothing is wrong"
     checks = "1 check" if len(results) == 1 else f"{len(results)} checks"
-    typer.echo(f"{checks}: {found}", err=True)
+    say(f"{checks}: {found}")
     if failed:
         raise typer.Exit(1)
 

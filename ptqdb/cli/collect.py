@@ -26,7 +26,7 @@ from ptqdb.cli.network_options import (
     Weights,
 )
 from ptqdb.cli.options import DEFAULT_DATABASE, Database
-from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.output import OutputFormat, print_rows, say
 
 if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
@@ -216,10 +216,7 @@ def _collect(request: "CollectionRequest", db: Path) -> None:
 
     with CollectionProgress() as progress:
         outcome = run_collection(request, db, progress)
-    typer.echo(
-        f"{db}: {outcome.filled_count} cells filled, {outcome.present_count} were there already",
-        err=True,
-    )
+    say(f"{db}: {outcome.filled_count} cells filled, {outcome.present_count} were there already")
     if outcome.failures:
         raise typer.Exit(1)
 
@@ -233,14 +230,13 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     print_rows(list(rows[0]), rows, output)
     for shown in previews:
         if shown.failure:
-            typer.echo(f"{shown.network} would fail: {shown.failure}", err=True)
+            say(f"{shown.network} would fail: {shown.failure}")
     to_fill = sum(len(names) for shown in previews for names in shown.missing.values())
     present = sum(shown.present for shown in previews)
     seconds = sum(shown.seconds or 0 for shown in previews)
-    typer.echo(
+    say(
         f"{db}: {to_fill} cells to fill, {present} there already, about {_duration(seconds)} "
-        "on this machine",
-        err=True,
+        "on this machine"
     )
     if any(shown.failure for shown in previews):
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase
-from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_writer
 from ptqdb.defaults import COMPARED_CURVES
 
@@ -75,8 +75,8 @@ def compare(
     columns = list(rows[0]) if is_wide else ["place", *TABLE_COLUMNS]
     print_rows(columns, [{name: row[name] for name in columns} for row in rows], output)
     if len(shown) < len(board.entries):
-        typer.echo(f"{len(board.entries)} in all: --top 0 prints them", err=True)
-    typer.echo(_statement(board.choice, leave_out.value), err=True)
+        say(f"{len(board.entries)} in all: --top 0 prints them")
+    say(_statement(board.choice, leave_out.value))
 
 
 def _row(place: int, entry: "Entry", board: "Leaderboard") -> dict[str, Any]:

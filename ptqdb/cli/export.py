@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -26,4 +27,4 @@ def export(
 
     with connect(db, read_only=True) as connection:
         export_study(connection, folder)
-    typer.echo(f"wrote {len(TABLE_NAMES)} tables to {folder}", err=True)
+    say(f"wrote {len(TABLE_NAMES)} tables to {folder}")

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, View
-from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
+from ptqdb.text import visible
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,7 +110,7 @@ def fit(
         from ptqdb.saved_fit import save_fits
 
         save_fits(fits, save_fit)
-        typer.echo(f"wrote {save_fit}", err=True)
+        say(f"wrote {save_fit}")
 
 
 def _refuse(options: dict[str, str | None], why: str) -> None:
@@ -155,11 +156,12 @@ def _with_network(frame: "pl.DataFrame", by: str | None) -> "pl.DataFrame":
 def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> None:
     for fit in fits:
         if fit.note:
-            typer.echo(f"{fit.curve}, {fit.group}: {fit.note}", err=True)
+            say(f"{fit.curve}, {fit.group}: {fit.note}")
     if show_summary:
         for fit in fits:
             if fit.results is not None:
-                typer.echo(str(fit.results.summary(title=f"{fit.view}: {fit.group}")) + "\n")
+                summary = str(fit.results.summary(title=visible(f"{fit.view}: {fit.group}")))
+                typer.echo(visible(summary, keep="\n") + "\n")
         return
     rows = [fit.as_dict() for fit in fits]
     if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +28,7 @@ def import_(
 
     with connect(db, read_only=False) as connection:
         added = import_study(connection, folder)
-    typer.echo(
+    say(
         f"added {added['network']} networks, {added['evaluation']} evaluations and "
-        f"{added['quantized_tensor']} quantized tensors to {db}",
-        err=True,
+        f"{added['quantized_tensor']} quantized tensors to {db}"
     )

@@ -1,10 +1,14 @@
-"""Prints a table to stdout in the format that the user asked for."""
+"""Prints tables to stdout in the format that the user asked for, and messages to stderr."""
 
 import json
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from ptqdb.errors import DataError
+from ptqdb.text import markdown_cell, visible
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,6 +27,18 @@ class OutputFormat(StrEnum):
     PARQUET = "parquet"
 
 
+def say(text: str, *, lines: bool = False) -> None:
+    """Print a message to stderr; control characters in it are made visible.
+
+    Parameters
+    ----------
+    lines
+        Whether the message has several lines.
+    """
+    sys.stderr.write(visible(text, keep="\n\t" if lines else "") + "\n")
+    sys.stderr.flush()
+
+
 def print_frame(frame: "pl.DataFrame", output_format: OutputFormat) -> None:
     """Print a frame; JSON is a list of objects, Parquet goes to stdout as bytes."""
     if output_format is OutputFormat.PARQUET:
@@ -38,7 +54,14 @@ def print_rows(
 ) -> None:
     """Print rows given as dictionaries; nested values are allowed."""
     if output_format is OutputFormat.JSON:
-        sys.stdout.write(json.dumps(_finite(rows), indent=2, default=str) + "\n")
+        try:
+            text = json.dumps(_finite(rows), indent=2, default=str)
+        except RecursionError as error:
+            raise DataError(
+                "expected values that are nested less deeply as JSON, found deeper ones; give "
+                "--format csv"
+            ) from error
+        sys.stdout.write(text + "\n")
     elif output_format in (OutputFormat.CSV, OutputFormat.PARQUET):
         import polars as pl
 
@@ -46,12 +69,14 @@ def print_rows(
     else:
         cells = [[_text(row.get(column)) for column in columns] for row in rows]
         numeric = [
-            any(isinstance(row.get(column), int | float) for row in rows)
+            any(isinstance(row.get(column), int | float | Decimal) for row in rows)
             and not any(isinstance(row.get(column), bool) for row in rows)
             for column in columns
         ]
-        lines = _markdown if output_format is OutputFormat.MARKDOWN else _table
-        sys.stdout.write("\n".join(lines(list(columns), cells, numeric)) + "\n")
+        is_markdown = output_format is OutputFormat.MARKDOWN
+        lines, shown = (_markdown, markdown_cell) if is_markdown else (_table, visible)
+        head, *body = [[shown(cell) for cell in row] for row in [list(columns), *cells]]
+        sys.stdout.write("\n".join(lines(head, body, numeric)) + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -89,7 +114,7 @@ def _text(value: Any) -> str:
         return f"{value:.{SIGNIFICANT_DIGITS}g}"
     if isinstance(value, list | tuple):
         return ", ".join(_text(item) for item in value)
-    return " ".join(str(value).split())
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _aligned(text: str, width: int, right: bool) -> str:
@@ -104,5 +129,4 @@ def _table(columns: list[str], cells: list[list[str]], numeric: list[bool]) -> l
 
 def _markdown(columns: list[str], cells: list[list[str]], numeric: list[bool]) -> list[str]:
     rule = ["---:" if right else "---" for right in numeric]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [columns, *cells]]
-    return ["| " + " | ".join(row) + " |" for row in [escaped[0], rule, *escaped[1:]]]
+    return ["| " + " | ".join(row) + " |" for row in [columns, rule, *cells]]

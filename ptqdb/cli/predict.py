@@ -21,7 +21,7 @@ from ptqdb.cli.network_options import (
     Weights,
 )
 from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase
-from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import (
     COVERAGE,
@@ -188,7 +188,7 @@ def recommend(
     print_rows(list(rows[0]) if is_wide else columns, rows, output)
     if not any(one.recommended for one in every_format):
         bound = "predicted loss" if expected else "upper bound"
-        typer.echo(f"no format's {bound} is within {max_loss:g}", err=True)
+        say(f"no format's {bound} is within {max_loss:g}")
 
 
 def _predicted(said: dict[str, Any]) -> "Predictions":
@@ -231,11 +231,10 @@ def _predicted(said: dict[str, Any]) -> "Predictions":
             image_size=said["image_size"],
             device=said["device"] or "cpu",
         )
-    typer.echo(
+    say(
         f"{found.network}: {found.curve} over {found.view}, fitted to {len(found.reference)} "
-        f"networks: {', '.join(found.reference)}",
-        err=True,
+        f"networks: {', '.join(found.reference)}"
     )
     for remark in found.remarks:
-        typer.echo(remark, err=True)
+        say(remark)
     return found

@@ -1,6 +1,5 @@
 """Shows how a long command goes on, on stderr: a bar on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from ptqdb.cli.output import say
+from ptqdb.text import visible
 
 if TYPE_CHECKING:
     from ptqdb.collection.plan import Cell
@@ -40,7 +42,7 @@ class CollectionProgress:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _RateColumn(),
@@ -72,16 +74,18 @@ class CollectionProgress:
 
     def preparing(self, network: str) -> None:
         """Name the network."""
-        self._bar.update(self._task, description=f"{network}: calibrating")
+        self._bar.update(self._task, description=visible(f"{network}: calibrating"))
         if self._bar.disable:
-            self._line(f"{network}: calibrating")
+            say(f"{network}: calibrating")
 
     def filled(self, cell: "Cell") -> None:
         """Advance by a cell."""
         scope = "" if cell.scope == "all" else f" ({cell.scope})"
         self._done_count += 1
         self._bar.update(
-            self._task, advance=1, description=f"{cell.network} {cell.number_format}{scope}"
+            self._task,
+            advance=1,
+            description=visible(f"{cell.network} {cell.number_format}{scope}"),
         )
         now = time.monotonic()
         last = self._done_count == self._cell_count
@@ -90,7 +94,7 @@ class CollectionProgress:
             rate = self._done_count / (now - self._started_at)
             remaining_s = (self._cell_count - self._done_count) / rate
             done = f"{self._done_count}/{self._cell_count}"
-            self._line(
+            say(
                 f"{done} {cell.network} {cell.number_format}{scope}, "
                 f"{rate:.2f} cells/s, {remaining_s:.0f} s remaining"
             )
@@ -98,14 +102,9 @@ class CollectionProgress:
     def remarked(self, text: str) -> None:
         """Print a line above the bar."""
         if self._bar.disable:
-            self._line(text)
+            say(text)
         else:
-            self._bar.console.print(text, highlight=False, markup=False)
-
-    @staticmethod
-    def _line(text: str) -> None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+            self._bar.console.print(visible(text), highlight=False, markup=False)
 
 
 @contextmanager
@@ -113,14 +112,14 @@ def training_progress(name: str, step_count: int) -> Iterator["Callable[[Trainin
     """A function that shows a training's steps; on a terminal as a bar, elsewhere in lines."""
     console = Console(stderr=True)
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task(name, total=step_count)
+        task = bar.add_task(visible(name), total=step_count)
         told_epoch = 0
 
         def tell(progress: "TrainingProgress") -> None:
@@ -129,11 +128,10 @@ def training_progress(name: str, step_count: int) -> Iterator["Callable[[Trainin
                 f"{name} epoch {progress.epoch}, loss {progress.loss:.3f}, "
                 f"{progress.images_per_s:.0f} images/s"
             )
-            bar.update(task, completed=progress.step, description=text)
+            bar.update(task, completed=progress.step, description=visible(text))
             if bar.disable and progress.epoch > told_epoch:
                 told_epoch = progress.epoch
-                sys.stderr.write(f"{text}, step {progress.step}/{progress.step_count}\n")
-                sys.stderr.flush()
+                say(f"{text}, step {progress.step}/{progress.step_count}")
 
         yield tell
 
@@ -144,7 +142,7 @@ class ComparisonProgress:
     def __init__(self) -> None:
         console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -169,8 +167,8 @@ class ComparisonProgress:
     def planned(self, fit_count: int, present_count: int) -> None:
         """Start the bar."""
         self._bar.update(self._task, total=fit_count, description="fitting")
-        sys.stderr.write(f"{fit_count} curves to fit, {present_count} there already\n")
+        say(f"{fit_count} curves to fit, {present_count} there already")
 
     def fitted(self, view: str, curve: str) -> None:
         """Advance by a curve over a view."""
-        self._bar.update(self._task, advance=1, description=f"{view}, {curve}")
+        self._bar.update(self._task, advance=1, description=visible(f"{view}, {curve}"))

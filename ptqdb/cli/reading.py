@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from ptqdb.cli.options import DEFAULT_DATABASE
+from ptqdb.cli.output import say
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,10 +32,9 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
     with open_study(_chosen(db)) as study:
         without = networks_without_channels(study.connection)
         if without:
-            typer.echo(
+            say(
                 f"left out of the views channelnsr_*: {', '.join(without)}, collected by an older "
-                "ptqdb; `ptqdb collect` as before measures the channels and evaluates nothing",
-                err=True,
+                "ptqdb; `ptqdb collect` as before measures the channels and evaluates nothing"
             )
         yield study
 
@@ -70,8 +68,6 @@ def _chosen(db: Path | None) -> Path | None:
     from ptqdb.embedded_facts import embedded_facts_folder
 
     if db is None and not DEFAULT_DATABASE.exists() and embedded_facts_folder() is not None:
-        typer.echo(
-            f"no --db given and no {DEFAULT_DATABASE} here: reading the embedded study", err=True
-        )
+        say(f"no --db given and no {DEFAULT_DATABASE} here: reading the embedded study")
         return None
     return db or DEFAULT_DATABASE

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ptqdb.cli.options import ReadDatabase
+from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 
 
@@ -64,4 +65,4 @@ def report(
             job_count=jobs or len(os.sched_getaffinity(0)),
             reporter=progress,
         )
-    typer.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)", err=True)
+    say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")

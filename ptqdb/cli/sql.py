@@ -32,22 +32,30 @@ def sql(
     Of several statements, separated by semicolons, all are run and the result of the last one
     is printed.
     """
+    from ptqdb.database import Form
+    from ptqdb.database import query as run_query
+
     text = _text(query)
+    forms = {OutputFormat.PARQUET: Form.STORED, OutputFormat.JSON: Form.NESTED}
     with open_reader(db) as study:
-        print_frame(study.sql(text), output)
+        frame = run_query(study.connection, text, forms.get(output, Form.FLAT))
+    print_frame(frame, output)
 
 
 def _text(query: str) -> str:
     """Return the query itself, what the file of that name holds, or what stdin does."""
     if query == "-":
-        return sys.stdin.read()
+        try:
+            return sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise DataError("stdin cannot be read: it is not UTF-8 text") from error
     if not query.endswith(".sql"):
         return query
     path = Path(query)
-    if not path.exists():
-        raise UsageError(f"there is no file {query}: name one, or give the query itself")
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {query}: name one, or give the query itself") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(f"{query} cannot be read: {reason}") from error

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ptqdb.cli.output import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -57,4 +59,4 @@ def train(
         result = f"{path}: trained in {training.elapsed_s:.0f} s"
         if test_images is not None:
             result += f", test accuracy {accuracy(training.module, test_images):.2%}"
-        typer.echo(result, err=True)
+        say(result)

@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from ptqdb.cli.options import Format, ReadDatabase
-from ptqdb.cli.output import OutputFormat, print_frame
+from ptqdb.cli.output import OutputFormat, print_frame, say
 from ptqdb.cli.reading import open_reader
+from ptqdb.text import visible
 
 
 def register(app: typer.Typer) -> None:
@@ -33,9 +34,12 @@ def views(
         names = [name for name in frame["view"] if name.endswith("_sensitivity")]
         if names and not measures_sensitivity(study.connection):
             empty = names[0] if len(names) == 1 else f"the {len(names)} views *_sensitivity"
-            typer.echo(f"empty: {empty}: needs `ptqdb collect --scopes weight,bias`", err=True)
+            say(f"empty: {empty}: needs `ptqdb collect --scopes weight,bias`")
     if show_sql and output is OutputFormat.TABLE:
         for sql in frame["sql"]:
-            typer.echo(sql)
+            typer.echo(visible(sql, keep="\n\t"))
     else:
+        if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):
+            # a meaning is wrapped in the SQL that it stands in
+            frame = frame.with_columns(frame["description"].str.replace_all(r"\s+", " "))
         print_frame(frame if show_sql else frame.drop("sql"), output)

@@ -1,5 +1,6 @@
 """Opens the database, writes facts into it and reads views from it."""
 
+from ptqdb.database.frames import Form
 from ptqdb.database.opening import IN_MEMORY, connect
 from ptqdb.database.reading import (
     list_views,
@@ -22,6 +23,7 @@ from ptqdb.database.writing import (
 
 __all__ = [
     "IN_MEMORY",
+    "Form",
     "connect",
     "forget_fits",
     "insert",

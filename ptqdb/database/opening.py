@@ -10,6 +10,7 @@ from ptqdb.database.definitions import are_definitions_current, load_definitions
 from ptqdb.database.reading import read_number
 from ptqdb.database.writing import first_line, transaction
 from ptqdb.errors import DatabaseError
+from ptqdb.paths import without_magic
 from ptqdb.resources import sql_folder
 
 # Storage v1.5.0 is what the newest DuckDB shell can open. Small blocks: every table and index
@@ -88,7 +89,8 @@ def _require_file(path: Path, *, must_exist: bool) -> None:
 
 def _open(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     try:
-        return duckdb.connect(path, read_only=read_only, config=_CONFIG)
+        file = path if path == IN_MEMORY else without_magic(path)
+        return duckdb.connect(file, read_only=read_only, config=_CONFIG)
     except duckdb.Error as error:
         raise _opening_error(path, error) from error
 

@@ -2,13 +2,12 @@
 
 import fnmatch
 import re
-from contextlib import suppress
-from types import SimpleNamespace
 
 import duckdb
 import polars as pl
 
 from ptqdb.closest import closest_first
+from ptqdb.database.frames import Form, frame_of
 from ptqdb.errors import PtqdbError, QueryError, UsageError
 
 _MOST_NAMES = 6
@@ -103,6 +102,7 @@ def read_view(
     if name not in names:
         raise _unknown_view(name, names)
     condition = "" if where is None else f" where {where}"
+    _require_utf8(condition)
     try:
         return _frame(connection, f"select * from {view}{condition}")
     except (duckdb.Error, pl.exceptions.PolarsError) as error:
@@ -119,14 +119,22 @@ def _view_error(error: Exception, *, is_call: bool) -> PtqdbError:
     return QueryError(str(error))
 
 
-def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
+def query(
+    connection: duckdb.DuckDBPyConnection, sql: str, form: Form = Form.COMPUTED
+) -> pl.DataFrame:
     """Run the statements of a text; read the rows of the last, none for one without rows.
+
+    Parameters
+    ----------
+    form
+        What the rows are for.
 
     Raises
     ------
     QueryError
         There is no statement, or one fails; the message is DuckDB's own, with the position.
     """
+    _require_utf8(sql)
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
@@ -140,20 +148,34 @@ def query(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
         place = sql.find(text, place)
         try:
             if number == len(statements):
-                return _frame(connection, text)
+                return _frame(connection, text, form)
             connection.execute(text)
         except (duckdb.Error, pl.exceptions.PolarsError) as error:
-            message = _located(connection, text, error)
+            message = _located(connection, statement, error)
             raise QueryError(_moved(message, sql.count("\n", 0, place))) from error
     raise AssertionError("unreachable")
 
 
-def _located(connection: duckdb.DuckDBPyConnection, statement: str, error: Exception) -> str:
-    """Return the message with the position, which a relation leaves out and a statement names."""
-    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+def _require_utf8(sql: str) -> None:
+    """Refuse what no encoding has a word for, as bytes of a command line that are no UTF-8."""
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise QueryError("expected a query in UTF-8, found bytes that are not") from error
+
+
+def _located(
+    connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, error: Exception
+) -> str:
+    """Return the message with the position, which a relation leaves out or takes from its own text.
+
+    A statement that names what does not exist does nothing, however often it runs; a query does
+    nothing in any case.
+    """
+    is_query = statement.type == duckdb.StatementType.SELECT and "\nLINE " in str(error)
+    if is_query or isinstance(error, duckdb.BinderException | duckdb.CatalogException):
         try:
-            # A statement that names what does not exist does nothing, however often it runs.
-            connection.execute(statement)
+            connection.execute(statement.query.strip())
         except duckdb.Error as located:
             return str(located)
     return str(error)
@@ -170,37 +192,13 @@ def _moved(message: str, line_count: int) -> str:
     return re.sub(r"LINE (?P<line>\d+):(?P<text>.*)\n(?P<mark> *\^)", move, message)
 
 
-def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    """Read rows with plain numbers: DECIMAL and HUGEINT as integers where whole, else floats.
-
-    Types that polars does not have, such as INTERVAL, become text.
-    """
+def _frame(
+    connection: duckdb.DuckDBPyConnection, sql: str, form: Form = Form.COMPUTED
+) -> pl.DataFrame:
+    """Read the rows of a statement; none for one without rows."""
     connection.complete()
     relation = connection.sql(sql)
-    if relation is None:
-        return pl.DataFrame()
-    foreign = [
-        '"' + name.replace('"', '""') + '"'
-        for name, kind in zip(relation.columns, relation.types, strict=True)
-        if re.search("INTERVAL|UNION", str(kind))
-    ]
-    if foreign:
-        texts = ", ".join(f"{name}::varchar as {name}" for name in foreign)
-        relation = relation.project(f"* replace ({texts})")
-    # Polars keeps the class of what it reads forever: DuckDB's own would outlive the module,
-    # and the interpreter would end with a page of warnings about leaked types.
-    stream = SimpleNamespace(__arrow_c_stream__=relation.__arrow_c_stream__)
-    frame = pl.DataFrame(stream)
-    return frame.with_columns(
-        _plain(column) for column in frame if isinstance(column.dtype, pl.Decimal)
-    )
-
-
-def _plain(column: pl.Series) -> pl.Series:
-    if column.dtype == pl.Decimal(scale=0):
-        with suppress(pl.exceptions.InvalidOperationError):
-            return column.cast(pl.Int64)
-    return column.cast(pl.Float64)
+    return pl.DataFrame() if relation is None else frame_of(relation, form)
 
 
 def read_number(connection: duckdb.DuckDBPyConnection, sql: str) -> int:

@@ -200,7 +200,7 @@ def _flat_labels(array: NDArray[Any], what: str) -> pl.Series:
             f"expected one label per image in {what}, found {shape}; of one-hot labels store "
             "labels.argmax(axis=1)"
         )
-    array = _texts(array)
+    array = _texts(array, what)
     if array.dtype.kind not in "iubU":
         raise DataError(
             f"expected labels that are whole numbers, texts or booleans in {what}, "
@@ -212,15 +212,18 @@ def _flat_labels(array: NDArray[Any], what: str) -> pl.Series:
 def _class_names(arrays: dict[str, NDArray[Any]], label_key: str) -> tuple[str, ...]:
     """As declared, else from the labels of every split that are named alike."""
     for word in _CLASS_WORDS:
-        if word in arrays and arrays[word].dtype.kind in "US":
-            return tuple(_texts(arrays[word]).tolist())
+        if word in arrays and arrays[word].dtype.kind in "US" and arrays[word].ndim == 1:
+            return tuple(_texts(arrays[word], word).tolist())
     pattern = _without_split(label_key)
     alike = [array for key, array in arrays.items() if _without_split(key) == pattern]
     return class_names_of(_flat_labels(array, label_key) for array in alike)
 
 
-def _texts(array: NDArray[Any]) -> NDArray[Any]:
-    return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+def _texts(array: NDArray[Any], what: str) -> NDArray[Any]:
+    try:
+        return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    except UnicodeDecodeError as error:
+        raise DataError(f"expected texts in UTF-8 in {what}, found other bytes") from error
 
 
 def _without_split(key: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ptqdb.errors import DataError
+from ptqdb.text import is_harmless
 
 _NAMES_IN_A_REMARK = 3
 
@@ -32,6 +33,11 @@ class ImageSet:
         One name per class, in the order of the labels; none where there are no labels.
     notes
         What a user should know of how they were read; see ``remarks``.
+
+    Raises
+    ------
+    DataError
+        The name has a control character.
     """
 
     name: str
@@ -40,6 +46,14 @@ class ImageSet:
     labels: Tensor | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Names of classes may hold anything: they are never stored, and made visible where shown.
+        if not is_harmless(self.name):
+            raise DataError(
+                f"expected a dataset's name without control characters, found {self.name!r}; "
+                "rename its folder or give it another name"
+            )
 
     def __len__(self) -> int:
         return len(self.images)

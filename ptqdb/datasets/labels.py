@@ -1,6 +1,8 @@
 """Labels of whatever kind as class numbers, each checked, its file and row named."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -41,6 +43,35 @@ def class_names_of(labels: Iterable[pl.Series]) -> tuple[str, ...]:
             "give the column of the class numbers as --label-column"
         )
     return tuple(str(number) for number in range(largest + 1))
+
+
+def declared_names(metadata: str, column: str) -> tuple[str, ...]:
+    """The names that Hugging Face metadata give the classes of a column.
+
+    None where the metadata are not what is expected: anybody may have written them, and the
+    labels number the classes without them.
+
+    Parameters
+    ----------
+    metadata
+        JSON, such as ``{"info": {"features": {"label": {"names": ["cat", "dog"]}}}}``.
+
+    Examples
+    --------
+    >>> declared_names('{"info": {"features": {"label": {"names": ["cat", "dog"]}}}}', "label")
+    ('cat', 'dog')
+    >>> declared_names('{"info": {"features": null}}', "label")
+    ()
+    """
+    try:
+        found: Any = json.loads(metadata)
+    except (ValueError, RecursionError):
+        return ()
+    for key in ("info", "features", column, "names"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        return ()
+    return tuple(found) if len(set(found)) == len(found) else ()
 
 
 def class_numbers(

@@ -1,6 +1,5 @@
 """Images from Parquet in the Hugging Face layout, and cut for shipping."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +14,24 @@ from ptqdb.closest import closest_first
 from ptqdb.datasets.arrays import array_picture
 from ptqdb.datasets.decoding import Picture, PixelBlock, encoded_picture, rows_of
 from ptqdb.datasets.images import ImageSet
-from ptqdb.datasets.labels import class_names_of, class_numbers, notes_on_classes
-from ptqdb.datasets.parquet_files import REMOTE, Files, dataset_name, parquet_files, web_address
+from ptqdb.datasets.labels import (
+    class_names_of,
+    class_numbers,
+    declared_names,
+    notes_on_classes,
+)
+from ptqdb.datasets.parquet_files import (
+    REMOTE,
+    Files,
+    dataset_name,
+    location,
+    parquet_files,
+    web_address,
+)
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import notes_on, stand_ins
 from ptqdb.errors import DataError
+from ptqdb.paths import without_magic
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "class")
@@ -106,7 +118,7 @@ class _Columns:
 
 
 def _scanned(path: str) -> pl.LazyFrame:
-    return pl.scan_parquet(path, glob=False)
+    return pl.scan_parquet(location(path), glob=False)
 
 
 def _collected(frame: pl.LazyFrame, path: str) -> pl.DataFrame:
@@ -247,13 +259,10 @@ def _nested(column: pl.Series, row: int, origin: str) -> NDArray[Any]:
 def _declared_classes(path: str, label_column: str) -> tuple[str, ...]:
     """The names that the Hugging Face metadata gives to the label's classes, or none."""
     try:
-        text = pl.read_parquet_metadata(web_address(path)).get("huggingface")
+        text = pl.read_parquet_metadata(web_address(location(path))).get("huggingface")
     except (pl.exceptions.PolarsError, OSError):
         return ()  # of a remote file: its labels still number the classes
-    if not text:
-        return ()
-    features = json.loads(text).get("info", {}).get("features", {})
-    return tuple(features.get(label_column, {}).get("names", ()))
+    return declared_names(text or "", label_column)
 
 
 def cut(source: Path, split: str, count: int, target: Path) -> None:
@@ -267,13 +276,15 @@ def cut(source: Path, split: str, count: int, target: Path) -> None:
     paths = sorted(source.glob(f"{split}-*.parquet"))
     if not paths:
         raise DataError(f"expected {split}-*.parquet in {source}, found none")
-    table = pl.concat([pl.scan_parquet(path) for path in paths]).head(count).collect()
+    table = pl.concat([_scanned(str(path)) for path in paths]).head(count).collect()
     metadata = {
         key: value
-        for key, value in pl.read_parquet_metadata(paths[0]).items()
+        for key, value in pl.read_parquet_metadata(location(str(paths[0]))).items()
         if key == "huggingface"
     }
     target.mkdir(parents=True, exist_ok=True)
     table.write_parquet(
-        target / f"{split}-00000-of-00001.parquet", compression="zstd", metadata=metadata
+        without_magic(target / f"{split}-00000-of-00001.parquet"),
+        compression="zstd",
+        metadata=metadata,
     )

@@ -1,6 +1,5 @@
 """Which Parquet files a folder, a file, a glob or an ``hf://`` address stands for, by split."""
 
-import glob
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ import polars as pl
 
 from ptqdb.datasets.splits import EVERY_SPLIT, SPLIT_WORDS
 from ptqdb.errors import DataError
+from ptqdb.paths import matching_paths, without_magic
 
 REMOTE = "hf://"
 # Where the files of a dataset on the Hugging Face hub stand, the best place first.
@@ -52,7 +52,7 @@ def parquet_files(source: str) -> Files:
     elif Path(source).exists() or not is_glob(source):
         paths = [source]
     else:
-        paths = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
+        paths = matching_paths(source)
     if not paths:
         raise DataError(f"expected Parquet files in {source}, found none")
     if not root:
@@ -75,6 +75,11 @@ def dataset_name(path: str) -> str:
             return Path(path).stem
         folder = folder.parent
     return folder.name
+
+
+def location(path: str) -> str:
+    """What Polars opens: a file of this machine by its whole path, an address as it is."""
+    return path if path.startswith(REMOTE) else str(without_magic(path))
 
 
 def web_address(path: str) -> str:

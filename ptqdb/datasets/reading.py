@@ -11,6 +11,7 @@ from ptqdb.datasets.parquet_files import REMOTE, has_parquet_files, is_glob
 from ptqdb.datasets.request import AS_IT_IS, ImageRequest
 from ptqdb.datasets.torchvision import PREFIX, dataset_names, read_torchvision
 from ptqdb.errors import DataError
+from ptqdb.paths import named_path
 from ptqdb.preprocessing import Geometry
 
 
@@ -74,7 +75,7 @@ def read_images(
         )
     if text.startswith(REMOTE):
         return read_parquet(text, split, request)
-    path = Path(text).expanduser()
+    path = named_path(text)
     if path.is_file():
         return _read_file(path, split, request)
     if path.is_dir():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
+from ptqdb.text import is_harmless
 
 FAULTS_SHOWN = 10
 COMPILED = "_orig_mod."
@@ -109,6 +110,23 @@ def refuse_infinite(module: nn.Module, source: str) -> None:
             raise DataError(
                 f"expected finite weights in {source}, found NaN or infinity in {name}; "
                 "give a checkpoint from before the training diverged"
+            )
+
+
+def refuse_control_characters(module: nn.Module, source: str) -> None:
+    """Refuse names of layers and parameters that could not be shown.
+
+    Raises
+    ------
+    DataError
+        One has a control character; the message names it.
+    """
+    names = [name for name, _ in (*module.named_modules(), *module.named_parameters())]
+    for name in names:
+        if not is_harmless(name):
+            raise DataError(
+                f"expected names of layers without control characters in {source}, found "
+                f"{name!r}; rename it"
             )
 
 

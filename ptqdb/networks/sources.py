@@ -25,6 +25,7 @@ from ptqdb.networks.factories import WAYS, Factory, find_factory
 from ptqdb.networks.given import float_network
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
 from ptqdb.preprocessing import Geometry, Preprocessing
+from ptqdb.text import is_harmless
 
 RANDOM = "random"
 """As the name of weights: fresh ones, drawn with a seed."""
@@ -144,6 +145,7 @@ class NetworkSource:
             remarks.append(f"network of {' and '.join(sorted(map(str, types)))} cast to float32")
             module = module.float()
         keys.refuse_infinite(module, str(self.checkpoint or self.spec))
+        keys.refuse_control_characters(module, self.spec)
         module.eval()  # of which a class of its own may return nothing
         return TrainedNetwork(
             self.name,
@@ -283,11 +285,17 @@ def network_source(
     chosen = builder.name if name is None else name
     if not chosen.strip():
         raise UsageError("--name: expected a name, found none")
+    kin = architecture or kin or chosen
+    for option, text in (("--name", chosen), ("--architecture", kin)):
+        if not is_harmless(text):
+            raise UsageError(
+                f"{option}: expected a name without control characters, found {text!r}"
+            )
     preprocessing = _preprocessing(known, mean, std, resize, crop, interpolation)
     return NetworkSource(
         spec,
         chosen,
-        architecture or kin or chosen,
+        kin,
         path,
         weights,
         preprocessing,

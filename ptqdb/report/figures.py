@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from ptqdb.report.parts import Parts
+from ptqdb.text import visible
 
 Key = tuple[str, ...]
 
@@ -58,7 +59,7 @@ class Figure:
             f'<label>{escape(choice.label)} <select data-place="{place}">'
             + "".join(
                 f'<option value="{escape(option)}">{escape(option)}</option>'
-                for option in choice.options
+                for option in map(visible, choice.options)
             )
             + "</select></label>"
             for place, choice in enumerate(self.choices)
@@ -73,7 +74,10 @@ class Figure:
 
     def data(self, parts: Parts) -> dict[str, Any]:
         """What the script needs of it."""
-        return {"|".join(key): page_spec(chart, parts) for key, chart in self.charts.items()}
+        return {
+            "|".join(map(visible, key)): page_spec(chart, parts)
+            for key, chart in self.charts.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from ptqdb.charts.variants import Variant
 from ptqdb.distributions import chosen_layers, distributions_of
 from ptqdb.fitted_view import FittedView
 from ptqdb.report.figures import Figure
+from ptqdb.text import visible
 
 if TYPE_CHECKING:
     from ptqdb.study import Study
@@ -106,7 +107,7 @@ def _pooled(fitted: Fitted, view: str) -> Figure:
 def _single(fitted: Fitted, views: Sequence[str], network: str) -> Figure:
     whole = [fitted(view, DEGREES[0]) for view in views]
     variants = [Variant(one.frame, one.view, one.of(network)) for one in whole]
-    return Figure(f"gallery-{views[0]}-{network}", {(): _drawn(variants, network)})
+    return Figure(f"gallery-{views[0]}-{visible(network)}", {(): _drawn(variants, network)})
 
 
 def _drawn(variants: Sequence[Variant], network: str | None = None) -> Any:

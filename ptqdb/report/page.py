@@ -23,6 +23,7 @@ from ptqdb.report.figures import Section
 from ptqdb.report.fits import Fits, fit_views
 from ptqdb.report.gallery import DEGREES, VIEWS, gallery
 from ptqdb.report.parts import Parts, script_json
+from ptqdb.text import visible
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _assembled(study: "Study", sections: Sequence[Section]) -> str:
     return _filled(
         _file("page.html"),
         {
-            "title": escape(f"ptqdb: {source}"),
+            "title": escape(visible(f"ptqdb: {source}")),
             "about": escape(
                 "What trained networks lose in quantized number formats. "
                 f"Written by ptqdb {VERSION} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."

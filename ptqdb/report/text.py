@@ -7,13 +7,17 @@ from typing import Any
 
 import polars as pl
 
+from ptqdb.text import visible
+
+LINES = "\n\t"
+
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table that scrolls where it is too wide; numbers stand to the right."""
     rows = list(rows)
     numeric = [any(_is_number(row[place]) for row in rows) for place in range(len(columns))]
     head = "".join(
-        f"<th{_kind(is_number)}>{escape(column)}</th>"
+        f"<th{_kind(is_number)}>{escape(visible(column))}</th>"
         for column, is_number in zip(columns, numeric, strict=True)
     )
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
@@ -55,7 +59,7 @@ def plain(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
-    return str(value)
+    return visible(str(value))
 
 
 def percent(value: float | None, digits: int = 1) -> Number | None:
@@ -92,12 +96,12 @@ def fixed(value: float | None, digits: int = 3) -> Number | None:
 
 def said(*sentences: str) -> str:
     """A paragraph."""
-    return "<p>" + escape(" ".join(sentences)) + "</p>"
+    return "<p>" + escape(visible(" ".join(sentences))) + "</p>"
 
 
 def code(text: str) -> str:
     """Lines to copy."""
-    return f"<pre><code>{escape(text)}</code></pre>"
+    return f"<pre><code>{escape(visible(text, keep=LINES))}</code></pre>"
 
 
 def frame_table(frame: pl.DataFrame) -> str:

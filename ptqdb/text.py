@@ -1,0 +1,56 @@
+"""Text that others wrote: which names may enter, and how any text is shown without doing harm."""
+
+import re
+
+# Escape codes and other control characters (categories Cc, Zl, Zp, Cs), what turns the direction
+# of writing, and the two that XML forbids besides: some programs end at once where they meet one.
+_HARMFUL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+_SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+# What Markdown takes for more than itself; an underscore within a word is one.
+_MARKDOWN = re.compile(r"[\\`*~|\[\]]|(?<!\w)_|_(?!\w)")
+
+
+def is_harmless(text: str) -> bool:
+    r"""Whether a text has no control character, no bidirectional override and no lone surrogate.
+
+    Examples
+    --------
+    >>> is_harmless("ResNet 18 (Zürich)"), is_harmless("ResNet\n18"), is_harmless("\x1b[31mred")
+    (True, False, False)
+    """
+    return _HARMFUL.search(text) is None
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""The text with an escape, as Python writes it, in place of each harmful character.
+
+    Parameters
+    ----------
+    keep
+        Characters that stay, such as line breaks.
+
+    Examples
+    --------
+    >>> print(visible("\x1b[31mred\n\u202e"))
+    \x1b[31mred\n\u202e
+    """
+    return _HARMFUL.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    return _SHORT.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+
+
+def markdown_cell(text: str) -> str:
+    r"""The text as a cell of a Markdown table that shows it as it is.
+
+    Examples
+    --------
+    >>> print(markdown_cell("<b>|INT_*|_x_"))
+    &lt;b&gt;\|INT\_\*\|\_x\_
+    """
+    escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], escaped)
