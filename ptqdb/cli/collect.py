@@ -216,10 +216,10 @@ def _collect(request: "CollectionRequest", db: Path) -> None:
 
     with CollectionProgress() as progress:
         outcome = run_collection(request, db, progress)
-    typer.echo(
-        f"{db}: {outcome.filled_count} cells filled, {outcome.present_count} were there already",
-        err=True,
-    )
+    counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
+    if outcome.failed_count:
+        counts += f", {outcome.failed_count} cannot be evaluated"
+    typer.echo(f"{db}: {counts}", err=True)
     if outcome.failures:
         raise typer.Exit(1)
 

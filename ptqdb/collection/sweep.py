@@ -14,7 +14,9 @@ import torch
 
 from ptqdb.collection.checking import checked
 from ptqdb.collection.evaluation import NetworkEvaluation
+from ptqdb.collection.facts import FailedEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
+from ptqdb.collection.own_code import is_of_network, one_line, own_errors_as_data_errors
 from ptqdb.collection.plan import (
     Cell,
     CollectionRequest,
@@ -30,12 +32,13 @@ from ptqdb.collection.rows import (
     tensor_ids_of,
     write_channel_errors,
     write_evaluation,
+    write_failed_evaluation,
     write_network,
     write_quantized_tensors,
 )
 from ptqdb.database import connect, forget_fits, materialize, next_id, transaction
 from ptqdb.datasets import ImageSet
-from ptqdb.errors import DataError, PtqdbError
+from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
 from ptqdb.number_formats import number_format as named_format
 from ptqdb.version import VERSION
@@ -54,7 +57,7 @@ class Reporter(Protocol):
         """A network is loaded and calibrated."""
 
     def filled(self, cell: Cell) -> None:
-        """A cell is committed."""
+        """A cell is committed: its evaluation, or why there is none."""
 
     def remarked(self, text: str) -> None:
         """Something that a user should know."""
@@ -86,24 +89,38 @@ class Failure:
 
 @dataclass
 class CollectionOutcome:
-    """What a collection did."""
+    """What a collection did.
+
+    Attributes
+    ----------
+    filled_count, present_count
+        Cells that were evaluated now, and earlier.
+    failed_count
+        Cells that cannot be evaluated, since the network's own code fails in that format: the
+        database says so, now or since an earlier run.
+    failures
+        Networks that could not be collected.
+    """
 
     filled_count: int = 0
     present_count: int = 0
+    failed_count: int = 0
     failures: list[Failure] = field(default_factory=list)
 
 
 def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> CollectionOutcome:
     """Fill every missing cell of the request.
 
-    Each cell is one transaction. A network that fails is recorded, and the others go on.
+    Each cell is one transaction. A network that fails is recorded, and the others go on. A cell
+    in which the network's own code fails is recorded as such, and the next cell goes on; the
+    run is done all the same, for the facts say what the format does to the network.
 
     Raises
     ------
     MismatchError
         The database holds one of the networks with other arguments; nothing was written.
     DatabaseError
-        The file cannot be opened for writing.
+        The file cannot be opened for writing, or written.
     KeyboardInterrupt
         After the run's outcome has been recorded.
     """
@@ -116,6 +133,8 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
         reporter.planned(len(cells), outcome.present_count)
         for failure in outcome.failures:
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
+        for plan in plans:
+            _tell_known_failures(plan, outcome, reporter)
         recorded = _recorded_run(connection, request, cells, outcome)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
@@ -126,7 +145,7 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
             for plan in plans:
                 if not plan.is_complete:
                     _collect_or_record(connection, request, plan, outcome, reporter)
-            materialize(connection)
+            materialize(connection, reporter.remarked)
     finally:
         connection.close()
     return outcome
@@ -139,13 +158,30 @@ def _plans(
     plans = []
     for task in request.tasks:
         try:
-            plan = plan_network(connection, request, task)
-            if plan.cells or plan.is_new:
-                plan = replace(plan, task=checked(task))
-            plans.append(plan)
+            with interrupts_kept(), own_errors_as_data_errors():
+                plan = plan_network(connection, request, task)
+                if plan.cells or plan.is_new:
+                    plan = replace(plan, task=checked(task))
+                plans.append(plan)
         except DataError as error:
             outcome.failures.append(Failure(task.name, str(error)))
     return plans
+
+
+def _tell_known_failures(plan: NetworkPlan, outcome: CollectionOutcome, reporter: Reporter) -> None:
+    """Count the cells that are known to fail, and say that they are not tried again."""
+    if plan.failed:
+        outcome.failed_count += len(plan.failed)
+        names = ", ".join(map(_words, plan.failed))
+        reporter.remarked(
+            f"{plan.task.name} cannot be evaluated in {names}, as recorded earlier; "
+            "--replace collects it anew"
+        )
+
+
+def _words(cell: Cell) -> str:
+    """What a cell is of, beside the network."""
+    return cell.number_format + ("" if cell.scope == "all" else f" ({cell.scope})")
 
 
 @contextmanager
@@ -250,15 +286,13 @@ def _collect_or_record(
                 _add_channels(connection, request, plan, reporter)
             if plan.cells or plan.is_new:
                 _collect_network(connection, request, plan, outcome, reporter)
-    except duckdb.Error:
-        raise
-    except Exception as error:  # a network's own code may raise anything
-        reason = str(error) or type(error).__name__
-        if not isinstance(error, PtqdbError):
-            reason = f"{type(error).__name__}: {reason}"
+    except BaseException as error:  # a network's own code may raise anything
+        if not is_of_network(error):
+            raise
+        reason = one_line(error)
         outcome.failures.append(Failure(name, reason))
         reporter.remarked(f"{name} failed: {reason}")
-    materialize(connection)
+    materialize(connection, reporter.remarked)
     connection.execute("checkpoint")
 
 
@@ -366,7 +400,7 @@ def _collect_format(
     number_format = named_format(cells[0].number_format)
     coded = measurement.code(number_format)
     for cell in cells:
-        facts = evaluation.of_codes(coded, number_format, cell.scope)
+        found = evaluation.of_codes(coded, number_format, cell.scope)
         with transaction(connection):
             scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
@@ -377,8 +411,19 @@ def _collect_format(
                     scheme_id,
                     measurement.quantized_facts(coded, number_format),
                 )
-            write_evaluation(connection, network_id, number_format_id, scheme_id, cell.scope, facts)
-        outcome.filled_count += 1
+            ids = (network_id, number_format_id, scheme_id)
+            if isinstance(found, FailedEvaluation):
+                write_failed_evaluation(connection, *ids, cell.scope, found)
+            else:
+                write_evaluation(connection, *ids, cell.scope, found)
+        if isinstance(found, FailedEvaluation):
+            outcome.failed_count += 1
+            place = f"after layer {found.layer} started: " if found.layer else ""
+            reporter.remarked(
+                f"{cell.network} cannot be evaluated in {_words(cell)}: {place}{found.reason}"
+            )
+        else:
+            outcome.filled_count += 1
         reporter.filled(cell)
 
 

@@ -117,7 +117,7 @@ class QuantizedLayer(nn.Module):
         self._kept: tuple[Tensor, Tensor] | None = None
         self._twin: nn.Module = layer
         self._input_scale: Tensor | None = None
-        self._output_scale: Tensor | None = None
+        self._output_scales: tuple[Tensor, ...] = ()
         self._number_format: NumberFormat | None = None
 
     @property
@@ -183,7 +183,8 @@ class QuantizedLayer(nn.Module):
     def use_float(self) -> None:
         """Compute with the float weights and inputs."""
         self._twin = self.layer
-        self._input_scale = self._output_scale = self._number_format = self._kept = None
+        self._input_scale = self._number_format = self._kept = None
+        self._output_scales = ()
 
     def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
         """Compute with codes of what the scope names: ``all``, ``weight``, ``bias`` or ``input``.
@@ -194,10 +195,10 @@ class QuantizedLayer(nn.Module):
         codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
         one = torch.ones_like(coded.input_scale)
         weight_scale = coded.weight.scale if codes_weight else one
-        output_scale = (coded.input_scale if codes_input else one) * weight_scale
+        input_scale = coded.input_scale if codes_input else one
         self._input_scale = coded.input_scale if codes_input else None
         self._number_format = coded.number_format
-        self._output_scale = None if scope == "bias" else output_scale
+        self._output_scales = () if scope == "bias" else _factors(input_scale, weight_scale)
         bias = self.bias
         if coded.bias is not None and bias is not None:
             if scope == "all":
@@ -205,7 +206,9 @@ class QuantizedLayer(nn.Module):
             elif scope == "bias":
                 bias = (coded.bias.codes * coded.bias.scale).float()
             else:
-                bias = (bias.double() / output_scale.double().reshape(-1)).float()
+                largest = torch.finfo(torch.float32).max  # a tiny scale would make it infinite
+                output_scale = input_scale.double() * weight_scale.double().reshape(-1)
+                bias = (bias.double() / output_scale).clamp_(-largest, largest).float()
         weight = coded.weight.codes if codes_weight else self.weight
         self._twin = _with_parameters(self.layer, weight, bias)
 
@@ -214,8 +217,8 @@ class QuantizedLayer(nn.Module):
         if self.observe is not None:
             self.observe(self.name, inputs)
         outputs: Tensor = self._twin(self._codes_of(inputs))
-        if self._output_scale is not None:
-            outputs = outputs.mul_(self._along_channels(self._output_scale))
+        for scale in self._output_scales:
+            outputs = outputs.mul_(self._along_channels(scale))
         return outputs
 
     def computes_in_scaled_units(self, inputs: Tensor) -> bool:
@@ -240,7 +243,7 @@ class QuantizedLayer(nn.Module):
         kept = None if self.first_reader is None else self.first_reader._kept
         if kept is not None and kept[0] is inputs:
             return kept[1]
-        codes = scaled_codes(inputs, self._input_scale, self._number_format)
+        codes = scaled_codes(inputs, self._input_scale, self._number_format, keep_nan=True)
         if self.is_read_on:
             self._kept = (inputs, codes)
         return codes
@@ -250,6 +253,17 @@ class QuantizedLayer(nn.Module):
         if scale.ndim == 0 or isinstance(self.layer, nn.Linear):
             return scale.reshape(-1) if scale.ndim else scale
         return scale.reshape(-1, *[1] * (self.weight.ndim - 2))
+
+
+def _factors(input_scale: Tensor, weight_scale: Tensor) -> tuple[Tensor, ...]:
+    """What outputs are multiplied by: the product of both scales, or one after the other.
+
+    A product that float32 cannot hold would make 0 times infinity, a NaN, of an output of 0.
+    """
+    product, limits = input_scale * weight_scale, torch.finfo(torch.float32)
+    if bool(((product >= limits.tiny) & (product <= limits.max)).all()):
+        return (product,)
+    return (input_scale, weight_scale)
 
 
 def _with_parameters(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
@@ -267,15 +281,16 @@ def use_quantized_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
     """Put a ``QuantizedLayer`` in the place of every convolution and linear layer, in place.
 
     A layer that stands in several places gets one twin, under the first of its names. A weight
-    that is no parameter, but computed anew at each pass, cannot be held in codes: such a layer
-    stays as it is.
+    that is no parameter, but computed anew at each pass, cannot be held in codes, and one without
+    elements has nothing to quantize: such a layer stays as it is.
     """
     twins: dict[int, QuantizedLayer] = {}
     for name, layer in list(module.named_modules(remove_duplicate=False)):
         if (
             name
             and isinstance(layer, QUANTIZED_KINDS)
-            and layer._parameters.get("weight") is not None
+            and (weight := layer._parameters.get("weight")) is not None
+            and weight.numel()
         ):
             twin = twins.setdefault(id(layer), QuantizedLayer(layer, name))
             module.set_submodule(name, twin)
