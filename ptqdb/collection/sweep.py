@@ -1,13 +1,10 @@
 """Fills a database cell by cell; what was filled before a stop is never filled again."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import duckdb
 import torch
@@ -21,13 +18,12 @@ from ptqdb.collection.plan import (
     Cell,
     CollectionRequest,
     NetworkPlan,
-    NetworkTask,
     plan_network,
 )
+from ptqdb.collection.recorded_run import Failure, recorded_run
 from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
-    ensure_formats,
     ensure_scheme,
     tensor_ids_of,
     write_channel_errors,
@@ -36,15 +32,11 @@ from ptqdb.collection.rows import (
     write_network,
     write_quantized_tensors,
 )
-from ptqdb.database import connect, forget_fits, materialize, next_id, transaction
+from ptqdb.database import connect, forget_fits, materialize, transaction
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
 from ptqdb.number_formats import number_format as named_format
-from ptqdb.version import VERSION
-
-SEED = 0
-"""Nothing in a collection is random; the column says so to whoever looks for it."""
 
 
 class Reporter(Protocol):
@@ -77,14 +69,6 @@ class Silent:
 
     def remarked(self, text: str) -> None:
         """Keep quiet."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A network that could not be collected, and why."""
-
-    network: str
-    reason: str
 
 
 @dataclass
@@ -135,7 +119,7 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
         for plan in plans:
             _tell_known_failures(plan, outcome, reporter)
-        recorded = _recorded_run(connection, request, cells, outcome)
+        recorded = recorded_run(connection, request, cells, outcome.failures)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
             if request.replace or not all(plan.is_complete for plan in plans):
@@ -182,88 +166,6 @@ def _tell_known_failures(plan: NetworkPlan, outcome: CollectionOutcome, reporter
 def _words(cell: Cell) -> str:
     """What a cell is of, beside the network."""
     return cell.number_format + ("" if cell.scope == "all" else f" ({cell.scope})")
-
-
-@contextmanager
-def _recorded_run(
-    connection: duckdb.DuckDBPyConnection,
-    request: CollectionRequest,
-    cells: Sequence[Cell],
-    outcome: CollectionOutcome,
-) -> Iterator[None]:
-    """Write the run's row before its first cell, and how it ended after its last."""
-    with transaction(connection):
-        # whoever holds the file is the only writer: a run that still says so was killed
-        connection.execute(
-            "update collection_run set outcome = 'interrupted' where outcome = 'running'"
-        )
-        ensure_formats(connection)
-        run_id = next_id(connection, "collection_run")
-        connection.execute(
-            "insert into collection_run by name select ? as run_id, ? as version, "
-            "? as arguments, ? as device, ? as seed, ?::timestamp as started_at, "
-            "?::struct(network varchar, number_format varchar, scheme varchar, scope varchar)[] "
-            "as cells, 'running' as outcome, [] as failures",
-            [
-                run_id,
-                VERSION,
-                _arguments(request),
-                request.device,
-                SEED,
-                _now(),
-                [asdict(cell) for cell in cells],
-            ],
-        )
-    connection.execute("checkpoint")
-    ended = "failed"
-    try:
-        yield
-        ended = "failed" if outcome.failures else "done"
-    except KeyboardInterrupt:
-        ended = "interrupted"
-        raise
-    finally:
-        with transaction(connection):
-            connection.execute(
-                "update collection_run set outcome = ?, ended_at = ?, "
-                "failures = ?::struct(network varchar, reason varchar)[] where run_id = ?",
-                [ended, _now(), [asdict(failure) for failure in outcome.failures], run_id],
-            )
-        connection.execute("checkpoint")
-
-
-def _arguments(request: CollectionRequest) -> str:
-    return json.dumps(
-        {
-            "networks": [_task_arguments(task) for task in request.tasks],
-            "number_formats": [known.name for known in request.number_formats],
-            "scopes": request.scopes,
-            "scheme": request.scheme.name,
-            "precision": request.precision,
-            "replace": request.replace,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
-    )
-
-
-def _task_arguments(task: NetworkTask) -> dict[str, Any]:
-    """What a user gave, the folders of files left out."""
-    source, preprocessing = task.source, task.source.preprocessing
-    return {
-        "spec": Path(source.spec).name,
-        "name": source.name,
-        "checkpoint": source.checkpoint and source.checkpoint.name,
-        "weights": source.weights,
-        "preprocessing": preprocessing and preprocessing.to_dict(),
-        "dataset": task.images.name,
-        "images": len(task.images),
-        "calibration": len(task.calibration),
-    }
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def _delete(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
