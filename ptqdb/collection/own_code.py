@@ -1,5 +1,6 @@
 """What becomes of the errors that a network's own code raises: any error may be one of them."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,10 +9,13 @@ import torch
 
 from ptqdb.errors import DatabaseError, DataError, PtqdbError
 
+LONGEST_MESSAGE = 1000
+"""Characters; some messages quote a whole tensor."""
+
 
 def one_line(error: BaseException) -> str:
-    """Kind and message of an error, the first line of it; of ptqdb's own the message alone."""
-    message = (str(error).strip().splitlines() or [""])[0]
+    """Kind and message of an error, in one line; of ptqdb's own the message alone."""
+    message = textwrap.shorten(str(error), LONGEST_MESSAGE)
     if isinstance(error, PtqdbError):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

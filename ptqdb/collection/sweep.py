@@ -129,7 +129,8 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
             for plan in plans:
                 if not plan.is_complete:
                     _collect_or_record(connection, request, plan, outcome, reporter)
-            materialize(connection, reporter.remarked)
+            if all(plan.is_complete for plan in plans):
+                materialize(connection, reporter.remarked)  # what an upgrade made stale
     finally:
         connection.close()
     return outcome
