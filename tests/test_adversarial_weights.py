@@ -46,7 +46,7 @@ def tensors() -> dict[str, Floats]:
         "normal": noise,
         "constant": np.full(count, 0.3),
         "negative constant": np.full(count, -0.3),
-        "one unit in the last place": np.where(place == 3, one_ulp, 0.3),
+        "one unit in the last place": np.where(place == IN, one_ulp, 0.3),
         "nearly constant": 0.3 + 1e-6 * noise,
         "binary": 0.3 * sign,
         "binary with jitter": sign * (0.17477 + 1e-7 * noise),
@@ -115,6 +115,18 @@ def test_every_materialized_measure_is_there_and_in_its_range(
         assert count == expected, (rescale, measure)
         assert smallest >= 0, (rescale, measure)
         assert largest <= (np.finfo(np.float64).max if measure in UNBOUNDED else 1), measure
+
+
+def test_distances_of_a_nearly_constant_tensor_are_in_units_of_it(
+    adversarial: duckdb.DuckDBPyConnection,
+) -> None:
+    """Its deviation is lost in the rounding of the sums."""
+    rows = adversarial.execute(
+        "select distinct value from tensor_divergence join tensor using (tensor_id) "
+        "join layer using (layer_id) where measure = 'wasserstein' and rescale = 'fakefreeze' "
+        "and name in ('parts.one unit in the last place', 'parts.constant')"
+    ).fetchall()
+    assert all(0 <= value <= 2 for (value,) in rows)
 
 
 @pytest.mark.parametrize("rescale", ["fakefreeze", "l2"])
@@ -235,6 +247,21 @@ def test_a_layer_of_any_size_puts_out_what_its_codes_say(
     # sums of codes are float32: of INT_16 they lose a few digits, and subnormal ones all
     near = 1e-4 * float(expected[representable].abs().max()) + 1e-2 * TINY
     assert torch.allclose(found[representable], expected[representable], rtol=1e-4, atol=near)
+
+
+def test_a_bias_past_what_its_scale_can_hold_stays_finite() -> None:
+    """In units of a weight's scale of 8e-38, a bias of 30 is larger than any float32 number."""
+    linear = nn.Linear(2, 1)
+    with torch.no_grad():
+        linear.weight.fill_(1e-35)
+        linear.bias.fill_(30)
+    module = nn.Sequential(linear)
+    (layer,) = use_quantized_layers(module).values()
+    inputs = torch.ones(1, 2)
+    coded = layer.code(torch.tensor(1.0), number_format("INT_8"), PER_TENSOR_SYMMETRIC_MAX)
+    layer.use_codes(coded, "weight")
+    with torch.inference_mode():
+        assert float(module(inputs)) == pytest.approx(LARGEST * float(coded.weight.scale))
 
 
 def expected_outputs(layer: QuantizedLayer, inputs: Tensor, name: str, scope: str) -> Tensor:

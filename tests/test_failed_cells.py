@@ -1,5 +1,6 @@
 """Number formats that break a network: NaN where the float network has none, or an error."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,13 @@ def test_a_cell_that_fails_is_tried_again_only_anew(db: Database) -> None:
     assert db.rows("from failed_cell") == []
 
 
+def test_a_network_that_fails_in_its_only_cell_passes_every_check(db: Database) -> None:
+    db.collect(Shares(refuse_zeros), "INT_2")
+    assert db.rows("select count(*) from failed_cell") == [(1,)]
+    assert db.rows("from fakefreeze_param") == []
+    assert db.failed_checks() == {}
+
+
 def test_the_layer_that_started_last_is_named(
     db: Database, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
@@ -213,6 +221,19 @@ def test_ctrl_c_in_a_cell_is_no_failure(db: Database) -> None:
     assert db.rows("from failed_cell") == []
     assert db.rows("select outcome from collection_run") == [("interrupted",)]
     assert db.rows("select scope from evaluation") == [("none",)]
+
+
+def test_ctrl_c_that_a_library_makes_an_error_of_is_no_failure(db: Database) -> None:
+    def interrupt(means: Tensor) -> None:
+        if not means.any():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                sys.exit("interrupted")
+
+    with pytest.raises(KeyboardInterrupt):
+        db.collect(Shares(interrupt), "INT_2,INT_8")
+    assert db.rows("from failed_cell") == []
 
 
 def test_a_lack_of_memory_says_nothing_about_a_format(db: Database) -> None:
@@ -316,3 +337,45 @@ def test_a_full_disk_is_an_error_and_no_remark(
     with pytest.raises(DatabaseError, match="No space left on device"):
         db.collect(Shares(), "INT_8")
     assert db.rows("select outcome from collection_run") == [("failed",)]
+
+
+def test_a_full_disk_is_no_failure_of_a_network(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise DatabaseError("cannot write to the database: No space left on device")
+
+    monkeypatch.setattr("ptqdb.collection.sweep.write_evaluation", fail)
+    with pytest.raises(DatabaseError, match="No space left on device"):
+        db.collect(Shares(), "INT_8")
+    assert db.rows("select outcome, failures from collection_run") == [("failed", [])]
+
+
+@pytest.mark.parametrize(
+    ("macro", "lacking"),
+    [
+        (
+            "mean_range_share() as table select tensor_id, null::double as share from tensor",
+            {"sharpness_gap"},
+        ),
+        (
+            "noise_to_signal(a, b, c, d, product := null) as null::double",
+            {"channelnsr"},
+        ),
+        (
+            "centred_norm2(n, a, b) as 1; "
+            "create or replace macro population_variance(n, a, b) as null::double",
+            {"wasserstein"},
+        ),
+    ],
+)
+def test_a_measure_that_is_null_is_left_out(db: Database, macro: str, lacking: set[str]) -> None:
+    db.collect(Shares(), "INT_8")
+    measures = "select measure, count(*) from tensor_divergence group by measure"
+    with connect(db.path, read_only=False) as connection:
+        whole = dict(connection.execute(measures).fetchall())
+        connection.execute("delete from tensor_divergence")
+        connection.execute(f"create or replace macro {macro}")
+        materialize(connection)
+        found = dict(connection.execute(measures).fetchall())
+    assert {name for name, count in whole.items() if found.get(name, 0) < count} == lacking

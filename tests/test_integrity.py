@@ -188,9 +188,19 @@ CORRUPTIONS = [
     (
         # Correct in more images than have a prediction.
         "evaluation_counts",
-        "update evaluation set non_finite_count = image_count - correct_top5 + 1 "
+        "update evaluation set non_finite_count = 10, correct_top5 = 991, kl_count = 990, "
+        "same_prediction = correct_both, cross_entropy_count = 990 "
         "where network_id = 1 and number_format_id = 4 and scope = 'all'",
         {"number_format": "POT_4", "scope": "all"},
+        1,
+    ),
+    (
+        "evaluation_counts",
+        "update evaluation set non_finite_count = 1000 - correct_both + 1, correct_top5 = 0, "
+        "correct_top1 = 0, correct_both = 0, kl_count = 0, cross_entropy_count = 0, "
+        "same_prediction = correct_both where network_id = 1 and number_format_id = 4 "
+        "and scope = 'all'",
+        {"number_format": "POT_4", "correct_top5": 0},
         1,
     ),
     (

@@ -198,8 +198,8 @@ def test_an_older_file_gets_the_counts_of_its_sums(tmp_path: Path) -> None:
             "cross_entropy_count, kl_sum, kl_count from evaluation order by all"
         ).fetchall()
         assert rows == [("all", 6, 0, 3.5, 10, 0.25, 10), ("none", 7, 0, 2.5, 10, 0.0, 0)]
+        quantized = query(connection, "from evaluation where scope = 'all'")
         with pytest.raises(DataError, match="Duplicate key"):
-            quantized = query(connection, "from evaluation where scope = 'all'")
             insert(connection, "evaluation", quantized)
         assert query(connection, "from quantized_tensor_channel").rows() == [
             (1, 1, 1, 0, pytest.approx(0.1, rel=1e-7))
