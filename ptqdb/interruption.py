@@ -35,7 +35,9 @@ def interrupts_kept() -> Iterator[None]:
     signal.signal(signal.SIGINT, note)
     try:
         yield
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if came:
             raise KeyboardInterrupt from error
         raise

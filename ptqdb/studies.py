@@ -1,7 +1,7 @@
 """Exports a study as a folder of Parquet, and merges such a folder into a database."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -41,7 +41,9 @@ class _Table:
     may_be_missing
         Whether a folder that an older ptqdb exported has no such file: it had no such rows.
     newer
-        Columns that such a folder lacks: they are NULL there.
+        Columns that such a folder lacks, and what they are there, computed from its others.
+    widened
+        Columns that such a folder holds in a narrower type.
     free_texts
         Columns that hold more than names, such as the words of an error.
     """
@@ -52,7 +54,8 @@ class _Table:
     row_id: str | None = None
     agreeing: tuple[str, ...] = ()
     may_be_missing: bool = False
-    newer: tuple[str, ...] = ()
+    newer: Mapping[str, pl.Expr] = field(default_factory=dict)
+    widened: tuple[str, ...] = ()
     free_texts: tuple[str, ...] = ()
 
 
@@ -60,10 +63,18 @@ def _by_id(column: str, table: str, target: str | None = None) -> _Reference:
     return _Reference((column,), table, (target or column,))
 
 
+_NETWORK = _by_id("network_id", "network")
 _TENSOR = _by_id("tensor_id", "tensor")
 _FORMAT = _by_id("number_format_id", "number_format")
 _SCHEME = _by_id("scheme_id", "scheme")
 _CELL = ("tensor_id", "number_format_id", "scheme_id")
+_EVALUATION = ("network_id", "number_format_id", "scheme_id", "scope")
+# One of two studies may have evaluated what failed in the other.
+_DROP_FAILURES_EVALUATED = (
+    "delete from failed_cell where exists (from evaluation as e where "
+    + " and ".join(f"e.{column} = failed_cell.{column}" for column in _EVALUATION)
+    + ")"
+)
 
 # In this order each table comes after those that it refers to.
 _TABLES = (
@@ -104,20 +115,21 @@ _TABLES = (
             "macs",
             "unfolded_batch_norm_count",
         ),
-        newer=("preprocessing",),
+        newer={"preprocessing": pl.lit(None)},
     ),
     _Table(
         "unquantized_part",
         ("network_id", "name"),
-        (_by_id("network_id", "network"),),
+        (_NETWORK,),
         may_be_missing=True,
     ),
     _Table(
         "layer",
         ("network_id", "position"),
-        (_by_id("network_id", "network"),),
+        (_NETWORK,),
         row_id="layer_id",
         agreeing=("name", "kind", "params", "macs"),
+        newer={"tied_params": pl.lit(0)},
     ),
     _Table(
         "tensor",
@@ -140,11 +152,24 @@ _TABLES = (
         (*_CELL, "channel"),
         (_Reference(_CELL, "quantized_tensor", _CELL), _TENSOR, _FORMAT, _SCHEME),
         may_be_missing=True,
+        widened=("squared_error_sum",),
     ),
     _Table(
         "evaluation",
-        ("network_id", "number_format_id", "scheme_id", "scope"),
-        (_by_id("network_id", "network"), _FORMAT, _SCHEME),
+        _EVALUATION,
+        (_NETWORK, _FORMAT, _SCHEME),
+        newer={
+            "non_finite_count": pl.lit(0),
+            "cross_entropy_count": pl.col("image_count"),
+            "kl_count": pl.col("image_count"),
+        },
+    ),
+    _Table(
+        "failed_cell",
+        _EVALUATION,
+        (_NETWORK, _FORMAT, _SCHEME),
+        may_be_missing=True,
+        free_texts=("reason",),
     ),
     _Table("collection_run", ("run_id",), row_id="run_id", free_texts=("arguments", "failures")),
 )
@@ -184,19 +209,30 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
-def import_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, int]:
+def import_study(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    remarked: Callable[[str], None] | None = None,
+) -> dict[str, int]:
     """Merge an exported study into a database, whole or not at all; return rows added by table.
 
     Ids are translated: datasets are matched by content hash, formats and schemes by name,
     networks by name. A network that is there already, with the same checkpoint and datasets,
     gets only the cells that it lacks; what is there stays. Importing again adds nothing. The
-    derived tables are computed.
+    derived tables are computed once the facts are in.
+
+    Parameters
+    ----------
+    remarked
+        Receives a line for each derived table that cannot be computed; None raises an error
+        instead, when the facts are in.
 
     Raises
     ------
     DataError
         A file is missing, is no Parquet, lacks a column, has another one or another type, a
-        key twice, or refers to what is not there; the message names file and column.
+        key twice, or refers to what is not there; the message names file and column. Or a
+        derived table cannot be computed, and nobody receives remarks.
     MismatchError
         The database holds something else under the same name, such as a network with another
         checkpoint; the message names file and column.
@@ -214,7 +250,8 @@ def import_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[st
         merge = _Merge(connection, folder)
         for table in _TABLES:
             added[table.name] = merge.add(table, frames[table.name])
-        materialize(connection)
+        connection.execute(_DROP_FAILURES_EVALUATED)
+    materialize(connection, remarked)
     connection.execute("checkpoint")
     return added
 
@@ -233,9 +270,13 @@ def _read(connection: duckdb.DuckDBPyConnection, table: _Table, folder: Path) ->
         raise DataError(f"{path} cannot be read as Parquet: {_line(error)}") from error
     expected = empty.schema
     frame = frame.with_columns(
-        pl.lit(None, expected[column]).alias(column)
-        for column in table.newer
-        if column not in frame.columns
+        value.cast(expected[column]).alias(column)
+        for column, value in table.newer.items()
+        if column not in frame.columns and set(value.meta.root_names()) <= set(frame.columns)
+    ).with_columns(
+        pl.col(column).cast(expected[column])
+        for column in table.widened
+        if frame.schema.get(column) == pl.Float32
     )
     for column, dtype in expected.items():
         if column not in frame.columns:

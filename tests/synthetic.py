@@ -281,7 +281,7 @@ def write_codes(
     insert(connection, "code_histogram", histogram)
     if known is not None:  # a weight
         errors = [(part**2).sum() for part in by_channel(codes * scale - values)]
-        of_channels = pl.DataFrame({"squared_error_sum": errors}).cast(pl.Float32)
+        of_channels = pl.DataFrame({"squared_error_sum": errors})
         insert(
             connection,
             "quantized_tensor_channel",
@@ -331,8 +331,11 @@ def write_evaluation(
         correct_top5=correct,
         correct_both=int((is_correct & is_float_correct).sum()),
         same_prediction=int((is_correct == is_float_correct).sum()),
+        non_finite_count=0,
         cross_entropy_sum=0.0,
+        cross_entropy_count=len(is_correct),
         kl_sum=0.0,
+        kl_count=len(is_correct),
     )
 
 

@@ -139,8 +139,9 @@ def test_materialize_of_nothing(database: duckdb.DuckDBPyConnection) -> None:
 
 def test_views_by_name_and_pattern(database: duckdb.DuckDBPyConnection) -> None:
     assert variant_names(database) == NAMED_VIEWS
-    others = ["data_dictionary", "format_frontier", "layer_divergence", "missing_cell"]
-    others += ["network_overview", "pot_crowding", "tensor_distribution", "tensor_shape"]
+    others = ["data_dictionary", "failed_cell_overview", "format_frontier", "layer_divergence"]
+    others += ["missing_cell", "network_overview", "pot_crowding"]
+    others += ["tensor_distribution", "tensor_shape"]
     assert view_names(database) == sorted([*NAMED_VIEWS, *others])
     listed = list_views(database, "fakefreeze_flops_l*g")
     assert listed["view"].to_list() == ["fakefreeze_flops_log"]

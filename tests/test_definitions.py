@@ -40,16 +40,16 @@ def tables_of(path: Path) -> list[str]:
 
 def test_a_failing_migration_leaves_everything_as_it_was(path: Path, own_sql: Path) -> None:
     before = tables_of(path)
-    migration = own_sql / "migrations" / "0008_more.sql"
+    migration = own_sql / "migrations" / "0009_more.sql"
     migration.write_text("create table more (a integer); select 1 / 0 from nothing;")
     with pytest.raises(duckdb.CatalogException, match="nothing"):
         connect(path, read_only=False)
     assert tables_of(path) == before
-    with pytest.raises(DatabaseError, match="has schema version 7, this ptqdb needs 8"):
+    with pytest.raises(DatabaseError, match="has schema version 8, this ptqdb needs 9"):
         connect(path, read_only=True)
     migration.write_text("create table more (a integer);")
     with connect(path, read_only=False) as connection:
-        assert query(connection, "select max(version) from migration").item() == 8
+        assert query(connection, "select max(version) from migration").item() == 9
     assert tables_of(path) == sorted([*before, "more"])
 
 

@@ -186,6 +186,62 @@ CORRUPTIONS = [
         1,
     ),
     (
+        # Correct in more images than have a prediction.
+        "evaluation_counts",
+        "update evaluation set non_finite_count = 10, correct_top5 = 991, kl_count = 990, "
+        "same_prediction = correct_both, cross_entropy_count = 990 "
+        "where network_id = 1 and number_format_id = 4 and scope = 'all'",
+        {"number_format": "POT_4", "scope": "all"},
+        1,
+    ),
+    (
+        "evaluation_counts",
+        "update evaluation set non_finite_count = 1000 - correct_both + 1, correct_top5 = 0, "
+        "correct_top1 = 0, correct_both = 0, kl_count = 0, cross_entropy_count = 0, "
+        "same_prediction = correct_both where network_id = 1 and number_format_id = 4 "
+        "and scope = 'all'",
+        {"number_format": "POT_4", "correct_top5": 0},
+        1,
+    ),
+    (
+        "evaluation_counts",
+        "update evaluation set kl_count = image_count + 1 "
+        "where network_id = 1 and number_format_id = 4 and scope = 'all'",
+        {"number_format": "POT_4", "kl_count": 1001},
+        1,
+    ),
+    (
+        "evaluation_counts",
+        "update evaluation set cross_entropy_count = -1 "
+        "where network_id = 1 and number_format_id = 4 and scope = 'all'",
+        {"number_format": "POT_4", "cross_entropy_count": -1},
+        1,
+    ),
+    (
+        "failed_and_evaluated",
+        "insert into failed_cell values (1, 4, 1, 'all', 'conv', 'ValueError')",
+        {"network": "Plain", "number_format": "POT_4", "scope": "all"},
+        1,
+    ),
+    (
+        "unknown_format",
+        "insert into failed_cell values (1, 79, 1, 'all', null, 'ValueError')",
+        {"table_name": "failed_cell", "number_format": "79"},
+        1,
+    ),
+    (
+        "orphan",
+        "insert into failed_cell values (99, 4, 1, 'all', null, 'ValueError')",
+        {"table_name": "failed_cell", "absent": "network 99"},
+        1,
+    ),
+    (
+        "orphan",
+        "insert into failed_cell values (1, 4, 98, 'all', null, 'ValueError')",
+        {"table_name": "failed_cell", "absent": "scheme 98"},
+        1,
+    ),
+    (
         "evaluation_scope",
         "update evaluation set scope = 'bias' where network_id = 3 and scope = 'none'",
         {"network": "Small", "scope": "bias"},

@@ -373,6 +373,30 @@ def test_nan_is_refused_in_whichever_chunk_it_is(
         scaled_codes(infinite, torch.tensor(math.inf), number_format(name))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("each", STUDY_GRID, ids=lambda each: each.name)
+def test_a_nan_that_is_kept_leaves_its_neighbours_exact(
+    each: NumberFormat, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a NaN of either sign, in whichever chunk, and infinities saturate."""
+    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 10)
+    values = torch.randn(40, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    values[8], values[9] = math.inf, -math.inf
+    scale = torch.tensor(3.0, dtype=dtype) / each.max_code
+    expected = scaled_codes(values, scale, each)
+    assert expected[8:10].tolist() == [each.max_code, -each.max_code]
+    broken = values.clone()
+    broken[[0, 7, 23, 39]] = torch.tensor([math.nan, -math.nan, math.nan, -math.nan], dtype=dtype)
+    is_nan = broken.isnan()
+    for found in (
+        scaled_codes(broken, scale, each, keep_nan=True),
+        scaled_codes(broken, scale.expand(40), each, keep_nan=True),
+        round_to_codes(broken / scale, each, keep_nan=True),
+    ):
+        assert torch.equal(found.isnan(), is_nan)
+        assert torch.equal(found[~is_nan], expected[~is_nan])
+
+
 def test_parameters_are_rounded_without_a_graph() -> None:
     weight = torch.nn.Parameter(torch.tensor([0.4, 0.6]))
     codes = round_to_codes(weight, number_format("INT_4"))

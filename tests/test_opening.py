@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
 import synthetic
 
@@ -18,6 +19,7 @@ from ptqdb.database import (
     query,
 )
 from ptqdb.errors import DatabaseError, DataError
+from ptqdb.resources import sql_folder
 
 
 def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
@@ -27,7 +29,7 @@ def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
     with connect(path, read_only=True) as reader:
         assert query(reader, "select dataset_id from dataset").rows() == [(1,)]
         migrations = query(reader, "select * from migration")
-        assert migrations["version"].to_list() == [1, 2, 3, 4, 5, 6, 7]
+        assert migrations["version"].to_list() == [1, 2, 3, 4, 5, 6, 7, 8]
         assert migrations["name"].to_list() == [
             "0001_base_tables",
             "0002_derived_tables",
@@ -36,6 +38,7 @@ def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
             "0005_preprocessing",
             "0006_fits",
             "0007_channel_errors",
+            "0008_failed_cells",
         ]
         assert all(abs(x - before) < timedelta(minutes=30) for x in migrations["applied_at"])
         with pytest.raises(DataError, match="read-only"):
@@ -104,7 +107,7 @@ def folder(path: Path, whole: Path) -> None:
         (hollow_file, "is not a DuckDB file"),
         (sqlite_file, "is not a DuckDB file"),
         (foreign_duckdb, "is a DuckDB file without ptqdb's tables"),
-        (newer_schema, "has schema version 99, this ptqdb knows 7: upgrade ptqdb"),
+        (newer_schema, "has schema version 99, this ptqdb knows 8: upgrade ptqdb"),
         (truncated, "is damaged"),
         (damaged, "is damaged"),
         (folder, "is a folder"),
@@ -166,3 +169,52 @@ def test_open_in_this_process_in_another_mode(path: Path) -> None:
         pytest.raises(DatabaseError, match="already open in this process"),
     ):
         connect(path, read_only=False)
+
+
+# What older versions wrote.
+
+
+OLD_EVALUATION = (
+    "insert into evaluation values "
+    "(1, null, null, 'none', 'float32', 10, 7, 9, 7, 10, 2.5, 'nan'), "
+    "(1, 1, 1, 'all', 'float32', 10, 6, 8, 5, 8, 3.5, 0.25), "
+    "(1, 2, 1, 'all', 'float32', 10, 10, 1, 7, 7, 'nan', 'nan')"
+)
+
+
+def test_an_older_file_gets_the_counts_of_its_sums(tmp_path: Path) -> None:
+    """What has NaN for a sum took class 0 for the prediction: it is to be evaluated again."""
+    path = tmp_path / "older.duckdb"
+    with duckdb.connect(path) as connection:
+        for file in sorted((sql_folder() / "migrations").glob("000[1-7]*.sql")):
+            connection.execute(file.read_text("utf-8"))
+            version = int(file.stem[:4])
+            connection.execute(f"insert into migration values ({version}, '{file.stem}', now())")
+        connection.execute(OLD_EVALUATION)
+        connection.execute("insert into quantized_tensor_channel values (1, 1, 1, 0, 0.1)")
+    with connect(path, read_only=False) as connection:
+        rows = connection.execute(
+            "select scope, correct_top1, non_finite_count, cross_entropy_sum, "
+            "cross_entropy_count, kl_sum, kl_count from evaluation order by all"
+        ).fetchall()
+        assert rows == [("all", 6, 0, 3.5, 10, 0.25, 10), ("none", 7, 0, 2.5, 10, 0.0, 0)]
+        quantized = query(connection, "from evaluation where scope = 'all'")
+        with pytest.raises(DataError, match="Duplicate key"):
+            insert(connection, "evaluation", quantized)
+        assert query(connection, "from quantized_tensor_channel").rows() == [
+            (1, 1, 1, 0, pytest.approx(0.1, rel=1e-7))
+        ]
+        insert(connection, "quantized_tensor_channel", CHANNEL)
+        found = query(connection, "select min(squared_error_sum) from quantized_tensor_channel")
+        assert found.item() == 1e-48
+
+
+CHANNEL = pl.DataFrame(
+    {
+        "tensor_id": [2],
+        "number_format_id": [1],
+        "scheme_id": [1],
+        "channel": [0],
+        "squared_error_sum": [1e-48],
+    }
+)

@@ -240,9 +240,11 @@ def test_a_tensor_that_several_layers_read_is_coded_once(monkeypatch: pytest.Mon
     }
     rounded: list[Tensor] = []
 
-    def round_and_count(values: Tensor, scale: Tensor, known: NumberFormat) -> Tensor:
+    def round_and_count(
+        values: Tensor, scale: Tensor, known: NumberFormat, *, keep_nan: bool
+    ) -> Tensor:
         rounded.append(values)
-        return scaled_codes(values, scale, known)
+        return scaled_codes(values, scale, known, keep_nan=keep_nan)
 
     monkeypatch.setattr("ptqdb.quantization.layers.scaled_codes", round_and_count)
     network.use_codes(coded)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ptqdb.checkpoints import TrainedNetwork
 from ptqdb.collection.evaluation import NetworkEvaluation
-from ptqdb.collection.facts import NetworkFacts
+from ptqdb.collection.facts import EvaluationFacts, NetworkFacts
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.rows import delete_networks, ensure_dataset, write_network
 from ptqdb.database import connect, query
@@ -44,7 +44,9 @@ def evaluated(measurement: NetworkMeasurement) -> NetworkFacts:
         coded = measurement.code(known)
         quantized = measurement.quantized_facts(coded, known)
         assert len(quantized) == len(measurement.float_facts().tensors)
-        losses.append(evaluation.of_codes(coded, known, "all").kl_sum)
+        found = evaluation.of_codes(coded, known, "all")
+        assert isinstance(found, EvaluationFacts)
+        losses.append(found.kl_sum)
     assert 0 < losses[0] < losses[1]
     facts = measurement.float_facts()
     parts = sum(layer.params for layer in facts.layers)

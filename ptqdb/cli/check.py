@@ -29,13 +29,17 @@ def check(
     """Check a file: counts that contradict each other, facts and cells that are missing.
 
     Prints the checks that found something, each with the first of its wrong rows, and exits
-    with 1; without a finding it exits with 0.
+    with 1; without a finding it exits with 0. Cells that cannot be evaluated, since the
+    network's own code fails in them, are listed on stderr: they are missing, but nothing is
+    wrong with the file, and collecting again would not fill them.
     """
+    from ptqdb.cli.reading import tell_failed_cells
     from ptqdb.database import connect
     from ptqdb.integrity import check as run_checks
 
     with connect(db, read_only=True) as connection:
         results = run_checks(connection, pattern)
+        tell_failed_cells(connection)
     failed = [result for result in results if not result.has_passed]
     if failed:
         print_rows(COLUMNS, [_row(result, limit, output) for result in failed], output)

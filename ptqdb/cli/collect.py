@@ -216,7 +216,10 @@ def _collect(request: "CollectionRequest", db: Path) -> None:
 
     with CollectionProgress() as progress:
         outcome = run_collection(request, db, progress)
-    say(f"{db}: {outcome.filled_count} cells filled, {outcome.present_count} were there already")
+    counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
+    if outcome.failed_count:
+        counts += f", {outcome.failed_count} cannot be evaluated"
+    say(f"{db}: {counts}")
     if outcome.failures:
         raise typer.Exit(1)
 

@@ -27,7 +27,7 @@ def import_(
     from ptqdb.studies import import_study
 
     with connect(db, read_only=False) as connection:
-        added = import_study(connection, folder)
+        added = import_study(connection, folder, say)
     say(
         f"added {added['network']} networks, {added['evaluation']} evaluations and "
         f"{added['quantized_tensor']} quantized tensors to {db}"

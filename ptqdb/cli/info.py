@@ -4,7 +4,7 @@ import typer
 
 from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame
-from ptqdb.cli.reading import open_reader
+from ptqdb.cli.reading import open_reader, tell_failed_cells
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,9 @@ def info(db: ReadDatabase = None, output: Format = OutputFormat.TABLE) -> None:
     """Say which networks, formats and images a file holds, and which cells are missing.
 
     A cell is missing where a run announced it, or where it belongs to the study's grid of
-    formats, and no evaluation is there.
+    formats, and no evaluation is there. Cells that cannot be evaluated, since the network's own
+    code fails in them, are counted apart and listed on stderr with the reason.
     """
     with open_reader(db) as study:
         print_frame(study.sql("select * from network_overview"), output)
+        tell_failed_cells(study.connection)

@@ -63,6 +63,17 @@ def open_writer(db: Path | None) -> "Iterator[duckdb.DuckDBPyConnection]":
         yield connection
 
 
+def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
+    """Say on stderr which cells cannot be evaluated, a line for each."""
+    rows = connection.execute(
+        "select network, number_format, scope, layer, reason from failed_cell_overview"
+    ).fetchall()
+    for network, number_format, scope, layer, reason in rows:
+        cell = number_format if scope == "all" else f"{number_format} ({scope})"
+        place = f"after layer {layer} started: " if layer else ""
+        say(f"{network} cannot be evaluated in {cell}: {place}{reason}")
+
+
 def _chosen(db: Path | None) -> Path | None:
     """The file to open; None for the embedded study, which is said."""
     from ptqdb.embedded_facts import embedded_facts_folder

@@ -10,6 +10,7 @@ import torch
 from ptqdb.collection.checking import checked
 from ptqdb.collection.evaluation import NetworkEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
+from ptqdb.collection.own_code import own_errors_as_data_errors
 from ptqdb.collection.plan import CollectionRequest, NetworkPlan, plan_network
 from ptqdb.database import IN_MEMORY, connect
 from ptqdb.errors import DataError
@@ -26,7 +27,8 @@ class Preview:
     Attributes
     ----------
     cells, present
-        Number of cells asked for, and of those that are there already.
+        Number of cells asked for, and of those that are there already, evaluated or with the
+        record that they cannot be.
     missing
         The cells that would be filled, by scope: names of formats.
     seconds
@@ -76,10 +78,12 @@ def preview(request: CollectionRequest, database: Path) -> list[Preview]:
                 None,
             )
             try:
-                plan = plan_network(connection, request, task)
-                plan = replace(plan, task=checked(task))
-                shown = replace(shown, present=plan.present_count, missing=_missing(plan))
-                shown = replace(shown, seconds=_seconds(request, plan) if plan.cells else 0.0)
+                with own_errors_as_data_errors():
+                    plan = plan_network(connection, request, task)
+                    plan = replace(plan, task=checked(task))
+                    present = plan.present_count + len(plan.failed)
+                    shown = replace(shown, present=present, missing=_missing(plan))
+                    shown = replace(shown, seconds=_seconds(request, plan) if plan.cells else 0.0)
             except DataError as error:
                 shown = replace(shown, failure=str(error))
             previews.append(shown)

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ptqdb.collection.facts import EvaluationFacts
+from ptqdb.collection.facts import EvaluationFacts, FailedEvaluation
+from ptqdb.collection.own_code import is_lack_of_memory, is_of_network, one_line
 from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError
+from ptqdb.interruption import interrupts_kept
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.eager import eager
 from ptqdb.number_formats import NumberFormat
@@ -133,28 +135,68 @@ def evaluation_facts(
 ) -> EvaluationFacts:
     """Counts and summed losses of a network beside those of its float original.
 
+    An image whose logits are not usable (see `_are_usable`) has no prediction: it is counted as
+    wrong and left out of the sums, and so is whatever would make a sum infinite.
+
     Parameters
     ----------
     logits, float_logits
-        (images, classes).
+        (images, classes); -infinity marks a class that the network masks.
     labels
         int64, (images,).
     """
-    predicted, float_predicted = logits.argmax(1), float_logits.argmax(1)
-    right = predicted == labels
-    top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
-    log_q = torch.log_softmax(logits.double(), 1)
-    log_p = torch.log_softmax(float_logits.double(), 1)
+    usable, float_usable = _are_usable(logits), _are_usable(float_logits)
+    both_usable = usable & float_usable
+    rank = _rank_of(labels, logits)
+    right = usable & (rank == 0)
+    float_right = float_usable & (_rank_of(labels, float_logits) == 0)
+    same = both_usable & (logits.argmax(1) == float_logits.argmax(1))
+    log_q = torch.log_softmax(logits[usable].double(), 1)
+    cross_entropies = _finite(-log_q.gather(1, labels[usable, None]).flatten())
+    log_p = torch.log_softmax(float_logits[both_usable].double(), 1)
+    divergences = _finite(_kl_divergences(log_p, log_q[float_usable[usable]]))
     return EvaluationFacts(
         precision=precision,
         image_count=len(labels),
         correct_top1=int(right.sum()),
-        correct_top5=int((top5 == labels[:, None]).sum()),
-        correct_both=int((right & (float_predicted == labels)).sum()),
-        same_prediction=int((predicted == float_predicted).sum()),
-        cross_entropy_sum=float(-log_q.gather(1, labels[:, None]).sum()),
-        kl_sum=float((log_p.exp() * (log_p - log_q)).sum()),
+        correct_top5=int((usable & (rank < 5)).sum()),
+        correct_both=int((right & float_right).sum()),
+        same_prediction=int(same.sum()),
+        non_finite_count=int((~usable).sum()),
+        cross_entropy_count=len(cross_entropies),
+        cross_entropy_sum=float(cross_entropies.sum()),
+        kl_count=len(divergences),
+        kl_sum=float(divergences.sum()),
     )
+
+
+def _are_usable(logits: Tensor) -> Tensor:
+    """Whether each row has a softmax: no NaN, no +infinity, at least one finite logit."""
+    broken = logits.isnan() | logits.isposinf()
+    return ~broken.any(1) & logits.isfinite().any(1)
+
+
+def _rank_of(labels: Tensor, logits: Tensor) -> Tensor:
+    """How many classes come before each label: int64, (images,); 0 for the prediction.
+
+    Of equal logits the class of lower index comes first, as in argmax.
+    """
+    of_label = logits.gather(1, labels[:, None])
+    is_before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    return ((logits > of_label) | ((logits == of_label) & is_before)).sum(1)
+
+
+def _kl_divergences(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p, q) of each row, in nats; infinite where q is 0 and p is not.
+
+    Where p is 0 the summand is 0, whatever q is.
+    """
+    differences = (log_p - log_q).masked_fill_(log_p.isneginf(), 0.0)
+    return (log_p.exp() * differences).sum(1)
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values[values.isfinite()]
 
 
 class NetworkEvaluation:
@@ -196,17 +238,29 @@ class NetworkEvaluation:
 
     def of_codes(
         self, coded: Mapping[str, CodedLayer], number_format: NumberFormat, scope: str
-    ) -> EvaluationFacts:
-        """Run the network in a format over the images.
+    ) -> EvaluationFacts | FailedEvaluation:
+        """Run the network in a format over the images; say why where its own code fails.
 
         Only with everything in codes are the products exact in a low precision.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Ctrl-C came.
+        MemoryError, RuntimeError
+            Memory is full, or the device failed earlier: that says nothing about the format.
         """
+        torch.zeros((), device=self._device).item()  # a GPU that failed refuses whatever comes
         asked = self._precision if scope == "all" else "float32"
         precision = precision_of(number_format, self._device, asked)
         self._network.use_codes(coded, scope)
         try:
-            with matrix_precision(precision):
+            with interrupts_kept(), matrix_precision(precision):
                 logits = logits_of(self._network.module, self._batches)
+            return evaluation_facts(logits, self._float_logits, self._labels, precision)
+        except BaseException as error:  # a network's own code may raise anything
+            if is_lack_of_memory(error) or not is_of_network(error):
+                raise
+            return FailedEvaluation(self._network.last_started, one_line(error))
         finally:
             self._network.use_float()
-        return evaluation_facts(logits, self._float_logits, self._labels, precision)

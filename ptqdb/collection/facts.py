@@ -134,11 +134,17 @@ class EvaluationFacts:
     Attributes
     ----------
     correct_both, same_prediction
-        Images that this and the float network both classify rightly; alike.
-    cross_entropy_sum
-        Of this network's outputs with the labels.
-    kl_sum
-        Kullback-Leibler divergence of this network's outputs from the float network's.
+        Images that this and the float network both classify correctly; alike.
+    non_finite_count
+        Images without a prediction, since a logit is NaN or +infinity or none is finite. They
+        are wrong, and left out of the sums.
+    cross_entropy_sum, cross_entropy_count
+        Of this network's outputs with the labels, and over how many images: of those with a
+        prediction all but those whose label the network masks.
+    kl_sum, kl_count
+        Kullback-Leibler divergence of this network's outputs from the float network's, and over
+        how many images: of those with a prediction in both all but those where this network
+        masks a class that the float network does not.
     """
 
     precision: str
@@ -147,8 +153,27 @@ class EvaluationFacts:
     correct_top5: int
     correct_both: int
     same_prediction: int
+    non_finite_count: int
     cross_entropy_sum: float
+    cross_entropy_count: int
     kl_sum: float
+    kl_count: int
+
+
+@dataclass(frozen=True)
+class FailedEvaluation:
+    """Why a network cannot be evaluated in a format.
+
+    Attributes
+    ----------
+    layer
+        The last quantized layer that started before the error; None where none is known.
+    reason
+        Kind and message of the error, in one line.
+    """
+
+    layer: str | None
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,9 @@ class NetworkPlan:
     ----------
     is_new
         Whether the network's float facts are to be written too.
+    failed
+        Cells asked for of which the database says that they cannot be evaluated; they are not
+        tried again.
     without_channels
         Formats asked for whose cells an older ptqdb filled, without what they do to the output
         channels of the weights: to be measured, not evaluated.
@@ -109,6 +112,7 @@ class NetworkPlan:
     is_new: bool
     cells: tuple[Cell, ...]
     present_count: int
+    failed: tuple[Cell, ...] = ()
     without_channels: tuple[NumberFormat, ...] = ()
 
     @property
@@ -140,12 +144,15 @@ def plan_network(
         return NetworkPlan(task, True, tuple(wanted), 0)
     _refuse_differences(task, stored)
     present = _present_cells(connection, request, task.name)
-    missing = tuple(cell for cell in wanted if cell not in present)
+    known_to_fail = _failed_cells(connection, task.name)
+    failed = tuple(cell for cell in wanted if cell in known_to_fail)
+    missing = tuple(cell for cell in wanted if cell not in present | known_to_fail)
     return NetworkPlan(
         task,
         False,
         missing,
-        len(wanted) - len(missing),
+        len(wanted) - len(missing) - len(failed),
+        failed,
         _formats_without_channels(connection, request, task.name),
     )
 
@@ -225,6 +232,14 @@ def _present_cells(
                 "--replace to collect anew"
             )
     return {Cell(name, number_format, scheme, scope) for number_format, scheme, scope, _ in rows}
+
+
+def _failed_cells(connection: duckdb.DuckDBPyConnection, name: str) -> set[Cell]:
+    rows = connection.execute(
+        "select network, number_format, scheme, scope from failed_cell_overview where network = ?",
+        [name],
+    ).fetchall()
+    return {Cell(*row) for row in rows}
 
 
 def _formats_without_channels(

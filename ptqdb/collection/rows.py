@@ -11,6 +11,7 @@ import polars as pl
 from ptqdb.collection.facts import (
     Array,
     EvaluationFacts,
+    FailedEvaluation,
     NetworkFacts,
     QuantizedTensorFacts,
     TensorFacts,
@@ -236,7 +237,7 @@ def write_channel_errors(
             "number_format_id": number_format_id,
             "scheme_id": scheme_id,
             "channel": np.concatenate([np.arange(length) for length in lengths]),
-            "squared_error_sum": np.concatenate(list(found.values())).astype(np.float32),
+            "squared_error_sum": np.concatenate(list(found.values())),
         }
     )
     insert(connection, "quantized_tensor_channel", rows)
@@ -285,6 +286,24 @@ def write_evaluation(
     insert(connection, "evaluation", pl.DataFrame([ids | asdict(facts)]))
 
 
+def write_failed_evaluation(
+    connection: duckdb.DuckDBPyConnection,
+    network_id: int,
+    number_format_id: int,
+    scheme_id: int,
+    scope: str,
+    failed: FailedEvaluation,
+) -> None:
+    """Write that a cell cannot be evaluated, and why."""
+    ids = {
+        "network_id": network_id,
+        "number_format_id": number_format_id,
+        "scheme_id": scheme_id,
+        "scope": scope,
+    }
+    insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
+
+
 def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[TensorKey, int]:
     """The ids of a network's tensors by layer name and role, in the order they were written."""
     found = connection.execute(
@@ -321,9 +340,10 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
             "tensor_channel",
         )
     ]
-    statements += [of_network.format(table="evaluation"), of_layer]
+    statements += [of_network.format(table=table) for table in ("evaluation", "failed_cell")]
     statements += [
-        of_network.format(table=table) for table in ("unquantized_part", "layer", "network")
+        of_layer,
+        *(of_network.format(table=table) for table in ("unquantized_part", "layer", "network")),
     ]
     for statement in statements:
         connection.execute(statement, {"names": list(names)})

@@ -48,7 +48,8 @@ def _nats(log_p: Tensor, p: Tensor, dequantized: Tensor) -> Tensor:
     """Twice the divergence of a chunk, in nats: float64, shape ()."""
     log_q = torch.log_softmax(dequantized, -1)
     q = log_q.exp()
-    log_m = (p + q).mul_(0.5).log_()
+    # where both are 0, log_m is -inf: without a bound, 0 times its difference would be NaN
+    log_m = (p + q).mul_(0.5).log_().clamp_(min=torch.finfo(p.dtype).min)
     of_p = torch.sub(log_p, log_m).mul_(p)
     divergence = of_p.add_(log_q.sub_(log_m).mul_(q)).sum(-1)
     return divergence.clamp_(min=0).sum()

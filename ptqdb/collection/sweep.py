@@ -1,47 +1,42 @@
 """Fills a database cell by cell; what was filled before a stop is never filled again."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import duckdb
 import torch
 
 from ptqdb.collection.checking import checked
 from ptqdb.collection.evaluation import NetworkEvaluation
+from ptqdb.collection.facts import FailedEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
+from ptqdb.collection.own_code import is_of_network, one_line, own_errors_as_data_errors
 from ptqdb.collection.plan import (
     Cell,
     CollectionRequest,
     NetworkPlan,
-    NetworkTask,
     plan_network,
 )
+from ptqdb.collection.recorded_run import Failure, recorded_run
 from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
-    ensure_formats,
     ensure_scheme,
     tensor_ids_of,
     write_channel_errors,
     write_evaluation,
+    write_failed_evaluation,
     write_network,
     write_quantized_tensors,
 )
-from ptqdb.database import connect, forget_fits, materialize, next_id, transaction
+from ptqdb.database import connect, forget_fits, materialize, transaction
 from ptqdb.datasets import ImageSet
-from ptqdb.errors import DataError, PtqdbError
+from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
 from ptqdb.number_formats import number_format as named_format
-from ptqdb.version import VERSION
-
-SEED = 0
-"""Nothing in a collection is random; the column says so to whoever looks for it."""
 
 
 class Reporter(Protocol):
@@ -54,7 +49,7 @@ class Reporter(Protocol):
         """A network is loaded and calibrated."""
 
     def filled(self, cell: Cell) -> None:
-        """A cell is committed."""
+        """A cell is committed: its evaluation, or why there is none."""
 
     def remarked(self, text: str) -> None:
         """Something that a user should know."""
@@ -76,34 +71,40 @@ class Silent:
         """Keep quiet."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A network that could not be collected, and why."""
-
-    network: str
-    reason: str
-
-
 @dataclass
 class CollectionOutcome:
-    """What a collection did."""
+    """What a collection did.
+
+    Attributes
+    ----------
+    filled_count, present_count
+        Cells that were evaluated now, and earlier.
+    failed_count
+        Cells that cannot be evaluated, since the network's own code fails in that format: the
+        database says so, now or since an earlier run.
+    failures
+        Networks that could not be collected.
+    """
 
     filled_count: int = 0
     present_count: int = 0
+    failed_count: int = 0
     failures: list[Failure] = field(default_factory=list)
 
 
 def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> CollectionOutcome:
     """Fill every missing cell of the request.
 
-    Each cell is one transaction. A network that fails is recorded, and the others go on.
+    Each cell is one transaction. A network that fails is recorded, and the others go on. A cell
+    in which the network's own code fails is recorded as such, and the next cell goes on; the
+    run is done all the same, for the facts say what the format does to the network.
 
     Raises
     ------
     MismatchError
         The database holds one of the networks with other arguments; nothing was written.
     DatabaseError
-        The file cannot be opened for writing.
+        The file cannot be opened for writing, or written.
     KeyboardInterrupt
         After the run's outcome has been recorded.
     """
@@ -116,7 +117,9 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
         reporter.planned(len(cells), outcome.present_count)
         for failure in outcome.failures:
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
-        recorded = _recorded_run(connection, request, cells, outcome)
+        for plan in plans:
+            _tell_known_failures(plan, outcome, reporter)
+        recorded = recorded_run(connection, request, cells, outcome.failures)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
             if request.replace or not all(plan.is_complete for plan in plans):
@@ -126,7 +129,8 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
             for plan in plans:
                 if not plan.is_complete:
                     _collect_or_record(connection, request, plan, outcome, reporter)
-            materialize(connection)
+            if all(plan.is_complete for plan in plans):
+                materialize(connection, reporter.remarked)  # what an upgrade made stale
     finally:
         connection.close()
     return outcome
@@ -139,95 +143,30 @@ def _plans(
     plans = []
     for task in request.tasks:
         try:
-            plan = plan_network(connection, request, task)
-            if plan.cells or plan.is_new:
-                plan = replace(plan, task=checked(task))
-            plans.append(plan)
+            with interrupts_kept(), own_errors_as_data_errors():
+                plan = plan_network(connection, request, task)
+                if plan.cells or plan.is_new:
+                    plan = replace(plan, task=checked(task))
+                plans.append(plan)
         except DataError as error:
             outcome.failures.append(Failure(task.name, str(error)))
     return plans
 
 
-@contextmanager
-def _recorded_run(
-    connection: duckdb.DuckDBPyConnection,
-    request: CollectionRequest,
-    cells: Sequence[Cell],
-    outcome: CollectionOutcome,
-) -> Iterator[None]:
-    """Write the run's row before its first cell, and how it ended after its last."""
-    with transaction(connection):
-        # whoever holds the file is the only writer: a run that still says so was killed
-        connection.execute(
-            "update collection_run set outcome = 'interrupted' where outcome = 'running'"
+def _tell_known_failures(plan: NetworkPlan, outcome: CollectionOutcome, reporter: Reporter) -> None:
+    """Count the cells that are known to fail, and say that they are not tried again."""
+    if plan.failed:
+        outcome.failed_count += len(plan.failed)
+        names = ", ".join(map(_words, plan.failed))
+        reporter.remarked(
+            f"{plan.task.name} cannot be evaluated in {names}, as recorded earlier; "
+            "--replace collects it anew"
         )
-        ensure_formats(connection)
-        run_id = next_id(connection, "collection_run")
-        connection.execute(
-            "insert into collection_run by name select ? as run_id, ? as version, "
-            "? as arguments, ? as device, ? as seed, ?::timestamp as started_at, "
-            "?::struct(network varchar, number_format varchar, scheme varchar, scope varchar)[] "
-            "as cells, 'running' as outcome, [] as failures",
-            [
-                run_id,
-                VERSION,
-                _arguments(request),
-                request.device,
-                SEED,
-                _now(),
-                [asdict(cell) for cell in cells],
-            ],
-        )
-    connection.execute("checkpoint")
-    ended = "failed"
-    try:
-        yield
-        ended = "failed" if outcome.failures else "done"
-    except KeyboardInterrupt:
-        ended = "interrupted"
-        raise
-    finally:
-        with transaction(connection):
-            connection.execute(
-                "update collection_run set outcome = ?, ended_at = ?, "
-                "failures = ?::struct(network varchar, reason varchar)[] where run_id = ?",
-                [ended, _now(), [asdict(failure) for failure in outcome.failures], run_id],
-            )
-        connection.execute("checkpoint")
 
 
-def _arguments(request: CollectionRequest) -> str:
-    return json.dumps(
-        {
-            "networks": [_task_arguments(task) for task in request.tasks],
-            "number_formats": [known.name for known in request.number_formats],
-            "scopes": request.scopes,
-            "scheme": request.scheme.name,
-            "precision": request.precision,
-            "replace": request.replace,
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        }
-    )
-
-
-def _task_arguments(task: NetworkTask) -> dict[str, Any]:
-    """What a user gave, the folders of files left out."""
-    source, preprocessing = task.source, task.source.preprocessing
-    return {
-        "spec": Path(source.spec).name,
-        "name": source.name,
-        "checkpoint": source.checkpoint and source.checkpoint.name,
-        "weights": source.weights,
-        "preprocessing": preprocessing and preprocessing.to_dict(),
-        "dataset": task.images.name,
-        "images": len(task.images),
-        "calibration": len(task.calibration),
-    }
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
+def _words(cell: Cell) -> str:
+    """What a cell is of, beside the network."""
+    return cell.number_format + ("" if cell.scope == "all" else f" ({cell.scope})")
 
 
 def _delete(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
@@ -250,15 +189,13 @@ def _collect_or_record(
                 _add_channels(connection, request, plan, reporter)
             if plan.cells or plan.is_new:
                 _collect_network(connection, request, plan, outcome, reporter)
-    except duckdb.Error:
-        raise
-    except Exception as error:  # a network's own code may raise anything
-        reason = str(error) or type(error).__name__
-        if not isinstance(error, PtqdbError):
-            reason = f"{type(error).__name__}: {reason}"
+    except BaseException as error:  # a network's own code may raise anything
+        if not is_of_network(error):
+            raise
+        reason = one_line(error)
         outcome.failures.append(Failure(name, reason))
         reporter.remarked(f"{name} failed: {reason}")
-    materialize(connection)
+    materialize(connection, reporter.remarked)
     connection.execute("checkpoint")
 
 
@@ -285,25 +222,28 @@ def _collect_network(
     )
     preprocessing = trained.preprocessing
     del trained  # with its weights; the measurement has the folded ones
-    evaluation = NetworkEvaluation(
-        measurement.network,
-        plan.task.images,
-        preprocessing,
-        device=device,
-        precision=request.precision,
-    )
     for remark in measurement.remarks:
         reporter.remarked(f"{plan.task.name}: {remark}")
-    if plan.is_new:
-        facts, of_float = measurement.float_facts(), evaluation.of_float()
-        with transaction(connection):
-            dataset_id = _ensure(connection, plan.task.images)
-            calibration_id = _ensure(connection, plan.task.calibration)
-            write_network(connection, facts, dataset_id, calibration_id, of_float)
-    for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
-        _collect_format(
-            connection, request, measurement, evaluation, list(cells), outcome, reporter
+    try:
+        evaluation = NetworkEvaluation(
+            measurement.network,
+            plan.task.images,
+            preprocessing,
+            device=device,
+            precision=request.precision,
         )
+        if plan.is_new:
+            facts, of_float = measurement.float_facts(), evaluation.of_float()
+            with transaction(connection):
+                dataset_id = _ensure(connection, plan.task.images)
+                calibration_id = _ensure(connection, plan.task.calibration)
+                write_network(connection, facts, dataset_id, calibration_id, of_float)
+        for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
+            _collect_format(
+                connection, request, measurement, evaluation, list(cells), outcome, reporter
+            )
+    finally:
+        measurement.network.release()
 
 
 def _add_channels(
@@ -366,7 +306,7 @@ def _collect_format(
     number_format = named_format(cells[0].number_format)
     coded = measurement.code(number_format)
     for cell in cells:
-        facts = evaluation.of_codes(coded, number_format, cell.scope)
+        found = evaluation.of_codes(coded, number_format, cell.scope)
         with transaction(connection):
             scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
@@ -377,8 +317,19 @@ def _collect_format(
                     scheme_id,
                     measurement.quantized_facts(coded, number_format),
                 )
-            write_evaluation(connection, network_id, number_format_id, scheme_id, cell.scope, facts)
-        outcome.filled_count += 1
+            ids = (network_id, number_format_id, scheme_id)
+            if isinstance(found, FailedEvaluation):
+                write_failed_evaluation(connection, *ids, cell.scope, found)
+            else:
+                write_evaluation(connection, *ids, cell.scope, found)
+        if isinstance(found, FailedEvaluation):
+            outcome.failed_count += 1
+            place = f"after layer {found.layer} started: " if found.layer else ""
+            reporter.remarked(
+                f"{cell.network} cannot be evaluated in {_words(cell)}: {place}{found.reason}"
+            )
+        else:
+            outcome.filled_count += 1
         reporter.filled(cell)
 
 

@@ -99,7 +99,7 @@ def measured_unevaluated(
                 facts = measurement.facts_without_codes(number_format)
                 format_id = format_ids[number_format.name]
                 write_quantized_tensors(connection, tensor_ids, format_id, scheme_id, facts)
-        materialize(connection)
+        materialize(connection, reporter.remarked)
         yield connection
 
 

@@ -1,7 +1,7 @@
 """Writes facts, whole or not at all, and computes what is derived from them."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -11,6 +11,11 @@ import polars as pl
 from ptqdb.database.reading import read_number
 from ptqdb.errors import DatabaseError, DataError
 from ptqdb.resources import sql_folder
+
+_UNWRITABLE = (duckdb.OperationalError, duckdb.FatalException)
+"""What DuckDB raises where the disk or the memory is full, or the file went away."""
+_FORMULA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError)
+"""What it raises where a value cannot be computed, converted or stored."""
 
 
 @contextmanager
@@ -46,7 +51,7 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFram
     connection.register("_inserted", typed.__arrow_c_stream__())
     try:
         connection.execute(f"insert into {table} by name select * from _inserted")
-    except (duckdb.IOException, duckdb.FatalException) as error:
+    except _UNWRITABLE as error:
         raise DatabaseError(f"cannot write to the database: {first_line(error)}") from error
     except duckdb.Error as error:
         raise DataError(f"cannot insert into {table}: {first_line(error)}") from error
@@ -66,11 +71,42 @@ def next_id(connection: duckdb.DuckDBPyConnection, table: str) -> int:
     return read_number(connection, f"select coalesce(max({column}), 0) + 1 from {table}")
 
 
-def materialize(connection: duckdb.DuckDBPyConnection) -> int:
-    """Compute what is missing in the derived tables; return the number of rows added."""
-    added = 0
+def materialize(
+    connection: duckdb.DuckDBPyConnection, remarked: Callable[[str], None] | None = None
+) -> int:
+    """Compute what is missing in the derived tables; return the number of rows added.
+
+    Each statement commits on its own: what one of them cannot compute costs neither the facts
+    nor what the others compute. Views have no rows of what is missing.
+
+    Parameters
+    ----------
+    remarked
+        Receives a line for each statement that fails; None raises an error instead, once all
+        have been run.
+
+    Raises
+    ------
+    DataError
+        A statement failed, and nobody receives remarks.
+    DatabaseError
+        The file cannot be written, or memory or disk are full.
+    """
+    added, failures = 0, []
     for file in sorted((sql_folder() / "materialized").glob("*.sql")):
-        added += interruptible(connection, file.read_text(encoding="utf-8"))[0][0]
+        try:
+            added += interruptible(connection, file.read_text(encoding="utf-8"))[0][0]
+        except _FORMULA_ERRORS as error:
+            failures.append(
+                f"cannot derive {file.stem} from the facts, which are kept: {first_line(error)}"
+            )
+        except _UNWRITABLE as error:
+            raise DatabaseError(f"cannot write to the database: {first_line(error)}") from error
+    if failures and remarked is None:
+        raise DataError("; ".join(failures))
+    for failure in failures:
+        if remarked is not None:
+            remarked(failure)
     return added
 
 

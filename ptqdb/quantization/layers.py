@@ -1,6 +1,7 @@
 """Convolutions and linear layers that compute with floats or in codes."""
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _TORCH_FORWARDS = frozenset(
         nn.ConvTranspose3d,
     )
 )
+_STARTS = itertools.count(1)
 SCOPES = ("all", "weight", "bias", "input")
 _TORCH_CONV_FORWARDS = frozenset(
     {None, *(kind._conv_forward for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
@@ -97,7 +99,7 @@ class _Codes:
     number_format: NumberFormat
     weight: Tensor
     bias: Tensor | None
-    output_scale: Tensor | None
+    output_scales: tuple[Tensor, ...]
 
 
 class QuantizedLayer:
@@ -120,6 +122,8 @@ class QuantizedLayer:
     first_reader
         The layer that reads the same input before this one does, if there is one: its codes
         are used again. ``is_read_on`` is set in that layer.
+    start_number
+        Grows from pass to pass of any layer; 0 before the first since it was told how to compute.
     """
 
     def __init__(self, layer: nn.Module, name: str):
@@ -134,6 +138,7 @@ class QuantizedLayer:
         self._kept: tuple[Tensor, Tensor] | None = None
         self._codes: _Codes | None = None
         self._is_on_trial = False
+        self.start_number = 0
 
     def attach(self) -> None:
         """Exchange the layer's ``forward``."""
@@ -197,7 +202,7 @@ class QuantizedLayer:
     def use_float(self) -> None:
         """Compute with the float weights and inputs."""
         self._codes = self._kept = None
-        self._is_on_trial = False
+        self._is_on_trial, self.start_number = False, 0
 
     def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
         """Compute with codes of what the scope names: ``all``, ``weight``, ``bias`` or ``input``.
@@ -208,7 +213,7 @@ class QuantizedLayer:
         codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
         one = torch.ones_like(coded.input_scale)
         weight_scale = coded.weight.scale if codes_weight else one
-        output_scale = (coded.input_scale if codes_input else one) * weight_scale
+        input_scale = coded.input_scale if codes_input else one
         bias = self.bias
         if coded.bias is not None and bias is not None:
             if scope == "all":
@@ -216,21 +221,23 @@ class QuantizedLayer:
             elif scope == "bias":
                 bias = (coded.bias.codes * coded.bias.scale).float()
             else:
-                bias = (bias.double() / output_scale.double().reshape(-1)).float()
+                largest = torch.finfo(torch.float32).max  # a tiny scale would make it infinite
+                output_scale = input_scale.double() * weight_scale.double().reshape(-1)
+                bias = (bias.double() / output_scale).clamp_(-largest, largest).float()
         self._codes = _Codes(
             coded.input_scale if codes_input else None,
             coded.number_format,
             coded.weight.codes if codes_weight else self.weight,
             bias,
-            None if scope == "bias" else output_scale,
+            () if scope == "bias" else _factors(input_scale, weight_scale),
         )
 
     def use_scaled_units(self) -> None:
         """Compute with floats in other units, exactly: a trial of what computing in codes needs.
 
-        Inputs times 4, weights times 2, biases and outputs by 8: float32 multiplies by powers
-        of two without rounding. A layer whose outputs do not scale so, or that reads its weight
-        or input in another way, puts out something else.
+        Inputs times 8, weights by half, so biases and outputs times 4: float32 multiplies by
+        powers of two without rounding. A layer whose outputs do not scale so, or that reads its
+        weight or input in another way, puts out something else.
         """
         self.use_float()
         self._is_on_trial = True
@@ -240,6 +247,7 @@ class QuantizedLayer:
         inputs = args[0] if args else kwargs.get(self._input_name)
         if not isinstance(inputs, Tensor):
             return self._original(*args, **kwargs)
+        self.start_number = next(_STARTS)
         if self.observe is not None:
             self.observe(self.name, inputs)
         if self._codes is None and not self._is_on_trial:
@@ -250,11 +258,10 @@ class QuantizedLayer:
             kwargs = {**kwargs, self._input_name: self._codes_of(inputs)}
         if self._codes is None:
             with self._scaled_parameters():
-                return self._original(*args, **kwargs) / 8
+                return self._original(*args, **kwargs) / 4
         with _without_autocast(inputs), self._parameters(self._codes.weight, self._codes.bias):
             outputs: Tensor = self._original(*args, **kwargs)
-        scale = self._codes.output_scale
-        if scale is not None:
+        for scale in self._codes.output_scales:
             outputs = outputs.mul_(self._along_channels(scale))
         return outputs.to(_output_dtype(inputs))
 
@@ -287,9 +294,14 @@ class QuantizedLayer:
         if kept is not None and kept[0] is inputs:
             return kept[1]
         if self._codes is None or self._codes.input_scale is None:
-            codes = inputs * 4
+            codes = inputs * 8
         else:
-            codes = scaled_codes(inputs.float(), self._codes.input_scale, self._codes.number_format)
+            codes = scaled_codes(
+                inputs.float(),
+                self._codes.input_scale,
+                self._codes.number_format,
+                keep_nan=True,
+            )
         if self.is_read_on:
             self._kept = (inputs, codes)
         return codes
@@ -297,7 +309,7 @@ class QuantizedLayer:
     def _scaled_parameters(self) -> AbstractContextManager[None]:
         weight, bias = self.layer.weight, self.layer.bias
         assert isinstance(weight, Tensor)
-        return self._parameters(weight * 2, bias * 8 if isinstance(bias, Tensor) else None)
+        return self._parameters(weight / 2, bias * 4 if isinstance(bias, Tensor) else None)
 
     @contextmanager
     def _parameters(self, weight: Tensor, bias: Tensor | None) -> Iterator[None]:
@@ -320,6 +332,17 @@ class QuantizedLayer:
         return scale.reshape(-1, *[1] * (self.weight.ndim - 2))
 
 
+def _factors(input_scale: Tensor, weight_scale: Tensor) -> tuple[Tensor, ...]:
+    """What outputs are multiplied by: the product of both scales, or one after the other.
+
+    A product that float32 cannot hold would make 0 times infinity, a NaN, of an output of 0.
+    """
+    product, limits = input_scale * weight_scale, torch.finfo(torch.float32)
+    if bool(((product >= limits.tiny) & (product <= limits.max)).all()):
+        return (product,)
+    return (input_scale, weight_scale)
+
+
 def _output_dtype(inputs: Tensor) -> torch.dtype:
     """What the float layer would put out: autocast makes it a lower precision."""
     device = inputs.device.type
@@ -339,7 +362,8 @@ def quantizable_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
     """Every convolution and linear layer of a network, by name; not attached yet.
 
     A layer that stands in several places has the first of its names. A weight that is no
-    parameter, but computed anew at each pass, cannot be held in codes: such a layer is left out.
+    parameter, but computed anew at each pass, cannot be held in codes, and one without elements
+    has nothing to quantize: such a layer is left out.
     """
     return {
         name: QuantizedLayer(layer, name)
@@ -347,4 +371,5 @@ def quantizable_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
         if isinstance(layer, QUANTIZED_KINDS)
         and (weight := layer._parameters.get("weight")) is not None
         and weight.is_floating_point()
+        and weight.numel()
     }

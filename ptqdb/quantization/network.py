@@ -92,6 +92,12 @@ class QuantizedNetwork:
             )
         return tuple(filter(None, said))
 
+    @property
+    def last_started(self) -> str | None:
+        """The layer that started last since the network was told how to compute, if any did."""
+        last = max(self.layers.values(), key=lambda layer: layer.start_number)
+        return last.name if last.start_number else None
+
     def keep(self, names: Collection[str]) -> "QuantizedNetwork":
         """Return the network with some of its layers, in the order given; the others are float."""
         for name, layer in self.layers.items():

@@ -31,7 +31,9 @@ _LAYOUTS = {
 
 
 @torch.no_grad()
-def round_to_codes_(values: Tensor, number_format: NumberFormat) -> Tensor:
+def round_to_codes_(
+    values: Tensor, number_format: NumberFormat, *, keep_nan: bool = False
+) -> Tensor:
     """Replace each value, in place, by the nearest code.
 
     Values past the largest code, infinities too, become the largest code (`max_code`, with
@@ -43,6 +45,9 @@ def round_to_codes_(values: Tensor, number_format: NumberFormat) -> Tensor:
     ----------
     values
         float32 or float64, any shape, strides and device, already divided by the scale.
+    keep_nan
+        Whether a NaN stays a NaN, as it does in floating point. Otherwise it is refused, which
+        takes a pass over the values to look for one.
 
     Returns
     -------
@@ -52,7 +57,8 @@ def round_to_codes_(values: Tensor, number_format: NumberFormat) -> Tensor:
     Raises
     ------
     DataError
-        `values` hold a NaN or have another dtype; they are left as they were.
+        `values` hold a NaN that is not to be kept, or have another dtype; they are left as they
+        were.
     UsageError
         The dtype is float32 and cannot hold every code of the format (every format of the
         study's grid fits); `values` are left as they were.
@@ -67,20 +73,24 @@ def round_to_codes_(values: Tensor, number_format: NumberFormat) -> Tensor:
     _refuse_unfit(values, number_format)
     if values.numel() == 0:
         return values
-    _refuse_nan(values.amax())
+    if not keep_nan:
+        _refuse_nan(values.amax())
     buffer = None
     for (chunk,) in _chunks(values):
         buffer = _round_chunk_(chunk, buffer, number_format)
     return values
 
 
-def round_to_codes(values: Tensor, number_format: NumberFormat) -> Tensor:
+def round_to_codes(
+    values: Tensor, number_format: NumberFormat, *, keep_nan: bool = False
+) -> Tensor:
     """Return the nearest code of each value, as `round_to_codes_`, in a new tensor.
 
     Raises
     ------
     DataError
-        `values` hold a NaN or have a dtype other than float32 and float64.
+        `values` hold a NaN that is not to be kept, or have a dtype other than float32 and
+        float64.
     UsageError
         The dtype is float32 and cannot hold every code of the format.
 
@@ -90,12 +100,17 @@ def round_to_codes(values: Tensor, number_format: NumberFormat) -> Tensor:
     >>> round_to_codes(torch.tensor([0.25, 0.26, 0.75, 7.0]), number_format("POT_3")).tolist()
     [0.25, 0.25, 1.0, 1.0]
     """
-    return round_to_codes_(values.detach().clone(), number_format)
+    return round_to_codes_(values.detach().clone(), number_format, keep_nan=keep_nan)
 
 
 @torch.no_grad()
 def scaled_codes(
-    values: Tensor, scale: Tensor, number_format: NumberFormat, *, out: Tensor | None = None
+    values: Tensor,
+    scale: Tensor,
+    number_format: NumberFormat,
+    *,
+    out: Tensor | None = None,
+    keep_nan: bool = False,
 ) -> Tensor:
     """Return the nearest code of each ``value / scale``, a true division.
 
@@ -110,12 +125,14 @@ def scaled_codes(
     out
         What the codes are written to, of the shape and dtype of `values`; a new tensor when
         None. One that is kept saves fresh pages, which cost more than the arithmetic.
+    keep_nan
+        As in `round_to_codes_`.
 
     Raises
     ------
     DataError
-        A quotient is NaN, and `out` holds rubbish then; or `values` have a dtype other than
-        float32 and float64.
+        A quotient is a NaN that is not to be kept, and `out` holds rubbish then; or `values` have
+        a dtype other than float32 and float64.
     UsageError
         The dtype is float32 and cannot hold every code of the format.
 
@@ -126,7 +143,8 @@ def scaled_codes(
     [2.0, 5.0]
     """
     if scale.ndim:
-        return round_to_codes_(torch.div(values, scale, out=out), number_format)
+        quotients = torch.div(values, scale, out=out)
+        return round_to_codes_(quotients, number_format, keep_nan=keep_nan)
     _refuse_unfit(values, number_format)
     codes = torch.empty_like(values) if out is None else out
     if values.numel() == 0:
@@ -134,9 +152,11 @@ def scaled_codes(
     largest, buffer = [], None
     for chunk, quotients in _chunks(values, codes):
         torch.div(chunk, scale, out=quotients)
-        largest.append(quotients.amax())
+        if not keep_nan:
+            largest.append(quotients.amax())
         buffer = _round_chunk_(quotients, buffer, number_format)
-    _refuse_nan(torch.stack(largest).amax())
+    if largest:
+        _refuse_nan(torch.stack(largest).amax())
     return codes
 
 
@@ -220,7 +240,8 @@ def _round_to_binades_(chunk: Tensor, buffer: Tensor, number_format: NumberForma
     Parameters
     ----------
     chunk
-        Shape (n, ...), float32 or float64, without NaN.
+        Shape (n, ...), float32 or float64. A NaN, whose exponent bits are those of infinity,
+        becomes NaN + infinity, a NaN again.
     buffer
         The same shape, integers of the same size; overwritten.
     """

@@ -50,12 +50,24 @@ PER_TENSOR_SYMMETRIC_MAX = Scheme(
 
 
 def scale_of(max_abs: Tensor, number_format: NumberFormat) -> Tensor:
-    """float32 scale, ``max_abs / largest code``; 1 where ``max_abs`` is 0.
+    """float32 scale, ``max_abs / largest code``; 1 where that is 0 or subnormal.
+
+    A subnormal has few bits left: as a divisor it would throw codes off the grid, and 0 makes
+    them infinite or NaN. Values whose scale would be that small are treated as zeros. Divided
+    by 1 they become code 0, and what is multiplied by the scale later, such as a bias, is kept.
+    Only POT_8 has codes that small, down to 2^-126, and keeps its codes of values above half
+    of that.
 
     Parameters
     ----------
     max_abs
         float32, any shape; the scale has the same.
+
+    Examples
+    --------
+    >>> from ptqdb.number_formats import number_format
+    >>> scale_of(torch.tensor([254.0, 0.0, 1e-37]), number_format("INT_8")).tolist()
+    [2.0, 1.0, 1.0]
     """
     scale = max_abs.float() / number_format.max_code
-    return torch.where(max_abs > 0, scale, torch.ones_like(scale))
+    return torch.where(scale >= torch.finfo(scale.dtype).tiny, scale, torch.ones_like(scale))

@@ -1,13 +1,15 @@
 -- An evaluation's counts or sums are impossible.
--- Grain: one evaluation that is wrong. With n images, t right here and f right in
--- floating point: 0 <= t <= top 5 <= n; t + f - n <= both <= least(t, f);
--- both <= same prediction <= n; in floating point itself both = t and same = n. Sums of
--- cross-entropy and KL are not negative (KL up to the rounding of float32).
+-- Grain: one evaluation that is wrong. With n images, of which m have a prediction, t
+-- correct here and f correct in floating point: 0 <= t <= top 5 <= m;
+-- t + f - n <= both <= least(t, f); both <= same prediction <= m; in floating point
+-- itself both = t and same = m. Sums of cross-entropy and KL cover m images at most and
+-- are not negative (KL up to the rounding of float32).
 
 with paired as (
     select
         evaluation.*,
-        float_network.correct_top1 as float_correct_top1
+        float_network.correct_top1 as float_correct_top1,
+        evaluation.image_count - evaluation.non_finite_count as predicted_count
     from evaluation
     left join evaluation as float_network
         on
@@ -25,20 +27,26 @@ select
     paired.correct_top5,
     paired.correct_both,
     paired.same_prediction,
+    paired.non_finite_count,
     paired.float_correct_top1,
     paired.cross_entropy_sum,
-    paired.kl_sum
+    paired.cross_entropy_count,
+    paired.kl_sum,
+    paired.kl_count
 from paired
 left join network on paired.network_id = network.network_id
 left join number_format on paired.number_format_id = number_format.number_format_id
 where
     (
         paired.correct_top1 between 0 and paired.correct_top5
-        and paired.correct_top5 <= paired.image_count
+        and paired.correct_top5 <= paired.predicted_count
+        and paired.non_finite_count >= 0
         and paired.correct_both >= 0
         and paired.correct_both <= paired.correct_top1
         and paired.correct_both <= paired.same_prediction
-        and paired.same_prediction <= paired.image_count
+        and paired.same_prediction <= paired.predicted_count
+        and paired.cross_entropy_count between 0 and paired.predicted_count
+        and paired.kl_count between 0 and paired.predicted_count
         and paired.cross_entropy_sum >= 0
         and paired.kl_sum >= -1e-4 * paired.image_count
     ) is distinct from true
@@ -49,7 +57,7 @@ where
         paired.scope = 'none'
         and (
             paired.correct_both != paired.correct_top1
-            or paired.same_prediction != paired.image_count
+            or paired.same_prediction != paired.predicted_count
         )
     )
 order by all;

@@ -1,5 +1,6 @@
 -- A network's tensors were quantized in a format in which it was never evaluated.
--- Grain: one (network, format, scheme) that is wrong.
+-- Grain: one (network, format, scheme) that is wrong; where an evaluation was tried and
+-- the network's own code failed, nothing is.
 
 with quantized as (
     select
@@ -24,6 +25,11 @@ anti join evaluation
         quantized.network_id = evaluation.network_id
         and quantized.number_format_id = evaluation.number_format_id
         and quantized.scheme_id = evaluation.scheme_id
+anti join failed_cell
+    on
+        quantized.network_id = failed_cell.network_id
+        and quantized.number_format_id = failed_cell.number_format_id
+        and quantized.scheme_id = failed_cell.scheme_id
 left join network on quantized.network_id = network.network_id
 left join number_format on quantized.number_format_id = number_format.number_format_id
 order by all;

@@ -54,7 +54,7 @@ with suspect as (
             quantized_tensor_channel.channel
         ) as row_key,
         'squared_error_sum' as column_name,
-        quantized_tensor_channel.squared_error_sum::double as found
+        quantized_tensor_channel.squared_error_sum as found
     from quantized_tensor_channel
     union all
     select

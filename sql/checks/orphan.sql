@@ -44,6 +44,22 @@ where evaluation.scheme_id is not null
 group by evaluation.scheme_id
 union all
 select
+    'failed_cell' as table_name,
+    'network ' || failed_cell.network_id as absent,
+    count(*) as row_count
+from failed_cell
+anti join network on failed_cell.network_id = network.network_id
+group by failed_cell.network_id
+union all
+select
+    'failed_cell' as table_name,
+    'scheme ' || failed_cell.scheme_id as absent,
+    count(*) as row_count
+from failed_cell
+anti join scheme on failed_cell.scheme_id = scheme.scheme_id
+group by failed_cell.scheme_id
+union all
+select
     'tensor' as table_name,
     'layer ' || tensor.layer_id as absent,
     count(*) as row_count

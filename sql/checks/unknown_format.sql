@@ -29,6 +29,11 @@ with mentioned as (
     where evaluation.number_format_id is not null
     union
     select
+        'failed_cell' as table_name,
+        failed_cell.number_format_id
+    from failed_cell
+    union
+    select
         'tensor_divergence' as table_name,
         tensor_divergence.number_format_id
     from tensor_divergence

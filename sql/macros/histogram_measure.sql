@@ -45,7 +45,8 @@ create or replace macro bounded_similarity(product, norm2_product, are_equal) as
 -- together or not at all, and js tells. Where no cell is pending, the joins of the
 -- measure over it are empty too.
 -- deviation: the standard deviation of the float tensor; of a constant tensor, which
--- has none, its max_abs; NULL of a tensor of zeros.
+-- has none, and of one whose deviation is lost in the rounding of the sums, its
+-- max_abs; NULL of a tensor of zeros.
 -- Grain: one (weight or bias, format, scheme). Key: cell_id; tensor_id,
 -- number_format_id, scheme_id.
 create or replace macro pending_cell(the_rescale, the_measure, the_bins) as table
@@ -61,11 +62,19 @@ select
     code_ebits(tensor.role, number_format.family, number_format.ebits) as code_ebits,
     max_abs(tensor.min_value, tensor.max_value) as max_abs,
     case
-        when tensor.min_value < tensor.max_value then
+        when
+            centred_norm2(
+                tensor.element_count,
+                population_variance(
+                    tensor.element_count, tensor.sum_x, tensor.sum_x2
+                ),
+                tensor.sum_x2
+            ) > 0
+            then
             sqrt(population_variance(
                 tensor.element_count, tensor.sum_x, tensor.sum_x2
             ))
-        else nullif(abs(tensor.max_value), 0)
+        else nullif(max_abs(tensor.min_value, tensor.max_value), 0)
     end as deviation,
     rescale_factor(
         the_rescale,

@@ -8,10 +8,21 @@ create or replace macro population_variance(n, sum_x, sum_x2) as
 -- 1 - cosine of the angle between two vectors, in [0, 2], from their squared norms and
 -- that of their difference: ab cos = (a^2 + b^2 - d^2) / 2, hence
 --     1 - cos = (d^2 - (a - b)^2) / (2 a b),
--- in which no digits cancel where the vectors are close. Where a norm is 0, it is 0 for
--- equal vectors and 1 for others.
-create or replace macro angle_distance(norm2_x, norm2_y, difference2) as
+-- in which no digits cancel where the vectors are close. Where one is more than 1e5
+-- times as long as the other, as a bias past the largest code may be, all digits
+-- cancel, and their product ab cos is used if it is given. Where a norm is 0, it is 0
+-- for equal vectors and 1 for others.
+create or replace macro angle_distance(
+    norm2_x, norm2_y, difference2, product := null
+) as
     case
+        when
+            norm2_x > 0
+            and norm2_y > 0
+            and product is not null
+            and least(norm2_x, norm2_y) < 1e-10 * greatest(norm2_x, norm2_y)
+            then
+            greatest(0, least(2, 1 - product / (sqrt(norm2_x) * sqrt(norm2_y))))
         when norm2_x > 0 and norm2_y > 0 then
             greatest(0, least(
                 2,
@@ -31,12 +42,12 @@ create or replace macro centred_norm2(n, variance, sum_x2) as
 -- error with the factor f, is twice the cosine distance times sum x^2. Where all codes
 -- are 0, f is the scale under both rescales.
 create or replace macro noise_to_signal(
-    rescale, squared_error, sum_x2, sum_y2
+    rescale, squared_error, sum_x2, sum_y2, product := null
 ) as
     case
         when squared_error = 0 then 0
         when rescale = 'l2' and sum_y2 > 0 then
-            2 * angle_distance(sum_x2, sum_y2, squared_error)
+            2 * angle_distance(sum_x2, sum_y2, squared_error, product := product)
         else squared_error / nullif(sum_x2, 0)
     end;
 
@@ -57,7 +68,8 @@ with fact as (
         tensor.sum_x,
         tensor.sum_x2,
         quantized_tensor.scale * quantized_tensor.sum_codes as sum_y,
-        quantized_tensor.scale ** 2 * quantized_tensor.sum_codes2 as sum_y2
+        quantized_tensor.scale ** 2 * quantized_tensor.sum_codes2 as sum_y2,
+        quantized_tensor.scale * quantized_tensor.sum_code_x as product
     from quantized_tensor
     inner join tensor on quantized_tensor.tensor_id = tensor.tensor_id
     inner join number_format
@@ -96,19 +108,35 @@ select
             end / nullif(centred.softmax_group_count, 0)
         when 'nsr' then
             noise_to_signal(
-                the_rescale, centred.squared_error_sum, centred.sum_x2, centred.sum_y2
+                the_rescale,
+                centred.squared_error_sum,
+                centred.sum_x2,
+                centred.sum_y2,
+                product := centred.product
             )
         when 'cosine' then
-            angle_distance(centred.sum_x2, centred.sum_y2, centred.squared_error_sum)
+            angle_distance(
+                centred.sum_x2,
+                centred.sum_y2,
+                centred.squared_error_sum,
+                product := centred.product
+            )
         when 'pearson' then
             case
                 when centred.centred_x2 > 0 and centred.centred_y2 > 0 then
                     angle_distance(
-                        centred.centred_x2, centred.centred_y2, centred.centred_error
+                        centred.centred_x2,
+                        centred.centred_y2,
+                        centred.centred_error,
+                        product := centred.product
+                        - centred.sum_x * centred.sum_y / centred.n
                     )
                 else
                     angle_distance(
-                        centred.sum_x2, centred.sum_y2, centred.squared_error_sum
+                        centred.sum_x2,
+                        centred.sum_y2,
+                        centred.squared_error_sum,
+                        product := centred.product
                     )
             end
         when 'bits' then 2::double ** (1 - centred.bits)

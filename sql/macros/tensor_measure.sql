@@ -3,16 +3,17 @@
 -- or sharpness_gap; channelnsr is materialized alone.
 
 -- Share of each weight's and bias's elements with |x| at most their mean |x|, by the
--- centres of the fine bins.
+-- centres of the fine bins; 0 where all magnitudes are nearly equal, and every centre
+-- lies above their mean.
 -- Grain: one weight or bias. Key: tensor_id.
 create or replace macro mean_range_share() as table
 select
     tensor.tensor_id,
-    sum(tensor_histogram.count) filter (
+    coalesce(sum(tensor_histogram.count) filter (
         where
         abs(tensor_histogram.bin) * max_abs(tensor.min_value, tensor.max_value) / 2047
         <= tensor.sum_abs / tensor.element_count
-    )::double / tensor.element_count as share
+    ), 0)::double / tensor.element_count as share
 from tensor
 inner join tensor_histogram on tensor.tensor_id = tensor_histogram.tensor_id
 where tensor.role in ('weight', 'bias')

@@ -103,6 +103,7 @@ select
     quantized.image_count,
     quantized.correct_top1,
     quantized.correct_both,
+    quantized.non_finite_count,
     float_network.correct_top1 as float_correct_top1
 from evaluation as quantized
 inner join evaluation as float_network
@@ -126,6 +127,7 @@ select
     paired.image_count,
     paired.correct_top1,
     paired.correct_both,
+    paired.non_finite_count,
     paired.float_correct_top1
 from paired_evaluation(the_scope, the_scheme) as paired
 union all by name
@@ -348,6 +350,7 @@ select
     accuracy_loss_se(cell.correct_top1, cell.float_correct_top1, cell.correct_both)
         as accuracy_loss_se,
     cell.image_count as images,
+    cell.non_finite_count as non_finite_images,
     is_saturated(cell.correct_top1, cell.image_count, dataset.class_count) as saturated
 from cell
 inner join aggregated
@@ -432,6 +435,7 @@ select
     plain.accuracy_loss,
     plain.accuracy_loss_se,
     plain.images,
+    plain.non_finite_images,
     plain.saturated,
     pool.breakpoint
 from plain

@@ -14,7 +14,7 @@ with of_tensor as (
         of_codes.number_format_id,
         of_codes.scheme_id,
         median(noise_to_signal(
-            'fakefreeze', of_codes.squared_error_sum::double, of_floats.sum_x2, null
+            'fakefreeze', of_codes.squared_error_sum, of_floats.sum_x2, null
         )) as value
     from quantized_tensor_channel as of_codes
     inner join tensor_channel as of_floats
@@ -50,4 +50,5 @@ anti join tensor_divergence
         and of_tensor.number_format_id = tensor_divergence.number_format_id
         and of_tensor.scheme_id = tensor_divergence.scheme_id
         and tensor_divergence.measure = 'channelnsr'
+where of_tensor.value is not null
 order by of_tensor.tensor_id, of_tensor.scheme_id, of_tensor.number_format_id;

@@ -1,7 +1,8 @@
 -- Fills tensor_divergence with all measures of histograms at 63 bins, under both
 -- rescales, of each quantized weight and bias that is not there yet.
 -- Grain and key: those of tensor_divergence. Formulas: macro histogram_measure. A cell
--- has all of them or none, since this statement alone writes them: js tells which.
+-- has all of them or none, since this statement alone writes them: js tells which. A
+-- measure that is NULL is left out.
 
 insert into tensor_divergence by name
 with wide as (
@@ -14,40 +15,52 @@ with wide as (
         'l2' as rescale,
         *
     from histogram_measure('l2', 63)
+),
+
+long as (
+    select
+        wide.tensor_id,
+        wide.number_format_id,
+        wide.scheme_id,
+        wide.rescale,
+        unnest([
+            'js',
+            'kl',
+            'hellinger',
+            'total_variation',
+            'wasserstein',
+            'bin_cosine',
+            'bin_pearson',
+            'uncovered',
+            'uncovered_bins'
+        ]) as measure,
+        unnest([
+            wide.js,
+            wide.kl,
+            wide.hellinger,
+            wide.total_variation,
+            wide.wasserstein,
+            wide.bin_cosine,
+            wide.bin_pearson,
+            wide.uncovered,
+            wide.uncovered_bins
+        ]) as value
+    from wide
 )
 
 select
-    wide.tensor_id,
-    wide.number_format_id,
-    wide.scheme_id,
-    wide.rescale,
+    long.tensor_id,
+    long.number_format_id,
+    long.scheme_id,
+    long.rescale,
     63 as bins,
-    unnest([
-        'js',
-        'kl',
-        'hellinger',
-        'total_variation',
-        'wasserstein',
-        'bin_cosine',
-        'bin_pearson',
-        'uncovered',
-        'uncovered_bins'
-    ]) as measure,
-    unnest([
-        wide.js,
-        wide.kl,
-        wide.hellinger,
-        wide.total_variation,
-        wide.wasserstein,
-        wide.bin_cosine,
-        wide.bin_pearson,
-        wide.uncovered,
-        wide.uncovered_bins
-    ]) as value
-from wide
+    long.measure,
+    long.value
+from long
+where long.value is not null
 order by
-    wide.rescale,
-    measure,
-    wide.tensor_id,
-    wide.scheme_id,
-    wide.number_format_id;
+    long.rescale,
+    long.measure,
+    long.tensor_id,
+    long.scheme_id,
+    long.number_format_id;

@@ -1,6 +1,7 @@
 -- Fills tensor_divergence with the sharpness gap, under both rescales, of each
 -- quantized weight and bias that is not there yet.
--- Grain and key: those of tensor_divergence. Formula: macro sharpness_gap.
+-- Grain and key: those of tensor_divergence. Formula: macro sharpness_gap. A gap that
+-- is NULL is left out.
 
 insert into tensor_divergence by name
 select
@@ -22,4 +23,5 @@ from (
         *
     from sharpness_gap('l2')
 ) as gap
+where gap.sharpness_gap is not null
 order by gap.rescale, gap.tensor_id, gap.scheme_id, gap.number_format_id;

@@ -1,7 +1,8 @@
 -- The cells that ought to be there and are not.
 -- Grain: one cell. Key: network, number_format, scheme, scope. A cell ought to be there
 -- where a run announced it, or where a network of this file, a format of the study's
--- grid and a scheme of this file meet, with everything quantized.
+-- grid and a scheme of this file meet, with everything quantized. One that was tried
+-- and cannot be evaluated is not missing: see failed_cell_overview.
 
 create or replace view missing_cell as
 with announced as (
@@ -39,6 +40,13 @@ evaluated as (
     inner join number_format
         on evaluation.number_format_id = number_format.number_format_id
     inner join scheme on evaluation.scheme_id = scheme.scheme_id
+    union all
+    select
+        failed_cell_overview.network,
+        failed_cell_overview.number_format,
+        failed_cell_overview.scheme,
+        failed_cell_overview.scope
+    from failed_cell_overview
 )
 
 select
@@ -57,7 +65,7 @@ order by all;
 
 comment on view missing_cell is
 'Grain: one cell that ought to be there and is not: announced by a run, or one of the
-study''s 43 formats, and without an evaluation.';
+study''s 43 formats, without an evaluation and not known to fail (failed_cell_overview).';
 comment on column missing_cell.network is 'Name of the network';
 comment on column missing_cell.number_format is 'Name of the number format';
 comment on column missing_cell.scheme is 'Name of the scheme';

@@ -22,6 +22,14 @@ missing as (
     group by missing_cell.network
 ),
 
+failed as (
+    select
+        failed_cell.network_id,
+        count(*) as failed_cells
+    from failed_cell
+    group by failed_cell.network_id
+),
+
 layers as (
     select
         layer.network_id,
@@ -74,6 +82,7 @@ select
     coalesce(cells.weight_cells, 0) as weight_cells,
     coalesce(cells.bias_cells, 0) as bias_cells,
     coalesce(cells.input_cells, 0) as input_cells,
+    coalesce(failed.failed_cells, 0) as failed_cells,
     coalesce(missing.missing_cells, 0) as missing_cells
 from network
 inner join dataset on network.dataset_id = dataset.dataset_id
@@ -81,6 +90,7 @@ left join float_network on network.network_id = float_network.network_id
 left join layers on network.network_id = layers.network_id
 left join unquantized on network.network_id = unquantized.network_id
 left join cells on network.network_id = cells.network_id
+left join failed on network.network_id = failed.network_id
 left join missing on network.name = missing.network
 order by network.network_id;
 
@@ -116,5 +126,7 @@ comment on column network_overview.bias_cells is
 'Evaluations with only the biases quantized';
 comment on column network_overview.input_cells is
 'Evaluations with only the inputs of the layers quantized';
+comment on column network_overview.failed_cells is
+'Cells that cannot be evaluated: see failed_cell_overview';
 comment on column network_overview.missing_cells is
 'Cells of the study or of a run that are missing: see missing_cell';

@@ -1,7 +1,9 @@
 -- The shape of each weight and bias, and how a number format meets it.
 -- Grain: one weight or bias in one number format under one scheme. Key: network, layer,
 -- role, number_format, scheme.
---     kurtosis = m4 / m2^2 of the central moments (3 for a normal distribution)
+--     kurtosis = m4 / m2^2 of the central moments (3 for a normal distribution); NULL
+--     where the deviations are so small beside the mean that the sums of powers do not
+--     hold m4: below 1e-12 of the mean fourth power, m2^2 is near their rounding
 
 create or replace view tensor_shape as
 with used as (
@@ -38,7 +40,10 @@ select
         - 4 * moments.mean * moments.sum_x3
         + 6 * moments.mean ** 2 * moments.sum_x2
         - 3 * moments.mean ** 4 * moments.element_count
-    ) / moments.element_count / nullif(moments.m2 ** 2, 0) as kurtosis,
+    ) / moments.element_count / case
+        when moments.m2 ** 2 > 1e-12 * moments.sum_x4 / moments.element_count
+            then moments.m2 ** 2
+    end as kurtosis,
     within_mean.share as mean_range_share,
     used.codes_used,
     quantized_tensor.clipped_count / moments.element_count as clipped_share
@@ -73,7 +78,7 @@ comment on column tensor_shape.number_format is 'Name of the number format';
 comment on column tensor_shape.scheme is 'Name of the scheme';
 comment on column tensor_shape.element_count is 'Number of elements';
 comment on column tensor_shape.kurtosis is
-'Fourth central moment over the squared variance; NULL of a constant';
+'Fourth central moment over the squared variance; NULL of a constant, or nearly so';
 comment on column tensor_shape.mean_range_share is
 'Share of the elements with |x| at most their mean |x|, by fine bins';
 comment on column tensor_shape.codes_used is

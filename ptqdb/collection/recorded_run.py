@@ -1,0 +1,116 @@
+"""Records a run in the database: what it was to do before it begins, and how it ended."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import torch
+
+from ptqdb.collection.plan import Cell, CollectionRequest, NetworkTask
+from ptqdb.collection.rows import ensure_formats
+from ptqdb.database import next_id, transaction
+from ptqdb.version import VERSION
+
+SEED = 0
+"""Nothing in a collection is random; the column says so to whoever looks for it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A network that could not be collected, and why."""
+
+    network: str
+    reason: str
+
+
+@contextmanager
+def recorded_run(
+    connection: duckdb.DuckDBPyConnection,
+    request: CollectionRequest,
+    cells: Sequence[Cell],
+    failures: Sequence[Failure],
+) -> Iterator[None]:
+    """Write the run's row before its first cell, and how it ended after its last.
+
+    Parameters
+    ----------
+    failures
+        Of networks; the block adds them. Cells that cannot be evaluated are none.
+    """
+    with transaction(connection):
+        # whoever holds the file is the only writer: a run that still says so was killed
+        connection.execute(
+            "update collection_run set outcome = 'interrupted' where outcome = 'running'"
+        )
+        ensure_formats(connection)
+        run_id = next_id(connection, "collection_run")
+        connection.execute(
+            "insert into collection_run by name select ? as run_id, ? as version, "
+            "? as arguments, ? as device, ? as seed, ?::timestamp as started_at, "
+            "?::struct(network varchar, number_format varchar, scheme varchar, scope varchar)[] "
+            "as cells, 'running' as outcome, [] as failures",
+            [
+                run_id,
+                VERSION,
+                _arguments(request),
+                request.device,
+                SEED,
+                _now(),
+                [asdict(cell) for cell in cells],
+            ],
+        )
+    connection.execute("checkpoint")
+    ended = "failed"
+    try:
+        yield
+        ended = "failed" if failures else "done"
+    except KeyboardInterrupt:
+        ended = "interrupted"
+        raise
+    finally:
+        with transaction(connection):
+            connection.execute(
+                "update collection_run set outcome = ?, ended_at = ?, "
+                "failures = ?::struct(network varchar, reason varchar)[] where run_id = ?",
+                [ended, _now(), [asdict(failure) for failure in failures], run_id],
+            )
+        connection.execute("checkpoint")
+
+
+def _arguments(request: CollectionRequest) -> str:
+    return json.dumps(
+        {
+            "networks": [_task_arguments(task) for task in request.tasks],
+            "number_formats": [known.name for known in request.number_formats],
+            "scopes": request.scopes,
+            "scheme": request.scheme.name,
+            "precision": request.precision,
+            "replace": request.replace,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+    )
+
+
+def _task_arguments(task: NetworkTask) -> dict[str, Any]:
+    """What a user gave, the folders of files left out."""
+    source, preprocessing = task.source, task.source.preprocessing
+    return {
+        "spec": Path(source.spec).name,
+        "name": source.name,
+        "checkpoint": source.checkpoint and source.checkpoint.name,
+        "weights": source.weights,
+        "preprocessing": preprocessing and preprocessing.to_dict(),
+        "dataset": task.images.name,
+        "images": len(task.images),
+        "calibration": len(task.calibration),
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

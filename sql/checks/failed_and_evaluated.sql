@@ -1,0 +1,20 @@
+-- A cell is said to fail and has an evaluation.
+-- Grain: one cell that is wrong.
+
+select
+    network.name as network,
+    number_format.name as number_format,
+    failed_cell.scheme_id,
+    failed_cell.scope,
+    failed_cell.reason
+from failed_cell
+semi join evaluation
+    on
+        failed_cell.network_id = evaluation.network_id
+        and failed_cell.number_format_id = evaluation.number_format_id
+        and failed_cell.scheme_id = evaluation.scheme_id
+        and failed_cell.scope = evaluation.scope
+left join network on failed_cell.network_id = network.network_id
+left join number_format
+    on failed_cell.number_format_id = number_format.number_format_id
+order by all;
