@@ -44,6 +44,10 @@ def study_file(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         connection.execute(
             "delete from evaluation where network_id = 2 and number_format_id = 2 and scope = 'all'"
         )
+        connection.execute(
+            "delete from evaluation where network_id = 2 and number_format_id = 3 and scope = 'all'"
+        )
+        connection.execute("insert into failed_cell values (2, 3, 1, 'all', 'a', 'ValueError: b')")
     return path
 
 
