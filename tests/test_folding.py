@@ -6,7 +6,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from ptqdb.networks.copies import evaluation_copy, has_computed_weights, settle_computed_weights
+from ptqdb.networks.copies import full_copy, has_computed_weights, settle_computed_weights
 from ptqdb.quantization.network import prepare
 
 IMAGE = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
@@ -188,7 +188,7 @@ def test_computed_weights_become_parameters(wrapped: object) -> None:
     module(IMAGE)
     module.eval()
     names = [name for name, _ in module.named_parameters()]
-    plain = evaluation_copy(module)
+    plain = full_copy(module)
     assert has_computed_weights(plain)
     settle_computed_weights(plain)
     assert not has_computed_weights(plain)

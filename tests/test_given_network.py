@@ -261,22 +261,43 @@ def test_a_network_that_draws_and_does_not_care_is_measured() -> None:
 
 
 class Counts(Bare):
-    """Its outputs depend on how often it was called."""
+    """Counts its calls; its outputs depend on the count where it is asked to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, depends: bool) -> None:
         super().__init__()
+        self.depends = depends
         self.calls: Tensor = nn.Buffer(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        return self.classify(self.conv(x) * self.calls)
+        return self.classify(self.conv(x) * (self.calls if self.depends else 1))
 
 
 def test_passes_leave_no_trace_in_the_network() -> None:
-    module = Counts()
+    module = Counts(depends=False)
     network = prepare(module, IMAGES)
     assert float(module.calls) == 0
     assert all(float(buffer) == 0 for buffer in network.module.buffers())
+
+
+def test_outputs_that_depend_on_earlier_passes_are_refused() -> None:
+    with pytest.raises(DataError, match="remembers earlier passes"):
+        prepare(Counts(depends=True), IMAGES)
+
+
+class OwnGenerator(Parts):
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.conv(x))
+        return self.classify(y + torch.randn(y.shape, generator=self.generator))
+
+
+def test_a_generator_of_its_own_makes_outputs_random() -> None:
+    with pytest.raises(DataError, match="draws random numbers"):
+        prepare(lived_in(OwnGenerator()), IMAGES)
 
 
 # Batches.

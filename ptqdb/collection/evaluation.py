@@ -42,7 +42,7 @@ def batch_size(module: nn.Module, example: Tensor) -> int:
             if isinstance(tensor, Tensor):
                 largest = max(largest, tensor.nbytes)
 
-    with scratch_copy(module) as scratch, eager(), torch.inference_mode():
+    with scratch_copy(module) as scratch, eager(), torch.no_grad():
         for part in scratch.modules():
             part.register_forward_hook(look)
         scratch(example.clone())
@@ -122,11 +122,11 @@ def network_batches(
 
 
 def logits_of(module: nn.Module, batches: Batches) -> Tensor:
-    """float32 logits, (images, classes), of every image."""
+    """float32 logits, (images, classes), of every image; a scratch copy runs."""
     outputs = []
-    with eager(), torch.inference_mode():
+    with scratch_copy(module) as scratch, eager(), torch.no_grad():
         for batch in batches:
-            outputs.append(module(batch).float())
+            outputs.append(scratch(batch).float())
     return torch.cat(outputs)
 
 

@@ -29,7 +29,12 @@ _MOVES = (
 )
 _NORMS = (
     *("layer_norm", "native_layer_norm", "batch_norm", "native_batch_norm", "group_norm"),
-    *("_native_batch_norm_legit_no_training", "native_group_norm", "rms_norm"),
+    *(
+        "_native_batch_norm_legit",
+        "_native_batch_norm_legit_no_training",
+        "native_group_norm",
+        "rms_norm",
+    ),
     *("_fused_rms_norm", "linalg_vector_norm", "norm", "max", "mean", "min", "amax", "amin"),
     *("std", "std_mean", "sum", "var", "var_mean"),
 )
@@ -56,12 +61,12 @@ class Work:
 
     def merged(self, other: "Work") -> "Work":
         """Return this work and what only another image brings about."""
-        macs = {**other.macs, **self.macs}
+        macs = {**other.macs, **{key: count for key, count in self.macs.items() if count != 0}}
         return Work(macs, self.run | other.run, self.read | other.read)
 
-    def of_module(self, name: str) -> int | None:
-        """All that runs while the module is the innermost; None where some is unknown."""
-        return total(macs for (module, _), macs in self.macs.items() if module == name)
+    def of_module(self, name: str) -> int:
+        """All known work while the module is the innermost."""
+        return sum(macs or 0 for (module, _), macs in self.macs.items() if module == name)
 
 
 def total(counts: Iterator[int | None]) -> int | None:

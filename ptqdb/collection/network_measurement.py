@@ -45,9 +45,6 @@ from ptqdb.quantization.network import (
 )
 from ptqdb.quantization.schemes import Scheme
 
-OWN = ("weight", "bias")
-"""The parameters of a layer that are quantized."""
-
 
 def example_images(
     preprocessing: Preprocessing,
@@ -140,8 +137,6 @@ class NetworkMeasurement:
         self._name, self._architecture = trained.name, trained.architecture
         self._checkpoint_sha256, self._preprocessing = trained.checkpoint_sha256, fed
         self._param_count = sum(each.numel() for each in trained.module.parameters())
-        named = trained.module.named_parameters(remove_duplicate=False)
-        self._identities = {name: id(parameter) for name, parameter in named}
         examples = example_images(fed, calibration, image_size, device)
         network = prepare(trained.module.to(device), examples)
         work = count_work(network.module, examples[:1])
@@ -189,7 +184,7 @@ class NetworkMeasurement:
         tensors: dict[TensorKey, TensorFacts] = {}
         channels: dict[TensorKey, ChannelFacts] = {}
         for position, (name, layer) in enumerate(self.network.layers.items()):
-            tied = self._tied_params(name, layer, [known.name for known in layers])
+            tied = _tied_params(layer, list(self.network.layers.values())[:position])
             layers.append(
                 LayerFacts(position, name, layer.kind, layer.param_count, self._macs[name], tied)
             )
@@ -207,16 +202,6 @@ class NetworkMeasurement:
             unquantized=self.unquantized,
             tensors=tensors,
             channels=channels,
-        )
-
-    def _tied_params(self, name: str, layer: QuantizedLayer, earlier: Sequence[str]) -> int:
-        """How many params of a layer are those of an earlier layer, too."""
-        known = {self._identities.get(f"{other}.{own}") for other in earlier for own in OWN}
-        sizes = zip(OWN, (layer.weight, layer.bias), strict=True)
-        return sum(
-            0 if tensor is None else tensor.numel()
-            for own, tensor in sizes
-            if self._identities.get(f"{name}.{own}", -1) in known
         )
 
     @property
@@ -316,6 +301,14 @@ class NetworkMeasurement:
         return facts
 
 
+def _tied_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) -> int:
+    """How many params of a layer are those of an earlier layer, too."""
+    known = {id(each) for other in earlier for each in other.given.values()}
+    return sum(
+        each.numel() for each in layer.given.values() if each is not None and id(each) in known
+    )
+
+
 def _whole_work(
     network: QuantizedNetwork, work: Work, ran: set[str], batches: Iterable[Tensor]
 ) -> Work:
@@ -328,14 +321,14 @@ def _whole_work(
     ran
         Layers that any image runs.
     """
-    missing = ran - work.run
+    missing = {name for name in ran if not work.of_module(name)}
     for image in (each for batch in batches for each in torch.split(batch, 1)):
         if not missing:
             break
         of_image = count_work(network.module, image)
-        if missing & of_image.run:
+        if any(of_image.of_module(name) for name in missing):
             work = work.merged(of_image)
-            missing -= work.run
+            missing = {name for name in missing if not work.of_module(name)}
     return work
 
 

@@ -31,9 +31,10 @@ def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[Unquantize
     """
     modules = dict(network.module.named_modules())
     quantized = {
-        id(layer.layer._parameters[role])
+        id(parameter)
         for layer in network.layers.values()
-        for role in ("weight", "bias")
+        for role, given in layer.given.items()
+        for parameter in (given, layer.layer._parameters.get(role))
     }
     parts: dict[str, UnquantizedPart] = {}
     owned: dict[str, list[str]] = {}
@@ -107,7 +108,7 @@ def _products(
     reasons = {True: "reads the weight of a layer in a function", False: "multiplies activations"}
     return [
         UnquantizedPart(
-            name or ROOT,
+            name or (ROOT if ROOT not in modules else f"({ROOT})"),
             type(modules[name]).__name__,
             0,
             total(iter(counts)),

@@ -1,8 +1,9 @@
 """Copies of a network: one whose weights are plain parameters, and throw-away ones for trials."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import CellType, FunctionType
 from typing import Any
 
 import torch
@@ -14,15 +15,18 @@ from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
 from ptqdb.errors import DataError
 
 
-def evaluation_copy(module: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode; the original is untouched.
+def full_copy(module: nn.Module) -> nn.Module:
+    """Return a copy that shares nothing with the network; the original is untouched.
+
+    Functions that the network holds and that refer to its modules (hooks, closures, compiled
+    methods) refer to those of the copy there.
 
     Raises
     ------
     DataError
         The network cannot be copied.
     """
-    return _copied(module, {}, in_evaluation=True)
+    return _copied(module, {})
 
 
 @contextmanager
@@ -56,21 +60,110 @@ def sharing_copy(module: nn.Module) -> nn.Module:
     return _copied(module, {id(each): each for each in module.parameters()})
 
 
-def _copied(module: nn.Module, memo: dict[int, Any], *, in_evaluation: bool = False) -> nn.Module:
-    memo |= _computed_tensor_copies(module)
+def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    rebound = _Rebound(module)
+    memo |= _computed_tensor_copies(module) | rebound.memo
     try:
-        copied = copy.deepcopy(module, dict(memo))
+        known = dict(memo)
+        copied = copy.deepcopy(module, known)
     except Exception:  # what has no copy (a lock, a file, a generator) is shared
         try:
-            copied = copy.deepcopy(module, memo | _uncopyable(module))
+            known = memo | _uncopyable(module)
+            copied = copy.deepcopy(module, known)
         except Exception as error:
             raise DataError(
                 f"expected a network that can be copied, found {type(module).__name__}: "
                 f"{type(error).__name__}: {error}; give it attributes that copy.deepcopy can copy"
             ) from error
-    if in_evaluation:
-        copied.eval()  # of which a class of its own may return nothing
+    rebound.bind(known)
     return copied
+
+
+class _Rebound:
+    """Copies of functions that refer to a network's modules, to refer to those of its copy.
+
+    ``copy.deepcopy`` takes functions as they are: a hook would write to the original network.
+
+    Attributes
+    ----------
+    memo
+        For deepcopy: the copies by identity of the functions; their cells are empty before
+        `bind` fills them.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.memo: dict[int, Any] = {}
+        self._cells: list[tuple[CellType, Any]] = []
+        self._modules = set(map(id, module.modules()))
+        self._compiled: list[tuple[nn.Module, str, Any]] = []
+        for part in module.modules():
+            for name, value in vars(part).items():
+                self._take(part, name, value)
+
+    def _take(self, part: nn.Module, name: str, value: Any) -> None:
+        original = getattr(value, "_torchdynamo_orig_callable", None)
+        if original is not None:
+            self._compiled.append((part, name, original))
+        elif isinstance(value, FunctionType):
+            self._copy(value)
+        elif isinstance(value, dict) and not name.startswith(("_modules", "_parameters")):
+            for each in value.values():
+                if isinstance(each, FunctionType):
+                    self._copy(each)
+
+    def _copy(self, function: FunctionType) -> None:
+        cells = function.__closure__ or ()
+        if id(function) in self.memo or not any(map(self._refers, cells)):
+            return
+        new = tuple(CellType() for _ in cells)
+        twin = FunctionType(
+            function.__code__, function.__globals__, function.__name__, function.__defaults__, new
+        )
+        twin.__kwdefaults__ = function.__kwdefaults__
+        self.memo[id(function)] = twin
+        for cell, empty in zip(cells, new, strict=True):
+            content = cell.cell_contents
+            if isinstance(content, FunctionType):
+                self._copy(content)
+            self._cells.append((empty, content))
+
+    def _refers(self, cell: CellType) -> bool:
+        try:
+            content = cell.cell_contents
+        except ValueError:  # empty
+            return False
+        if isinstance(content, FunctionType):
+            return any(map(self._refers, content.__closure__ or ()))
+        return id(getattr(content, "__self__", content)) in self._modules
+
+    def bind(self, known: dict[int, Any]) -> None:
+        """Fill the cells, and put methods in the place of their compiled selves.
+
+        Parameters
+        ----------
+        known
+            Deepcopy's memo after the network was copied.
+        """
+        for empty, content in self._cells:
+            is_own = id(getattr(content, "__self__", content)) in self._modules
+            is_function = id(content) in self.memo
+            empty.cell_contents = (
+                copy.deepcopy(content, known) if is_own or is_function else content
+            )
+        for part, name, original in self._compiled:
+            vars(known[id(part)])[name] = copy.deepcopy(original, known)
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested lists, tuples and dictionaries."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from tensors_in(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from tensors_in(value)
 
 
 def _uncopyable(module: nn.Module) -> dict[int, Any]:
@@ -140,8 +233,10 @@ def _computed_tensor_copies(module: nn.Module) -> dict[int, Any]:
     return {
         id(value): value.detach().clone()
         for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, Tensor) and not value.is_leaf
+        for name, attribute in vars(part).items()
+        if name not in ("_modules", "_parameters")
+        for value in tensors_in(attribute)
+        if not value.is_leaf
     }
 
 

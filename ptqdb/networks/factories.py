@@ -1,6 +1,5 @@
 """A user's own network: a callable without arguments in a module or in a file, that builds it."""
 
-import copy
 import hashlib
 import importlib
 import importlib.util
@@ -20,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.builder import Unpublished
+from ptqdb.networks.copies import full_copy
 
 WAYS = (
     "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
@@ -61,7 +61,7 @@ class Factory(Unpublished):
         if class_count is not None:
             raise UsageError(f"{self.spec} takes no arguments; let it build {class_count} classes")
         if isinstance(self.function, nn.Module):
-            return copy.deepcopy(self.function)
+            return full_copy(self.function)
         with _in_one_line(self.spec):
             module = self.function()
         if not isinstance(module, nn.Module):

@@ -9,14 +9,6 @@ from ptqdb.errors import DataError
 _QUANTIZED_CLASSES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes")
 """Where the classes of layers are at home that hold codes instead of floats."""
 
-_PLAIN_TENSORS = (
-    Tensor,
-    nn.Parameter,
-    nn.Buffer,
-    nn.UninitializedParameter,
-    nn.UninitializedBuffer,
-)
-
 
 def float_network(module: nn.Module) -> nn.Module:
     """Return the Python network behind a module, compiled parts as they were before.
@@ -64,7 +56,7 @@ def _quantized(name: str, part: nn.Module) -> str | None:
     kind = type(part)
     where = f"{name or 'the network'} is a {kind.__name__}"
     if kind.__module__.startswith(_QUANTIZED_CLASSES):
-        return f"{where} of {kind.__module__.partition('.')[0]}"
+        return f"{where} of {kind.__module__.partition('.modules')[0]}"
     if any(base.__name__ == "FakeQuantizeBase" for base in kind.__mro__):
         return f"{where}, which simulates it"
     is_layer = isinstance(part, _ConvNd | nn.Linear)
@@ -72,7 +64,7 @@ def _quantized(name: str, part: nn.Module) -> str | None:
         if tensor is None:
             continue
         place = f"{name}.{own}" if name else own
-        if type(tensor) not in _PLAIN_TENSORS:
+        if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:  # no plain numbers
             return f"{place} is a {type(tensor).__name__}"
         if tensor.is_quantized or (is_layer and own == "weight" and _is_integer(tensor)):
             return f"{place} is of {str(tensor.dtype).removeprefix('torch.')}"

@@ -98,15 +98,22 @@ def load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def refuse_infinite(module: nn.Module, source: str) -> None:
-    """Refuse weights that no format could hold.
+    """Refuse weights that no format could hold, and statistics of batch norms likewise.
+
+    Other buffers may hold an infinity: attention masks do.
 
     Raises
     ------
     DataError
         NaN or infinity; the message names the key.
     """
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    buffers = (
+        (name, tensor)
+        for name, tensor in module.named_buffers()
+        if name.rpartition(".")[2] in ("running_mean", "running_var")
+    )
+    for name, tensor in (*module.named_parameters(), *buffers):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.detach()).all()):
             raise DataError(
                 f"expected finite weights in {source}, found NaN or infinity in {name}; "
                 "give a checkpoint from before the training diverged"

@@ -27,13 +27,13 @@ def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
     """
     taken = " x ".join(map(str, example.shape[1:]))
     try:
-        with scratch_copy(trained.module) as scratch, eager(), torch.inference_mode():
+        with scratch_copy(trained.module) as scratch, eager(), torch.no_grad():
             output = scratch(example.clone())
     except (Exception, SystemExit) as error:  # a network's own code may raise anything
         reason = (str(error).splitlines() or ["no message"])[0]
         raise DataError(
             f"{trained.name} cannot take an image of {taken}: {type(error).__name__}: {reason}; "
-            "give the size and the channels that it was trained on"
+            f"{_reason(reason)}"
         ) from error
     fits = isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point()
     if not fits or output.shape[0] != 1 or output.shape[1] < 1:
@@ -54,6 +54,15 @@ def output_count(trained: TrainedNetwork, image_shape: tuple[int, int, int]) -> 
     """
     parameter = next(trained.module.parameters(), torch.zeros(()))
     return check_outputs(trained, torch.zeros(1, *image_shape, device=parameter.device))
+
+
+def _reason(message: str) -> str:
+    """What a user may do about an error of the network's code."""
+    if "dtype" in message or "scalar type" in message:
+        return (
+            "its weights are float32 here: let its code cast to their type, not to one of its own"
+        )
+    return "give the size and the channels that it was trained on"
 
 
 def _remedy(output: Any) -> str:

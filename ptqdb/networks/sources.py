@@ -1,6 +1,5 @@
 """Where a network comes from: what builds it, whose weights it takes, how it is fed."""
 
-import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from ptqdb.checkpoints import (
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks import ReferenceNetwork, keys, reference_network
 from ptqdb.networks.builder import Builder, Unpublished
+from ptqdb.networks.copies import full_copy
 from ptqdb.networks.factories import WAYS, Factory, find_factory
 from ptqdb.networks.given import float_network
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
@@ -65,7 +65,7 @@ class InMemory(Unpublished):
 
     def build(self, class_count: int | None = None) -> nn.Module:
         """A copy."""
-        return copy.deepcopy(self.module)
+        return full_copy(self.module)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
-from ptqdb.networks.copies import scratch_copy
+from ptqdb.networks.copies import scratch_copy, tensors_in
 from ptqdb.networks.eager import eager
-from ptqdb.quantization.tracing import tensors_in
 
 CLOSE = 1e-5
 """Distance of two outputs, relative to the largest, that nobody needs to look into."""
@@ -31,6 +30,9 @@ PASSES_OF_RANDOM_NETWORKS = 32
 
 FAILURES = (Exception, SystemExit)
 """What a network's own code may raise; Ctrl-C is nobody's failure."""
+
+
+_Outputs = dict[str, list[Tensor]]
 
 
 class GivenNetwork:
@@ -118,7 +120,7 @@ class GivenNetwork:
         """
         raise DataError(
             "expected a copy of the network to put out the same as the network, found other "
-            f"outputs{self._first_difference(self.module, module)}; let its state be in "
+            f"outputs{self._first_difference(module)}; let its state be in "
             "parameters and buffers, not in global variables or closures"
         )
 
@@ -128,17 +130,22 @@ class GivenNetwork:
             return _run(scratch, self.batches() if batches is None else batches)
 
     def _run_given(self) -> list[Tensor]:
-        """Two passes, or more where random numbers are drawn; the outputs of the first."""
+        """Two passes, or more where random numbers are drawn; the outputs of the first.
+
+        One copy makes them all: what it remembers of a pass must not change the next one.
+        """
         before = _random_states()
-        first = self._run()
-        self.draws = _random_states() != before
-        further = PASSES_OF_RANDOM_NETWORKS if self.draws else 1
-        passes = (self._run() for _ in range(further))
-        if any(relative_distance(found, first) > CLOSE for found in passes):
+        with scratch_copy(self.module) as scratch:
+            first = _run(scratch, self.batches())
+            self.draws = _random_states() != before
+            further = PASSES_OF_RANDOM_NETWORKS if self.draws else 1
+            passes = (_run(scratch, self.batches()) for _ in range(further))
+            differs = any(relative_distance(found, first) > CLOSE for found in passes)
+        if differs:
             raise DataError(
                 "expected the same outputs in two passes over the same images, found others"
-                f"{self._first_difference(self.module, self.module)}: the network draws random "
-                "numbers; switch dropout and noise off in evaluation mode, as "
+                f"{self._first_change()}: the network draws random numbers or remembers earlier "
+                "passes; switch dropout and noise off in evaluation mode, as "
                 "functional.dropout(x, p, training=self.training) does"
             )
         return first
@@ -180,15 +187,27 @@ class GivenNetwork:
         except FAILURES:
             return None
 
-    def _first_difference(self, one: nn.Module, other: nn.Module) -> str:
-        """Where two passes part: the first module to return whose output differs."""
-        outputs = _outputs_by_module(one, self.batches())
-        for _ in range(PASSES_OF_RANDOM_NETWORKS):
-            again = _outputs_by_module(other, self.batches())
-            for name, found in outputs.items():
-                if name not in again or relative_distance(again[name], found) > CLOSE:
-                    kind = type(self.module.get_submodule(name)).__name__
-                    return f", first from {name} ({kind})" if name else ""
+    def _first_difference(self, other: nn.Module) -> str:
+        """Where another network parts from the given one: the first module to return."""
+        with scratch_copy(self.module) as one, scratch_copy(other) as two:
+            outputs, found = (_outputs_by_module(each, self.batches()) for each in (one, two))
+        return self._parting(outputs, found)
+
+    def _first_change(self) -> str:
+        """Where a pass parts from an earlier one of the same copy."""
+        with scratch_copy(self.module) as scratch:
+            outputs = _outputs_by_module(scratch, self.batches())
+            for _ in range(PASSES_OF_RANDOM_NETWORKS):
+                parting = self._parting(outputs, _outputs_by_module(scratch, self.batches()))
+                if parting:
+                    return parting
+        return ""
+
+    def _parting(self, one: _Outputs, other: _Outputs) -> str:
+        for name, expected in one.items():
+            if name not in other or relative_distance(other[name], expected) > CLOSE:
+                kind = type(self.module.get_submodule(name)).__name__
+                return f", first from {name} ({kind})" if name else ""
         return ""
 
 
@@ -206,7 +225,7 @@ def _run(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
     DataError
         The batches give different numbers of tensors.
     """
-    with eager(), torch.inference_mode():
+    with eager(), torch.no_grad():
         outputs = [list(tensors_in(module(batch.clone()))) for batch in batches]
     if len({len(tensors) for tensors in outputs}) > 1:
         raise DataError("expected as many outputs of each batch, found others")
@@ -238,16 +257,19 @@ def _relative_distance(found: Tensor, expected: Tensor) -> float:
     return distance / largest if largest else float(distance > 0)
 
 
-def _outputs_by_module(module: nn.Module, batches: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+def _outputs_by_module(module: nn.Module, batches: Sequence[Tensor]) -> _Outputs:
     """The tensors that each module returns at its first call, in the order of returning."""
-    outputs: dict[str, list[Tensor]] = {}
+    outputs: _Outputs = {}
 
     def look(name: str, _: nn.Module, inputs: object, output: object) -> None:
         outputs.setdefault(name, [tensor.clone() for tensor in tensors_in(output)])
 
-    with eager(), torch.inference_mode(), scratch_copy(module) as scratch:
-        for name, part in scratch.named_modules():
-            part.register_forward_hook(partial(look, name))
+    handles = [
+        part.register_forward_hook(partial(look, name)) for name, part in module.named_modules()
+    ]
+    with eager(), torch.no_grad():
         for batch in batches:
-            scratch(batch.clone())
+            module(batch.clone())
+    for handle in handles:
+        handle.remove()
     return outputs

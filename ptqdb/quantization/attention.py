@@ -293,7 +293,7 @@ def _attention(module: nn.Module) -> dict[str, nn.Module]:
     return {
         name: part
         for name, part in module.named_modules()
-        if type(part).forward is nn.MultiheadAttention.forward
+        if getattr(type(part), "forward", None) is nn.MultiheadAttention.forward
         or (
             type(part).__module__ == "torchvision.models.swin_transformer"
             and type(part).__name__ in _WINDOW_ATTENTION
@@ -315,7 +315,7 @@ def _self_attention(
         for name in names:
             part = scratch.get_submodule(name)
             part.register_forward_pre_hook(partial(look, name), with_kwargs=True)
-        with eager(), torch.inference_mode():
+        with eager(), torch.no_grad():
             for batch in batches:
                 scratch(batch.clone())
     return is_self

@@ -1,5 +1,6 @@
 """Convolutions and linear layers that compute with floats or in codes."""
 
+import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
@@ -119,17 +120,18 @@ class QuantizedLayer:
     ----------
     observe
         Receives the layer's name and input before each pass, where it is set.
+    given
+        The parameters that were weight and bias before anything was done to the network.
     first_reader
         The layer that reads the same input before this one does, if there is one: its codes
         are used again. ``is_read_on`` is set in that layer.
-    start_number
-        Grows from pass to pass of any layer; 0 before the first since it was told how to compute.
     """
 
     def __init__(self, layer: nn.Module, name: str):
         self.layer = layer
         self.name = name
         self.observe: Callable[[str, Tensor], None] | None = None
+        self.given = {role: layer._parameters.get(role) for role in ("weight", "bias")}
         self.first_reader: QuantizedLayer | None = None
         self.is_read_on = False
         self._has_own_forward = "forward" in vars(layer)
@@ -137,8 +139,23 @@ class QuantizedLayer:
         self._input_name = next(iter(inspect.signature(self._original).parameters), "input")
         self._kept: tuple[Tensor, Tensor] | None = None
         self._codes: _Codes | None = None
-        self._is_on_trial = False
-        self.start_number = 0
+        self._trial: tuple[Tensor, Tensor | None, float] | None = None
+        self._starts = [0]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "QuantizedLayer":
+        """The same for a copy of the layer; codes and the observer are shared."""
+        twin = copy.copy(self)
+        memo[id(self)] = twin
+        twin.layer, twin._original, twin.first_reader = copy.deepcopy(
+            (self.layer, self._original, self.first_reader), memo
+        )
+        twin._kept = None
+        return twin
+
+    @property
+    def start_number(self) -> int:
+        """Grows from pass to pass of any layer; 0 before the first since the last `use_…`."""
+        return self._starts[0]
 
     def attach(self) -> None:
         """Exchange the layer's ``forward``."""
@@ -201,8 +218,8 @@ class QuantizedLayer:
 
     def use_float(self) -> None:
         """Compute with the float weights and inputs."""
-        self._codes = self._kept = None
-        self._is_on_trial, self.start_number = False, 0
+        self._codes = self._kept = self._trial = None
+        self._starts[0] = 0
 
     def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
         """Compute with codes of what the scope names: ``all``, ``weight``, ``bias`` or ``input``.
@@ -240,30 +257,43 @@ class QuantizedLayer:
         weight or input in another way, puts out something else.
         """
         self.use_float()
-        self._is_on_trial = True
+        weight, bias = self.layer.weight, self.layer.bias
+        assert isinstance(weight, Tensor)
+        self._trial = (
+            weight.detach(),
+            bias.detach() if isinstance(bias, Tensor) else None,
+            _norm(weight),
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the layer's own, whatever it computes with."""
-        inputs = args[0] if args else kwargs.get(self._input_name)
+        name = self._keyword(args, kwargs)
+        inputs = args[0] if args else kwargs.get(name)
         if not isinstance(inputs, Tensor):
             return self._original(*args, **kwargs)
-        self.start_number = next(_STARTS)
+        self._starts[0] = next(_STARTS)
         if self.observe is not None:
             self.observe(self.name, inputs)
-        if self._codes is None and not self._is_on_trial:
+        if self._codes is None and self._trial is None:
             return self._original(*args, **kwargs)
         if args:
             args = (self._codes_of(inputs), *args[1:])
         else:
-            kwargs = {**kwargs, self._input_name: self._codes_of(inputs)}
+            kwargs = {**kwargs, name: self._codes_of(inputs)}
         if self._codes is None:
-            with self._scaled_parameters():
-                return self._original(*args, **kwargs) / 4
+            return self._tried(args, kwargs)
         with _without_autocast(inputs), self._parameters(self._codes.weight, self._codes.bias):
             outputs: Tensor = self._original(*args, **kwargs)
         for scale in self._codes.output_scales:
             outputs = outputs.mul_(self._along_channels(scale))
         return outputs.to(_output_dtype(inputs))
+
+    def _keyword(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """The name under which the input is given, where it is not the first argument."""
+        if args or isinstance(kwargs.get(self._input_name), Tensor):
+            return self._input_name
+        tensors = (name for name, value in kwargs.items() if isinstance(value, Tensor))
+        return next(tensors, self._input_name)
 
     def computes_in_scaled_units(self, inputs: Tensor) -> bool:
         """Whether scaling weight and bias, or input and bias, scales the outputs alike.
@@ -276,14 +306,17 @@ class QuantizedLayer:
         weight, bias = self.layer.weight, self.layer.bias
         assert isinstance(weight, Tensor)
         scaled_bias = bias * 4 if isinstance(bias, Tensor) else None
-        with torch.inference_mode():
-            expected = self._original(inputs.clone())
-            if not isinstance(expected, Tensor):
-                return False
-            with self._parameters(weight * 4, scaled_bias):
-                by_weight = self._original(inputs.clone())
-            with self._parameters(weight, scaled_bias):
-                by_input = self._original(inputs * 4)
+        try:
+            with torch.no_grad(), self._nonzero_parameters():
+                expected = self._original(inputs.clone())
+                if not isinstance(expected, Tensor):
+                    return False
+                with self._parameters(weight * 4, scaled_bias):
+                    by_weight = self._original(inputs.clone())
+                with self._parameters(weight, scaled_bias):
+                    by_input = self._original(inputs * 4)
+        except Exception:  # it takes more than its input: the network as a whole is to tell
+            return True
         return torch.equal(by_weight, expected * 4) and torch.equal(by_input, expected * 4)
 
     def _codes_of(self, inputs: Tensor) -> Tensor:
@@ -306,10 +339,28 @@ class QuantizedLayer:
             self._kept = (inputs, codes)
         return codes
 
-    def _scaled_parameters(self) -> AbstractContextManager[None]:
-        weight, bias = self.layer.weight, self.layer.bias
-        assert isinstance(weight, Tensor)
-        return self._parameters(weight / 2, bias * 4 if isinstance(bias, Tensor) else None)
+    def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The outputs of a trial; NaN where the network has changed the weight since."""
+        assert self._trial is not None
+        weight, bias, norm = self._trial
+        with self._parameters(weight / 2, None if bias is None else bias * 4):
+            outputs: Tensor = self._original(*args, **kwargs) / 4
+        return outputs if _norm(weight) == norm else outputs * torch.nan
+
+    @contextmanager
+    def _nonzero_parameters(self) -> Iterator[None]:
+        """Let ones stand in for further parameters that are all 0: products of 0 tell nothing."""
+        before = self.layer._parameters
+        vars(self.layer)["_parameters"] = {
+            name: nn.Parameter(torch.ones_like(value), requires_grad=False)
+            if value is not None and name not in ("weight", "bias") and not bool(value.any())
+            else value
+            for name, value in before.items()
+        }
+        try:
+            yield
+        finally:
+            vars(self.layer)["_parameters"] = before
 
     @contextmanager
     def _parameters(self, weight: Tensor, bias: Tensor | None) -> Iterator[None]:
@@ -330,6 +381,11 @@ class QuantizedLayer:
         if scale.ndim == 0 or isinstance(self.layer, nn.Linear):
             return scale.reshape(-1) if scale.ndim else scale
         return scale.reshape(-1, *[1] * (self.weight.ndim - 2))
+
+
+def _norm(weight: Tensor) -> float:
+    """What changes when the weight does."""
+    return float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
 
 
 def _factors(input_scale: Tensor, weight_scale: Tensor) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from ptqdb.errors import DataError, UnsupportedLayerError
 from ptqdb.networks.copies import (
-    evaluation_copy,
+    full_copy,
     has_computed_weights,
     scratch_copy,
     settle_computed_weights,
@@ -20,6 +20,7 @@ from ptqdb.networks.copies import (
 )
 from ptqdb.networks.eager import eager
 from ptqdb.networks.given import float_network
+from ptqdb.networks.keys import refuse_infinite
 from ptqdb.quantization.agreement import PASSES_OF_RANDOM_NETWORKS, GivenNetwork
 from ptqdb.quantization.attention import replace_attention
 from ptqdb.quantization.folding import Fold, Folding, batch_norms, find_folds
@@ -126,9 +127,9 @@ class QuantizedNetwork:
         for layer in self.layers.values():
             layer.observe = observer
         try:
-            with eager(), torch.inference_mode():
+            with scratch_copy(self.module) as scratch, eager(), torch.no_grad():
                 for batch in batches:
-                    self.module(batch)
+                    scratch(batch)
         finally:
             for layer in self.layers.values():
                 layer.observe = None
@@ -148,6 +149,7 @@ class _Changes:
 
     def apply(self, module: nn.Module) -> dict[str, QuantizedLayer]:
         """Change the module in place; return its quantized layers, attached."""
+        layers = {name: QuantizedLayer(module.get_submodule(name), name) for name in self.layers}
         for fold in self.folds:
             fold.apply(module)
         if self.is_channels_last:
@@ -156,7 +158,6 @@ class _Changes:
                 assert isinstance(weight, Tensor)
                 last = weight.detach().to(memory_format=torch.channels_last)
                 weight_owner.weight = nn.Parameter(last, requires_grad=False)
-        layers = {name: QuantizedLayer(module.get_submodule(name), name) for name in self.layers}
         for layer in layers.values():
             layer.attach()
         return layers
@@ -186,7 +187,10 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
     """
     module = float_network(sharing_copy(module))
     module.eval()  # of which a class of its own may return nothing
-    _refuse_weights(module)
+    for each, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor):
+            raise DataError(f"expected weights, found none yet in {each}: the layer is lazy")
+    refuse_infinite(module, type(module).__name__)
     name = type(module).__name__
     if isinstance(module, QUANTIZED_KINDS):
         module = nn.Sequential(module)  # so that the layer has a name
@@ -221,14 +225,6 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
     )
 
 
-def _refuse_weights(module: nn.Module) -> None:
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if is_lazy(tensor):
-            raise DataError(f"expected weights, found none yet in {name}: the layer is lazy")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.detach()).all()):
-            raise DataError(f"expected finite weights, found NaN or infinity in {name}")
-
-
 def _refuse_foreign(trace: Trace) -> None:
     if trace.foreign:
         raise DataError(
@@ -247,7 +243,7 @@ def _base(given: GivenNetwork) -> nn.Module:
     """A copy with plain parameters and attention that calls its layers, as far as it agrees."""
     base = sharing_copy(given.module)
     if has_computed_weights(base):
-        settled = evaluation_copy(base)
+        settled = full_copy(base)
         settle_computed_weights(settled)
         base = settled if _agrees(settled, given) else base
     layered = sharing_copy(base)
@@ -291,6 +287,8 @@ def _linear_layers(
             continue
         if call.input is None or call.output is None:
             left[name] = "it takes or gives no single tensor"
+        elif any((name, inner) in traces[0].nested for inner in found):
+            left[name] = "another layer runs inside of it"
         elif not found[name].computes_in_scaled_units(call.input):
             left[name] = NOT_LINEAR
     return tuple(name for name in ordered if name not in left), left
@@ -359,7 +357,7 @@ def _grown(items: tuple[Item, ...], holds: Callable[[tuple[Item, ...]], bool]) -
 
 def _link_readers(layers: Mapping[str, QuantizedLayer], trace: Trace) -> None:
     """Link layers that read one tensor; one that runs several times reads several."""
-    first: dict[tuple[int, int], str] = {}
+    first: dict[tuple[int, int, int], str] = {}
     for name, layer in layers.items():
         calls = trace.calls[name]
         if len(calls) > 1 or calls[0].input_key is None:

@@ -16,11 +16,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ptqdb.networks.copies import scratch_copy, watch_forward
+from ptqdb.networks.copies import scratch_copy, tensors_in, watch_forward
 from ptqdb.networks.eager import eager
 
-_READS_VALUES = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
-"""Operations that hand a tensor's values to Python, which may branch on them."""
+_READS_VALUES = frozenset(
+    {
+        *("_local_scalar_dense", "equal", "is_nonzero", "allclose", "nonzero", "nonzero_numpy"),
+        *("masked_select", "_unique", "_unique2", "unique_dim", "unique_consecutive"),
+    }
+)
+"""Operations that hand a tensor's values to Python, or make a shape of them: it may branch."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,13 @@ class Call:
     Attributes
     ----------
     input_key
-        Identity and version of the first tensor that it was given: a tensor that is overwritten
-        in place has another version. None without a tensor.
+        Identity, memory and version of the first tensor that it was given: a tensor that is
+        overwritten in place has another version. None without a tensor.
     input, output
         The tensors themselves; None where there is none.
     """
 
-    input_key: tuple[int, int] | None
+    input_key: tuple[int, int, int] | None
     input: Tensor | None
     output: Tensor | None
 
@@ -72,6 +77,8 @@ class Trace:
     depends_on_values
         Whether values computed from the images were handed to Python: the network's way may
         depend on them.
+    nested
+        Pairs of watched modules of which the second runs inside the first.
     foreign
         Parameters that were read and are none of the network's.
     """
@@ -81,6 +88,7 @@ class Trace:
     reads: dict[int, list[Read]] = field(default_factory=dict)
     producers: dict[int, tuple[str, list[Tensor]]] = field(default_factory=dict)
     depends_on_values: bool = False
+    nested: set[tuple[str, str]] = field(default_factory=set)
     foreign: list[nn.Parameter] = field(default_factory=list)
 
 
@@ -102,9 +110,14 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """No: see ``ptqdb.collection.macs``."""
         return False
 
-    def key(self, tensor: Tensor) -> tuple[int, int]:
-        """Identity and version of a tensor now."""
-        return id(tensor), self.writes[_storage(tensor)]
+    def key(self, tensor: Tensor) -> tuple[int, int, int]:
+        """Identity, memory and version of a tensor now."""
+        storage = _storage(tensor)
+        return id(tensor), storage, self.writes[storage]
+
+    def written(self, values: Any) -> None:
+        """Note that tensors are written to."""
+        self.writes.update(map(_storage, tensors_in(values)))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -120,12 +133,14 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.trace.reads.setdefault(id(tensor), []).append(entry)
             if isinstance(tensor, nn.Parameter) and id(tensor) not in self._own:
                 self.trace.foreign.append(tensor)
-        if any(id(tensor) in self.from_images for tensor in read):
-            self.trace.depends_on_values |= operation in _READS_VALUES
+        from_images = [tensor for tensor in read if id(tensor) in self.from_images]
+        if from_images:
+            by_mask = operation == "index" and any(x.dtype == torch.bool for x in from_images)
+            self.trace.depends_on_values |= by_mask or operation in _READS_VALUES
             self.from_images.update(map(id, made))
-        for argument, value in zip(func._schema.arguments, args, strict=False):
+        for argument, value in _arguments(func, args, kwargs):
             if argument.alias_info is not None and argument.alias_info.is_write:
-                self.writes.update(map(_storage, tensors_in(value)))
+                self.written(value)
         for tensor in made:
             self.trace.producers.setdefault(id(tensor), (operation, read))
         return out
@@ -141,22 +156,24 @@ class _ValueReader(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if getattr(func, "__name__", "") in ("tolist", "numpy", "__array__"):
+        name = getattr(func, "__name__", "")
+        if name in ("tolist", "numpy", "__array__"):
             taken = any(id(tensor) in self._watcher.from_images for tensor in tensors_in(args))
             self._watcher.trace.depends_on_values |= taken
+        if name in ("numpy", "__array__", "__set__"):  # NumPy shares the memory, and may write
+            self._watcher.written(args)
         return func(*args, **(kwargs or {}))
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """Yield the tensors of nested lists, tuples and dictionaries."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, Mapping):
-        for value in values.values():
-            yield from tensors_in(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors_in(value)
+def _arguments(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Iterator[tuple[Any, Any]]:
+    """Pair an operation's arguments, as its schema has them, with what is given."""
+    for place, argument in enumerate(func._schema.arguments):
+        if place < len(args):
+            yield argument, args[place]
+        elif argument.name in kwargs:
+            yield argument, kwargs[argument.name]
 
 
 def _storage(tensor: Tensor) -> int:
@@ -185,7 +202,7 @@ def watch(module: nn.Module, images: Tensor, watched: Iterable[str]) -> Trace:
             own = (*part.parameters(recurse=False), *part.buffers(recurse=False))
             watcher.trace.own[name] = list(map(id, own))
             watch_forward(part, partial(_called, watcher, name))
-        with eager(), torch.inference_mode(), _ValueReader(watcher), watcher:
+        with eager(), torch.no_grad(), _ValueReader(watcher), watcher:
             scratch(images)
     return watcher.trace
 
@@ -202,6 +219,7 @@ def _called(watcher: _Watcher, name: str, arguments: Any) -> Iterator[Callable[[
         watcher.kept += [each for each in (given, found) if each is not None]
         watcher.trace.calls[name].append(Call(key, given, found))
 
+    watcher.trace.nested.update((outer, name) for outer in watcher.running)
     watcher.running.append(name)
     try:
         yield returned
