@@ -40,7 +40,7 @@ def tables_of(path: Path) -> list[str]:
 
 def test_a_failing_migration_leaves_everything_as_it_was(path: Path, own_sql: Path) -> None:
     before = tables_of(path)
-    migration = own_sql / "migrations" / "0009_more.sql"
+    migration = own_sql / "migrations" / "0010_more.sql"
     migration.write_text("create table more (a integer); select 1 / 0 from nothing;")
     with pytest.raises(duckdb.CatalogException, match="nothing"):
         connect(path, read_only=False)

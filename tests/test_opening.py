@@ -29,7 +29,7 @@ def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
     with connect(path, read_only=True) as reader:
         assert query(reader, "select dataset_id from dataset").rows() == [(1,)]
         migrations = query(reader, "select * from migration")
-        assert migrations["version"].to_list() == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert migrations["version"].to_list() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
         assert migrations["name"].to_list() == [
             "0001_base_tables",
             "0002_derived_tables",
@@ -107,7 +107,7 @@ def folder(path: Path, whole: Path) -> None:
         (hollow_file, "is not a DuckDB file"),
         (sqlite_file, "is not a DuckDB file"),
         (foreign_duckdb, "is a DuckDB file without ptqdb's tables"),
-        (newer_schema, "has schema version 99, this ptqdb knows 8: upgrade ptqdb"),
+        (newer_schema, "has schema version 99, this ptqdb knows 9: upgrade ptqdb"),
         (truncated, "is damaged"),
         (damaged, "is damaged"),
         (folder, "is a folder"),
