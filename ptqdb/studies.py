@@ -129,7 +129,7 @@ _TABLES = (
         (_NETWORK,),
         row_id="layer_id",
         agreeing=("name", "kind", "params", "macs"),
-        newer={"tied_params": pl.lit(0)},
+        newer={"uncounted_params": pl.lit(0)},
     ),
     _Table(
         "tensor",

@@ -45,11 +45,11 @@ def test_a_failing_migration_leaves_everything_as_it_was(path: Path, own_sql: Pa
     with pytest.raises(duckdb.CatalogException, match="nothing"):
         connect(path, read_only=False)
     assert tables_of(path) == before
-    with pytest.raises(DatabaseError, match="has schema version 8, this ptqdb needs 9"):
+    with pytest.raises(DatabaseError, match="has schema version 9, this ptqdb needs 10"):
         connect(path, read_only=True)
     migration.write_text("create table more (a integer);")
     with connect(path, read_only=False) as connection:
-        assert query(connection, "select max(version) from migration").item() == 9
+        assert query(connection, "select max(version) from migration").item() == 10
     assert tables_of(path) == sorted([*before, "more"])
 
 

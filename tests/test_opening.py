@@ -39,6 +39,7 @@ def test_a_reader_sees_what_a_writer_wrote(path: Path) -> None:
             "0006_fits",
             "0007_channel_errors",
             "0008_failed_cells",
+            "0009_uncounted_params",
         ]
         assert all(abs(x - before) < timedelta(minutes=30) for x in migrations["applied_at"])
         with pytest.raises(DataError, match="read-only"):

@@ -82,7 +82,8 @@ def unit_logits(calibrated: Calibrated, name: str) -> Tensor:
             exact = replace(codes, weight=codes.weight.bfloat16().double(), bias=bias)
             patch.setattr(layer, "_codes", exact)
             patch.setattr(layer, "_original", in_float64(layer._original))
-        return logits_of(calibrated[0].module, calibrated[2])
+        with torch.no_grad():  # in place: a copy would not take the exchanged forwards along
+            return torch.cat([calibrated[0].module(batch).float() for batch in calibrated[2]])
 
 
 def in_float64(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

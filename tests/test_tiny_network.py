@@ -113,7 +113,7 @@ def test_a_network_that_was_never_evaluated_has_its_divergences(
     partial = read_view(tiny, "variant()")
     tiny.execute("rollback")
     of_images = ("accuracy", "float_accuracy", "accuracy_loss", "accuracy_loss_se")
-    expected = evaluated | dict.fromkeys((*of_images, "images", "saturated"))
+    expected = evaluated | dict.fromkeys((*of_images, "images", "saturated", "non_finite_images"))
     for frame, call in zip(found, calls, strict=True):
         extra = {"breakpoint": None} if call.startswith("segmented") else {}
         assert frame.to_dicts() == [expected | extra], call

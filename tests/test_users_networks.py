@@ -85,6 +85,7 @@ MACS = {
     "Functional": ({"conv1": 42336}, {"kernel": 576 * 196, "fc": 80}),
     "Nested": ({"stem.0": 42336, "body.a": 64 * 196, "body.b": 64 * 196, "class": 80}, {}),
     "Shared": ({"stem": 216 * 49, "block": 3 * 576 * 49, "head": 80}, {}),
+    "Pyramid": ({"near": 216 * 256, "far": 216 * 256, "head": 80}, {}),
     "Subclasses": ({"conv": 216 * 64, "fc.down": 16, "fc.up": 20}, {"fc.weight": 80}),
     "EarlyExit": ({"first": 42336, "heads.0": 80, "second": 576 * 144, "heads.1": 80}, {}),
     "Casts": ({"conv": 42336, "head": 80}, {}),

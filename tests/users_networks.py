@@ -65,6 +65,24 @@ class Shared(nn.Module):
         return out
 
 
+class Pyramid(nn.Module):
+    """One kernel at two scales, each with statistics of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.far = nn.Conv2d(3, 8, 3, padding=2, dilation=2, bias=False)
+        self.far.weight = self.near.weight
+        self.norms = nn.ModuleList([nn.BatchNorm2d(8), nn.BatchNorm2d(8, affine=False)])
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scales = (self.near, self.far)
+        y = torch.stack([norm(conv(x)) for norm, conv in zip(self.norms, scales, strict=True)])
+        out: Tensor = self.head(y.relu().mean((0, 3, 4)))
+        return out
+
+
 class SamePadding(nn.Conv2d):
     """TensorFlow's padding: it depends on the size of what comes."""
 
@@ -295,6 +313,6 @@ class View(nn.Module):
 
 
 NETWORKS: list[type[nn.Module]] = [
-    *(Functional, Nested, Shared, Subclasses, Einsum, EarlyExit, Experts, Counter),
+    *(Functional, Nested, Shared, Pyramid, Subclasses, Einsum, EarlyExit, Experts, Counter),
     *(Casts, Properties, CalledOtherwise, Recurrent, Frames, View),
 ]

@@ -94,8 +94,9 @@ class LayerFacts:
 
     Attributes
     ----------
-    tied_params
-        How many of its params are those of an earlier layer, too.
+    uncounted_params
+        How many of its params the network's params do not count: those of an earlier layer, too,
+        and those of a bias that it has only from folding.
     """
 
     position: int
@@ -103,7 +104,7 @@ class LayerFacts:
     kind: str
     params: int
     macs: int
-    tied_params: int = 0
+    uncounted_params: int = 0
 
 
 @dataclass(frozen=True)

@@ -184,9 +184,11 @@ class NetworkMeasurement:
         tensors: dict[TensorKey, TensorFacts] = {}
         channels: dict[TensorKey, ChannelFacts] = {}
         for position, (name, layer) in enumerate(self.network.layers.items()):
-            tied = _tied_params(layer, list(self.network.layers.values())[:position])
+            uncounted = _uncounted_params(layer, list(self.network.layers.values())[:position])
             layers.append(
-                LayerFacts(position, name, layer.kind, layer.param_count, self._macs[name], tied)
+                LayerFacts(
+                    position, name, layer.kind, layer.param_count, self._macs[name], uncounted
+                )
             )
             tensors |= self._float_tensors(name, layer)
             channels[name, "weight"] = channel_facts(by_output_channel(layer.layer, layer.weight))
@@ -301,11 +303,12 @@ class NetworkMeasurement:
         return facts
 
 
-def _tied_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) -> int:
-    """How many params of a layer are those of an earlier layer, too."""
-    known = {id(each) for other in earlier for each in other.given.values()}
+def _uncounted_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) -> int:
+    """How many params of a layer are those of an earlier one, too, or made by folding."""
+    known = {id(each) for other in earlier for each in other.given.values() if each is not None}
+    sizes = {"weight": layer.weight.numel(), "bias": layer.param_count - layer.weight.numel()}
     return sum(
-        each.numel() for each in layer.given.values() if each is not None and id(each) in known
+        sizes[role] for role, given in layer.given.items() if given is None or id(given) in known
     )
 
 

@@ -252,9 +252,9 @@ class QuantizedLayer:
     def use_scaled_units(self) -> None:
         """Compute with floats in other units, exactly: a trial of what computing in codes needs.
 
-        Inputs times 8, weights by half, so biases and outputs times 4: float32 multiplies by
-        powers of two without rounding. A layer whose outputs do not scale so, or that reads its
-        weight or input in another way, puts out something else.
+        Inputs by 2, weights by 4, so biases and outputs by 8: float32 divides by powers of two
+        without rounding, and nothing overflows. A layer whose outputs do not scale so, or that
+        reads its weight or input in another way, puts out something else.
         """
         self.use_float()
         weight, bias = self.layer.weight, self.layer.bias
@@ -327,7 +327,7 @@ class QuantizedLayer:
         if kept is not None and kept[0] is inputs:
             return kept[1]
         if self._codes is None or self._codes.input_scale is None:
-            codes = inputs * 8
+            codes = inputs / 2
         else:
             codes = scaled_codes(
                 inputs.float(),
@@ -343,8 +343,8 @@ class QuantizedLayer:
         """The outputs of a trial; NaN where the network has changed the weight since."""
         assert self._trial is not None
         weight, bias, norm = self._trial
-        with self._parameters(weight / 2, None if bias is None else bias * 4):
-            outputs: Tensor = self._original(*args, **kwargs) / 4
+        with self._parameters(weight / 4, None if bias is None else bias / 8):
+            outputs: Tensor = self._original(*args, **kwargs) * 8
         return outputs if _norm(weight) == norm else outputs * torch.nan
 
     @contextmanager

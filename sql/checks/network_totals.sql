@@ -1,21 +1,15 @@
 -- A network's layer count or MACs are not its layers' together, or its params fewer
--- than those of its layers' weights, each counted once, and of its parts that are not
--- quantized.
+-- than those that it counts of its layers and its parts that are not quantized.
 -- Grain: one network that is wrong. More params are right: a network counts those of
--- its batch norms, which are folded into its layers. Biases are left out: folding may
--- give one to a layer that had none.
+-- its batch norms, which are folded into its layers.
 
 with total as (
     select
         layer.network_id,
         count(*) as layer_count,
-        sum(greatest(
-            0, layer.params - layer.tied_params - coalesce(bias.element_count, 0)
-        ))::bigint as params,
+        sum(layer.params - layer.uncounted_params)::bigint as params,
         sum(layer.macs)::bigint as macs
     from layer
-    left join tensor as bias
-        on layer.layer_id = bias.layer_id and bias.role = 'bias'
     group by layer.network_id
 ),
 
@@ -32,7 +26,7 @@ select
     network.quantized_layer_count,
     total.layer_count,
     network.params,
-    total.params as params_of_weights,
+    total.params as params_of_layers,
     network.macs,
     total.macs as macs_of_layers,
     coalesce(unquantized.params, 0) as params_of_unquantized_parts
