@@ -338,7 +338,12 @@ def _holds(
         return module
 
     with scratch_copy(base) as scratch:
-        return given.agrees(changed(scratch), lambda: changed(_exact(base)), changes.memory_format)
+        return given.agrees(
+            changed(scratch),
+            lambda: changed(_exact(base)),
+            changes.memory_format,
+            may_overflow=in_scaled_units,
+        )
 
 
 def _grown(items: tuple[Item, ...], holds: Callable[[tuple[Item, ...]], bool]) -> tuple[Item, ...]:
