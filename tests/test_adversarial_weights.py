@@ -333,6 +333,7 @@ class Small(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 @settings(
     max_examples=8,
     deadline=None,

@@ -87,6 +87,7 @@ def test_groups_and_conditions(run: Run, by: str, groups: list[str]) -> None:
     assert rows[0]["points"] == str(5 * (3 + 3 + 9))
 
 
+@pytest.mark.slow
 def test_every_curve(run: Run) -> None:
     rows = table(run("fit", "--curve", "all", "--where", "network like 'VGG%'", "--format", "csv"))
     assert {row["curve"] for row in rows} == set(CURVES)

@@ -176,6 +176,7 @@ def test_help_says_what_several_statements_do(run: Run) -> None:
 # ptqdb views.
 
 
+@pytest.mark.slow
 def test_the_sql_of_every_view_creates_it(run: Run, empty_file: Path, tmp_path: Path) -> None:
     text = run("views", "--sql").out.decode()
     with connect(Path(shutil.copy(empty_file, tmp_path / "a.duckdb")), read_only=False) as database:

@@ -129,6 +129,7 @@ def test_channels_that_an_older_version_left_out_are_added_and_nothing_else(
     assert found == expected
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_facts_to_the_bit(tmp_path: Path, whole: Path) -> None:
     torch.manual_seed(123)
     threads = torch.get_num_threads()
@@ -293,6 +294,7 @@ def test_a_cell_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert rows(database, "select outcome from collection_run") == [("interrupted",)]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path, whole: Path) -> None:
     database, moments = tmp_path / "killed.duckdb", random.Random(7)
     killed_count = 0

@@ -71,6 +71,7 @@ def test_statistics_of_one_network(name: str) -> None:
     assert np.isfinite(predicted.se).all() == (prediction == "yes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CURVES if name not in SLOW])
 def test_statistics_of_several_networks(name: str) -> None:
     found = results(name, networks=3)

@@ -108,6 +108,7 @@ def test_the_readme_shows_the_fit_that_the_embedded_facts_give(
     ]
 
 
+@pytest.mark.slow
 def test_the_page_of_predictions_shows_what_validation_gives(
     embedded: duckdb.DuckDBPyConnection,
 ) -> None:
@@ -116,6 +117,7 @@ def test_the_page_of_predictions_shows_what_validation_gives(
         assert "| " + " | ".join(row) + " |" in page
 
 
+@pytest.mark.slow
 def test_leaderboards_show_held_out_figures_that_come_out_again(
     embedded: duckdb.DuckDBPyConnection,
 ) -> None:

@@ -117,6 +117,7 @@ def network_names() -> list[str]:
         return query(connection, "select name from network order by name")["name"].to_list()
 
 
+@pytest.mark.slow
 def test_the_cache_is_built_once_and_follows_the_facts(
     cache: Path,
     database: duckdb.DuckDBPyConnection,

@@ -217,6 +217,7 @@ def test_unknown_names() -> None:
         fits(view_frame(), curve="cubic")
 
 
+@pytest.mark.slow
 def test_results_of_statsmodels_say_the_same() -> None:
     frame = view_frame()
     fit = fits(frame)["ALL"]

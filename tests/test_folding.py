@@ -200,3 +200,65 @@ def test_computed_weights_become_parameters(wrapped: object) -> None:
         assert torch.allclose(plain(IMAGE), expected, atol=1e-6)
         assert torch.allclose(network.module(IMAGE), expected, atol=1e-5)
     assert [name for name, _ in module.named_parameters()] == names
+
+
+class Frozen(nn.Module):
+    """Somebody's own frozen batch norm, that does not say its eps."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias, mean, var = (part[:, None, None] for part in self.buffers())
+        return (x - mean) * (weight * (var + 1e-3).rsqrt()) + bias
+
+
+class Clipped(Frozen):
+    """Does more than a batch norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).clamp(-1, 1)
+
+
+class Activated(Frozen):
+    """Holds its activation, which runs after it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.eps, self.act = 1e-3, nn.Hardswish()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(super().forward(x))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("norm", "is_folded"),
+    [
+        (Frozen(4), True),
+        (Clipped(4), False),
+        (Activated(4), True),
+        (nn.InstanceNorm2d(4, affine=True, track_running_stats=True), True),
+        (nn.InstanceNorm2d(4), False),
+        (nn.GroupNorm(2, 4), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_has_running_statistics_is_a_batch_norm(norm: nn.Module, is_folded: bool) -> None:
+    found, statement = folds(nn.Sequential(nn.Conv2d(4, 4, 3), norm, nn.Conv2d(4, 4, 1)))
+    assert found == (("1",) if is_folded else ())
+    has_statistics = isinstance(getattr(norm, "running_mean", None), Tensor)
+    assert bool(statement) == (has_statistics and not is_folded)
+
+
+def test_frozen_batch_norm_of_torchvision_is_batch_norm() -> None:
+    ops = pytest.importorskip("torchvision.ops", reason="needs torchvision")
+    module = lived_in(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+    frozen = nn.Sequential(nn.Conv2d(4, 4, 3), ops.FrozenBatchNorm2d(4)).double().eval()
+    frozen.load_state_dict({k: v for k, v in module.state_dict().items() if "batches" not in k})
+    networks = [prepare(each, IMAGE.double()) for each in (module, frozen)]
+    weights = [network.layers["0"].weight for network in networks]
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], module.get_submodule("0").weight.float())

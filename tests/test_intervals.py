@@ -92,6 +92,7 @@ def test_bounds_hold_the_prediction_and_nest(seed: int) -> None:
     assert np.all(inner.upper <= np.maximum(inner.loss, 1))
 
 
+@pytest.mark.slow
 def test_new_networks_fall_inside_as_often_as_promised() -> None:
     # Points of one network lie inside or outside together: many networks make a sharp test.
     found = predictor(networks(80, 0.5, seed=5, size=12))

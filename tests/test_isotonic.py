@@ -75,6 +75,7 @@ def test_is_scipy_where_no_x_is_repeated() -> None:
     np.testing.assert_allclose(fit.fittedvalues[order], isotonic_regression(y[order]).x)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 @settings(max_examples=8, deadline=None)
 def test_no_monotone_curve_is_better(seed: int) -> None:

@@ -41,6 +41,7 @@ def test_the_leaderboard_has_the_best_first_and_every_baseline() -> None:
         leaderboard_chart(board(none=None))
 
 
+@pytest.mark.slow
 def test_the_leaderboard_is_that_of_compare_where_it_ran(empty_file: Path, tmp_path: Path) -> None:
     path = write_study(Path(shutil.copy(empty_file, tmp_path / "compared.duckdb")))
     ptqdb.compare(path, "l2_flops", ["hill", "isotonic"])

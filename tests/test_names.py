@@ -247,6 +247,7 @@ def test_a_markdown_cell_shows_the_name(name: str, capsys: pytest.CaptureFixture
     assert markdown_cell("FLOAT_4_E2 of fakefreeze_flops") == "FLOAT_4_E2 of fakefreeze_flops"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_charts_of_names_with_control_characters_are_drawn(
     run: Run, with_codes: Path, tmp_path: Path, kind: str
@@ -274,6 +275,7 @@ def test_names_are_text_in_svg_and_json(
     ).replace('\\"', '"').replace("\\\\", "\\")
 
 
+@pytest.mark.slow
 def test_a_report_shows_the_names(with_markup: Path, with_codes: Path) -> None:
     for path in (with_markup, with_codes):
         with open_study(path) as study, pytest.MonkeyPatch.context() as patch:

@@ -93,6 +93,7 @@ def test_one_network_alone(shown: Study, kind: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_study_of_one_network(empty_file: Path, tmp_path: Path) -> None:
     path = write_study(Path(shutil.copy(empty_file, tmp_path / "one.duckdb")), networks=1)
     few = Request(views=("l2_flops",), curves=("hill",))

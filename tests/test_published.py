@@ -47,6 +47,7 @@ def test_what_cannot_be_reached(fits: list[PublishedFit]) -> None:
     assert adam["VGG_16"].ceiling < adam["VGG_16"].printed
 
 
+@pytest.mark.slow
 def test_intervals_of_networks_left_out(folder: Path) -> None:
     """The curve and the errors behind the intervals never saw the network."""
     depth, bits = (published_intervals(folder, name) for name in ("js_flops_depth", "code_width"))
@@ -56,6 +57,7 @@ def test_intervals_of_networks_left_out(folder: Path) -> None:
     assert np.mean([one.score for one in depth]) < np.mean([one.score for one in bits])
 
 
+@pytest.mark.slow
 def test_the_page_says_what_is_found(folder: Path, build: ModuleType) -> None:
     assert (DOCS / "published.md").read_text("utf-8") == build.published_page(folder)
     assert set(PUBLISHED_COLUMNS) <= set(published_points(folder).columns)

@@ -161,6 +161,7 @@ def test_a_higher_degree_is_never_worse(noisy: tuple[np.ndarray, np.ndarray]) ->
     assert ssr[0] < 0.03 * np.sum((y - y.mean()) ** 2)
 
 
+@pytest.mark.slow
 def test_a_wider_search_finds_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_embedded_facts() as connection:
         frame = read_view(connection, "fakefreeze_flops_log", "network = 'AlexNet'")

@@ -128,6 +128,7 @@ def test_its_queries_are_answered(shown: Study) -> None:
         assert query(shown.connection, sql).height > 0
 
 
+@pytest.mark.slow
 def test_names_are_no_markup(empty_file: Path, tmp_path: Path) -> None:
     path = write_study(Path(shutil.copy(empty_file, tmp_path / "odd.duckdb")), networks=1)
     with duckdb.connect(path) as connection:

@@ -72,6 +72,7 @@ def is_same(found: object, expected: object) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_the_shell_reads_the_same_numbers_in_every_view(shell: str, study_file: Path) -> None:
     with connect(study_file, read_only=True) as connection:
         names = view_names(connection)

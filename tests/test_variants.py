@@ -25,6 +25,7 @@ VIEWS = (
 )
 
 
+@pytest.mark.slow
 def test_the_predicates_tell_which_views_keep_their_rows(study: duckdb.DuckDBPyConnection) -> None:
     """Two networks with biases; nothing of inputs is in the synthetic study."""
     keep = "network <> 'Small'"

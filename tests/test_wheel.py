@@ -13,6 +13,7 @@ CHECKOUT = Path(__file__).parent.parent
 UV = shutil.which("uv")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(UV is None, reason="uv, which builds the wheel, is not on the path")
 def test_an_installed_wheel_collects_and_fits_outside_the_checkout(tmp_path: Path) -> None:
     assert UV is not None

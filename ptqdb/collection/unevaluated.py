@@ -8,6 +8,7 @@ import duckdb
 import torch
 
 from ptqdb.collection.network_measurement import NetworkMeasurement, example_images
+from ptqdb.collection.own_code import own_errors_as_data_errors
 from ptqdb.collection.rows import (
     ensure_dataset,
     ensure_formats,
@@ -77,15 +78,16 @@ def measured_unevaluated(
         reporter.remarked(f"{source.name}: {remark}")
     examples = example_images(trained.preprocessing, calibration, image_size, torch.device("cpu"))
     class_count = check_outputs(trained, examples[:1])
-    measurement = NetworkMeasurement(
-        trained,
-        calibration,
-        number_formats,
-        scheme,
-        device=torch.device(device),
-        image_size=image_size,
-        with_inputs=with_inputs,
-    )
+    with own_errors_as_data_errors():
+        measurement = NetworkMeasurement(
+            trained,
+            calibration,
+            number_formats,
+            scheme,
+            device=torch.device(device),
+            image_size=image_size,
+            with_inputs=with_inputs,
+        )
     for remark in measurement.remarks:
         reporter.remarked(f"{source.name}: {remark}")
     with connect(IN_MEMORY, read_only=False) as connection:

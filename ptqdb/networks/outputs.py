@@ -33,7 +33,7 @@ def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
         reason = (str(error).splitlines() or ["no message"])[0]
         raise DataError(
             f"{trained.name} cannot take an image of {taken}: {type(error).__name__}: {reason}; "
-            f"{_reason(reason)}"
+            f"{_reason(error)}"
         ) from error
     fits = isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point()
     if not fits or output.shape[0] != 1 or output.shape[1] < 1:
@@ -56,9 +56,13 @@ def output_count(trained: TrainedNetwork, image_shape: tuple[int, int, int]) -> 
     return check_outputs(trained, torch.zeros(1, *image_shape, device=parameter.device))
 
 
-def _reason(message: str) -> str:
+def _reason(error: BaseException) -> str:
     """What a user may do about an error of the network's code."""
-    if "dtype" in message or "scalar type" in message:
+    if isinstance(error, SystemExit):
+        return "its code ends the process"
+    if isinstance(error, RecursionError):
+        return "its code calls itself without end"
+    if "dtype" in str(error) or "scalar type" in str(error):
         return (
             "its weights are float32 here: let its code cast to their type, not to one of its own"
         )
