@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ptqdb.database import connect, query
 from ptqdb.number_formats import number_format
-from ptqdb.quantization.layers import QuantizedLayer, code_weight
+from ptqdb.quantization.codes import code_weight
+from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
 
 Floats = NDArray[np.float32]

@@ -17,7 +17,7 @@ from ptqdb.collection.unquantized import unquantized_parts, unquantized_statemen
 from ptqdb.errors import DataError, UnsupportedLayerError
 from ptqdb.number_formats import number_format
 from ptqdb.quantization.channels import by_output_channel
-from ptqdb.quantization.layers import code_weight
+from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
 from ptqdb.quantization.rounding import round_to_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of

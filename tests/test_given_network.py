@@ -493,3 +493,15 @@ def test_rounding_is_told_from_another_network() -> None:
             assert relative_distance([network(IMAGES)], [module(IMAGES)]) > 1e-5
     assert not given.agrees(other, lambda: copy.deepcopy(other).double())
     assert given.agrees(rounded, lambda: copy.deepcopy(rounded).double())
+
+
+def test_a_network_for_single_images_is_measured() -> None:
+    class Single(Bare):
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(self.conv(x)).mean((2, 3)).view(1, 8)
+            out: Tensor = self.head(y)
+            return out
+
+    network = prepared(Single())
+    assert not network.is_batched
+    assert list(network.layers) == ["conv", "head"]

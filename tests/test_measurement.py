@@ -22,7 +22,7 @@ from ptqdb.collection.measurement import (
 )
 from ptqdb.collection.softmax_divergence import softmax_divergence, softmax_group_count
 from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
-from ptqdb.quantization.layers import code_bias, code_weight
+from ptqdb.quantization.codes import code_bias, code_weight
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 

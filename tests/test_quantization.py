@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from ptqdb.errors import DataError
 from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
-from ptqdb.quantization.layers import QuantizedLayer, code_weight
+from ptqdb.quantization.codes import code_weight
+from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision, precision_of
 from ptqdb.quantization.rounding import round_to_codes, scaled_codes

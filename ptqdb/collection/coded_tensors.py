@@ -21,7 +21,7 @@ from ptqdb.collection.measurement import (
 )
 from ptqdb.collection.softmax_divergence import softmax_divergences, softmax_group_count
 from ptqdb.number_formats import NumberFormat
-from ptqdb.quantization.layers import CodedTensor
+from ptqdb.quantization.codes import CodedTensor
 
 FLOAT32_MANTISSA_BITS = 23
 

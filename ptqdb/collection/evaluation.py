@@ -14,7 +14,7 @@ from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.eager import eager
 from ptqdb.number_formats import NumberFormat
 from ptqdb.preprocessing import Preprocessing
-from ptqdb.quantization.layers import CodedLayer
+from ptqdb.quantization.codes import CodedLayer
 from ptqdb.quantization.network import QuantizedNetwork
 from ptqdb.quantization.precision import matrix_precision, precision_of
 

@@ -36,7 +36,8 @@ from ptqdb.errors import DataError, UsageError
 from ptqdb.number_formats import NumberFormat, bias_format
 from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.channels import by_output_channel
-from ptqdb.quantization.layers import CodedLayer, CodedTensor, QuantizedLayer, code_weight
+from ptqdb.quantization.codes import CodedLayer, CodedTensor, code_weight
+from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import (
     PROOF_IMAGES,
     QuantizedNetwork,

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ptqdb.number_formats import NumberFormat, bias_format
+from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.codes import CodedLayer, code_bias, code_weight
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import Scheme, scale_of
 
@@ -34,62 +35,6 @@ SCOPES = ("all", "weight", "bias", "input")
 _TORCH_CONV_FORWARDS = frozenset(
     {None, *(kind._conv_forward for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
 )
-
-
-@dataclass(frozen=True)
-class CodedTensor:
-    """A tensor in units of its scale.
-
-    Attributes
-    ----------
-    codes
-        Of the tensor's shape; float32 for weights, float64 for biases.
-    scale
-        float32 (weights) or float64 (biases), shape () or broadcastable to ``codes``.
-    """
-
-    codes: Tensor
-    scale: Tensor
-
-
-@dataclass(frozen=True)
-class CodedLayer:
-    """The codes of one layer in one format.
-
-    Attributes
-    ----------
-    input_scale
-        float32, shape ().
-    bias
-        None where the layer has none.
-    """
-
-    number_format: NumberFormat
-    input_scale: Tensor
-    weight: CodedTensor
-    bias: CodedTensor | None
-
-
-def code_weight(weight: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedTensor:
-    """Codes of a float32 weight: ``round(weight / scale)``, a true float32 division."""
-    scale = scale_of(scheme.weight_max_abs(weight), number_format)
-    return CodedTensor(scaled_codes(weight, scale, number_format), scale)
-
-
-def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> CodedTensor:
-    """Codes of a bias in the format that its family keeps for biases, in float64, saturating.
-
-    Parameters
-    ----------
-    bias
-        float32, (out_channels,).
-    scale
-        float64, the scale of the input times that of the weight.
-    number_format
-        The format of weights and inputs; its family decides the bias's.
-    """
-    codes = scaled_codes(bias.double(), scale, bias_format(number_format.family))
-    return CodedTensor(codes, scale)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,9 @@ from ptqdb.networks.given import float_network
 from ptqdb.networks.keys import refuse_infinite
 from ptqdb.quantization.agreement import PASSES_OF_RANDOM_NETWORKS, GivenNetwork
 from ptqdb.quantization.attention import replace_attention
+from ptqdb.quantization.codes import CodedLayer
 from ptqdb.quantization.folding import Fold, Folding, batch_norms, find_folds
-from ptqdb.quantization.layers import (
-    QUANTIZED_KINDS,
-    CodedLayer,
-    QuantizedLayer,
-    quantizable_layers,
-)
+from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer, quantizable_layers
 from ptqdb.quantization.tracing import Trace, watch
 
 PROOF_IMAGES = 8
