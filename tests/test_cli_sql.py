@@ -116,7 +116,7 @@ def test_of_several_statements_the_last_is_printed(run: Run) -> None:
         "select count(*) as networks from chosen;\n"
     )
     assert run("sql", "two.sql", "--format", "csv") == (0, b"networks\n1\n", "")
-    assert run("sql", "select 1 as a; set threads = 2", "--format", "json").out == b"[]\n"
+    assert run("sql", "select 1 as a; use main", "--format", "json").out == b"[]\n"
 
 
 @pytest.mark.parametrize(
@@ -234,3 +234,39 @@ def test_ctrl_c_in_duckdb_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPa
     done = run("sql", "select 1")
     assert (done.code, done.out) == (130, b"")
     assert done.err == "ptqdb: interrupted\n"
+
+
+# What a query cannot reach.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "copy (select 1) to 'out.csv'",
+        "select content from read_text('secret.txt')",
+        "from 'secret.txt'",
+        "attach 'other.duckdb' as other",
+        "create persistent secret s (type http, bearer_token 'x')",
+        "install httpfs",
+        "load 'secret.txt'",
+        "set enable_external_access = true",
+        "pragma enable_profiling = 'json'; set profiling_output = 'out.json'; select 1",
+        "export database 'folder'",
+        "select * from frame",
+    ],
+)
+def test_a_query_reaches_nothing_but_its_database(run: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "secret.txt").write_text("secret\n")
+    before = {path.name for path in tmp_path.iterdir()}
+    found = run("sql", text)
+    assert found.code == 1
+    assert "Traceback" not in found.err
+    assert ("--allow-files" in found.err) == ("disabled" in found.err or "locked" in found.err)
+    assert b"secret" not in found.out
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_files_are_there_when_they_are_asked_for(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "numbers.csv").write_text("a,b\n1,2\n")
+    found = run("sql", "select a + b as c from 'numbers.csv'", "--allow-files", "--format", "csv")
+    assert (found.code, found.out) == (0, b"c\n3\n")

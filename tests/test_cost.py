@@ -133,7 +133,8 @@ def test_no_tensor_is_rounded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         rounded.append((each.name, values.dtype, values.shape))
         return scaled_codes(values, scale, each, **more)
 
-    monkeypatch.setattr("ptqdb.quantization.layers.scaled_codes", count)
+    for module in ("codes", "layers"):
+        monkeypatch.setattr(f"ptqdb.quantization.{module}.scaled_codes", count)
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")])
     assert set(asked.scopes) == {"all", "weight"}
     assert not collect(asked, tmp_path / "study.duckdb", Silence()).failures

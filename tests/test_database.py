@@ -235,3 +235,51 @@ def test_a_program_ends_without_a_word(path: Path) -> None:
     command = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        "variant(share := 'param'); drop table evaluation; --",
+        "variant(share := 'param') where false",
+        "variant(share := 'param'), evaluation",
+        "variant(share := (select 'param'))",
+        "variant(share := getenv('HOME'))",
+        "variant() union all from variant()",
+        "variant() order by 1",
+        "variant() limit 0",
+        "variant() as v",
+        "variant(",
+    ],
+)
+def test_a_view_is_a_name_or_one_call(study: duckdb.DuckDBPyConnection, view: str) -> None:
+    before = query(study, "select count(*) from evaluation").item()
+    with pytest.raises(UsageError, match="expected a view's name or one call"):
+        read_view(study, view)
+    assert query(study, "select count(*) from evaluation").item() == before
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "bits < 4; select 42",
+        "bits < 4); drop table evaluation; --",
+        "bits < 4 order by 1",
+        "bits in (select image_count from evaluation)",
+        "exists (from read_text('secret.txt'))",
+        "true) union all (select 1",
+        "bits <",
+        "",
+    ],
+)
+def test_a_condition_is_one_expression(study: duckdb.DuckDBPyConnection, where: str) -> None:
+    with pytest.raises(QueryError, match="expected one condition on a view's columns"):
+        read_view(study, "fakefreeze_flops", where)
+    assert query(study, "select count(*) from evaluation").item() > 0
+
+
+def test_conditions_of_every_shape(study: duckdb.DuckDBPyConnection) -> None:
+    rows = read_view(study, "fakefreeze_flops")
+    assert len(read_view(study, "variant(rescale := 'l2', bins := 21)")) == len(rows)
+    for where in ("bits = 4 or bits = 8 -- both", "(family = 'INT')", "number_format like 'INT%'"):
+        assert 0 < len(read_view(study, "fakefreeze_flops", where)) <= len(rows)

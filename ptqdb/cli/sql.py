@@ -9,7 +9,10 @@ import typer
 from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.cli.reading import open_reader
-from ptqdb.errors import DataError, UsageError
+from ptqdb.errors import DataError, QueryError, UsageError
+
+CONFINED = ("disabled by configuration", "configuration has been locked")
+"""What DuckDB says where a query may not leave its database."""
 
 
 def register(app: typer.Typer) -> None:
@@ -26,19 +29,31 @@ def sql(
     ],
     db: ReadDatabase = None,
     output: Format = OutputFormat.TABLE,
+    allow_files: Annotated[
+        bool,
+        typer.Option("--allow-files", help="Let the query read and write other files."),
+    ] = False,
 ) -> None:
     """Run a query, read-only.
 
     Of several statements, separated by semicolons, all are run and the result of the last one
-    is printed.
+    is printed. Other files, extensions and the network are out of a query's reach unless
+    --allow-files is given.
     """
-    from ptqdb.database import Form
+    from ptqdb.database import Form, confine
     from ptqdb.database import query as run_query
 
     text = _text(query)
     forms = {OutputFormat.PARQUET: Form.STORED, OutputFormat.JSON: Form.NESTED}
     with open_reader(db) as study:
-        frame = run_query(study.connection, text, forms.get(output, Form.FLAT))
+        if not allow_files:
+            confine(study.connection)
+        try:
+            frame = run_query(study.connection, text, forms.get(output, Form.FLAT))
+        except QueryError as error:
+            if allow_files or not any(each in str(error) for each in CONFINED):
+                raise
+            raise QueryError(f"{error}; give --allow-files to let a query do that") from error
     print_frame(frame, output)
 
 

@@ -1,7 +1,7 @@
 """Opens the database, writes facts into it and reads views from it."""
 
 from ptqdb.database.frames import Form
-from ptqdb.database.opening import IN_MEMORY, connect
+from ptqdb.database.opening import IN_MEMORY, confine, connect
 from ptqdb.database.reading import (
     list_views,
     measures_sensitivity,
@@ -24,6 +24,7 @@ from ptqdb.database.writing import (
 __all__ = [
     "IN_MEMORY",
     "Form",
+    "confine",
     "connect",
     "forget_fits",
     "insert",

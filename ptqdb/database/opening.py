@@ -70,6 +70,17 @@ def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     return writer
 
 
+def confine(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep a connection to its database: no other file, no extension, no network, for good."""
+    for setting in (
+        "allow_persistent_secrets = false",
+        "python_enable_replacements = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"set {setting}")
+
+
 def _require_file(path: Path, *, must_exist: bool) -> None:
     if path.is_dir():
         raise DatabaseError(f"{path} is a folder: name a database file, such as study.duckdb")

@@ -8,6 +8,7 @@ import polars as pl
 
 from ptqdb.closest import closest_first
 from ptqdb.database.frames import Form, frame_of
+from ptqdb.database.user_text import require_call, require_condition
 from ptqdb.errors import PtqdbError, QueryError, UsageError
 
 _MOST_NAMES = 6
@@ -101,8 +102,13 @@ def read_view(
         names = view_names(connection)
     if name not in names:
         raise _unknown_view(name, names)
-    condition = "" if where is None else f" where {where}"
-    _require_utf8(condition)
+    _require_utf8(f"{view} {where}")
+    if "(" in view:
+        require_call(view)
+    condition = ""
+    if where is not None:
+        require_condition(where)
+        condition = f" where (\n{where}\n)"
     try:
         return _frame(connection, f"select * from {view}{condition}")
     except (duckdb.Error, pl.exceptions.PolarsError) as error:
