@@ -24,6 +24,8 @@ from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
 
+pytestmark = pytest.mark.slow
+
 Floats = NDArray[np.float32]
 
 FORMATS = (
@@ -334,7 +336,6 @@ class Small(nn.Module):
         return logits
 
 
-@pytest.mark.slow
 @settings(
     max_examples=8,
     deadline=None,

@@ -296,6 +296,7 @@ def test_ctrl_c_ends_a_collection_with_130(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_on_a_terminal_there_is_a_bar_with_rate_and_remaining_time(tmp_path: Path) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(

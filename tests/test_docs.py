@@ -71,6 +71,7 @@ def test_the_page_about_the_database_is_what_the_database_says(
     assert build.sql_page(embedded).splitlines() == written.splitlines()
 
 
+@pytest.mark.slow
 def test_ten_queries_are_answered_with_rows(
     build: ModuleType, embedded: duckdb.DuckDBPyConnection
 ) -> None:

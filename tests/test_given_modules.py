@@ -53,6 +53,7 @@ def simulated() -> Any:
     return quantization.prepare_qat(module).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "said"),
     [

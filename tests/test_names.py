@@ -176,6 +176,7 @@ def test_no_command_prints_a_control_character(
     assert (done.code, is_harmless((done.out + done.err).replace("\n", ""))) == (0, True)
 
 
+@pytest.mark.slow
 def test_csv_holds_the_very_name(run: Run) -> None:
     name = f'a"b,\n{CODES};\r'
     codes = " || ".join(f"chr({ord(character)})" for character in name)
@@ -303,6 +304,7 @@ def few(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("ptqdb.board.FEW_CURVES", ("linear",))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium on this machine")
 def test_a_browser_draws_the_names_and_runs_none(
     run: Run, with_markup: Path, with_codes: Path, tmp_path: Path

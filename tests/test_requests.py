@@ -163,6 +163,7 @@ std = [0.3, 0.3, 0.3]
 """
 
 
+@pytest.mark.slow
 def test_a_study_is_shown_and_then_collected(tmp_path: Path, run: Run) -> None:
     digits_file(tmp_path, 32, 32)
     (tmp_path / "study.toml").write_text(STUDY.replace("crop = 10\n", ""))
@@ -195,6 +196,7 @@ def test_options_beside_a_study_file_are_refused(tmp_path: Path, run: Run) -> No
     assert "study.toml declares networks, images and formats" in err
 
 
+@pytest.mark.slow
 def test_a_module_in_memory_is_a_network_and_is_left_alone(tmp_path: Path) -> None:
     digits_file(tmp_path, 32, 32)
     torch.manual_seed(0)

@@ -38,7 +38,7 @@ def built(kind: type[nn.Module]) -> nn.Module:
     return module
 
 
-IMAGES, CALIBRATION = pictures(40, "test", 0), pictures(12, "train", 1)
+IMAGES, CALIBRATION = pictures(16, "test", 0), pictures(12, "train", 1)
 FED = normalized(IMAGES.images, torch.tensor(MEAN), torch.tensor(STD))
 
 

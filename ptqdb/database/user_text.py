@@ -44,7 +44,7 @@ def require_condition(text: str) -> None:
     Raises
     ------
     QueryError
-        It is something else, or reads other tables; the message has the text.
+        It is something else, or reads files or table functions; the message has the text.
     """
     node = _parsed(f"select 1 from row where (\n{text}\n)")
     is_condition = (
@@ -52,7 +52,7 @@ def require_condition(text: str) -> None:
         and isinstance(node, dict)
         and node.get("from_table", {}).get("type") == "BASE_TABLE"
         and _is_plain(node, "where_clause")
-        and not any(each.get("class") == "SUBQUERY" for each in _dicts(node["where_clause"]))
+        and not any(map(_reads_files, _dicts(node["where_clause"])))
     )
     if not is_condition:
         reason = f": {node}" if isinstance(node, str) else ""
@@ -88,6 +88,13 @@ def _is_plain(node: Any, *allowed: str) -> bool:
     clauses = ("where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
     rest = [node[clause] for clause in clauses if clause not in allowed]
     return not any(rest) and not node["modifiers"] and not node["cte_map"]["map"]
+
+
+def _reads_files(node: dict[str, Any]) -> bool:
+    """Whether part of a query's tree may read a file: a function in a table's place, or a name."""
+    if node.get("type") == "BASE_TABLE":
+        return not str(node.get("table_name", "")).isidentifier()
+    return node.get("type") == "TABLE_FUNCTION"
 
 
 def _dicts(tree: Any) -> Iterator[dict[str, Any]]:
