@@ -184,6 +184,7 @@ def test_sql_is_read_only(run: Run, study: Path) -> None:
     assert study.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_study_goes_out_and_comes_in(run: Run, study: Path, tmp_path: Path) -> None:
     done = run("export", "facts", "--db", study)
     assert (done.code, done.out, done.err) == (0, "", "wrote 16 tables to facts\n")
@@ -278,6 +279,7 @@ def test_a_file_in_use_is_said_with_its_holder(study: Path, run: Run, tmp_path: 
     assert f"PID {holder.pid}" in done.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_collection_with_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COLLECT, "--network", "AlexNet", *FEW, "--db", tmp_path / "stopped.duckdb"],

@@ -98,6 +98,7 @@ def test_every_curve(run: Run) -> None:
     assert all(float(row["r_squared"]) <= ceiling + 1e-9 for row in rising)
 
 
+@pytest.mark.slow
 def test_a_saved_fit_predicts_the_same(run: Run, tmp_path: Path) -> None:
     x, vgg = [0.0, 0.001, 0.1, 0.5, 9.0], "network like 'VGG%'"
     with ptqdb.open() as study:
@@ -219,6 +220,7 @@ def test_a_mistake_is_one_line(
 # --- compare ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_compare_ranks_and_keeps(run: Run) -> None:
     first = run("compare", "fakefreeze_flops_log_s*", "--curves", "hill,linear", "--jobs", "1",
                 "--format", "csv", "--top", "0")  # fmt: skip

@@ -222,6 +222,7 @@ class Fragile(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_one_network_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     asked = request(tmp_path, scopes=("all",))
     overwritten = source(tmp_path, "VGG_16")

@@ -64,6 +64,7 @@ def test_every_network_that_travels_is_described() -> None:
         assert f"| {file.stem} |" in described
 
 
+@pytest.mark.slow
 def test_the_page_about_the_database_is_what_the_database_says(
     build: ModuleType, embedded: duckdb.DuckDBPyConnection
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_table_that_is_not_there_is_not_one_that_matches() -> None:
         read_table(Path("run[1].csv"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_study_goes_out_and_comes_back_by_any_name(run: Run, empty_file: Path, name: str) -> None:
     place = Path(name)

@@ -274,6 +274,7 @@ UNPAIRED = {*HISTOGRAM_MEASURES, "sharpness_gap", "bits"}
 elements = st.lists(st.integers(-100, 100), min_size=11, max_size=11)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(left=elements, right=elements, order=st.permutations(range(12)))
 def test_algebra(

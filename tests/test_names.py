@@ -184,6 +184,7 @@ def test_csv_holds_the_very_name(run: Run) -> None:
     assert list(csv.reader(io.StringIO(done.out, newline=""))) == [["x", "y"], [name, "1"]]
 
 
+@pytest.mark.slow
 def test_messages_show_control_characters(run: Run, tmp_path: Path) -> None:
     for arguments in (
         ("sql", "nowhere\x1b[31m\n.sql"),
@@ -262,6 +263,7 @@ def test_charts_of_names_with_control_characters_are_drawn(
     assert is_harmless(text.replace("\n", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["networks", "layers"])
 def test_names_are_text_in_svg_and_json(
     run: Run, with_markup: Path, tmp_path: Path, kind: str

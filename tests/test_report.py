@@ -265,6 +265,7 @@ def test_no_request_leaves_the_machine(window: browser.Browser, page: Path) -> N
     window.events.clear()  # of the refusal, which the console reports
 
 
+@pytest.mark.slow
 @needs_browser
 def test_choosing_changes_the_marks(window: browser.Browser, shown: Study) -> None:
     before = window.value(POINTS)
@@ -290,6 +291,7 @@ def test_choosing_changes_the_marks(window: browser.Browser, shown: Study) -> No
     assert window.complaints == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_axis_of_all_pictures_changes(window: browser.Browser) -> None:
     ticks = "document.querySelector('#gallery-l2_flops .chart').textContent"
@@ -303,6 +305,7 @@ def test_the_axis_of_all_pictures_changes(window: browser.Browser) -> None:
     assert window.complaints == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_phone_a_dark_room_and_paper(window: browser.Browser, tmp_path: Path) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"

@@ -15,6 +15,8 @@ from ptqdb.integrity import check
 from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.studies import import_study
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 FULL_STUDY = ROOT / "data" / "cifar10"
 PAGE = ROOT / "docs" / "results.md"

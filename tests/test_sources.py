@@ -56,6 +56,7 @@ def prefixed(prefix: str) -> dict[str, Tensor]:
 # What others trained
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(("name", "correct"), [("resnet20", 915), ("resnet32", 928)])
 def test_what_others_trained_is_as_accurate_as_it_was(name: str, correct: int) -> None:

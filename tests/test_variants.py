@@ -16,7 +16,7 @@ VIEWS = (
     "fakefreeze_weightonly_param",
     "variant()",
     "variant(combine := 'weightonly', measure := 'nsr', bins := 21)",
-    "variant(combine => 'weight' || 'only')",
+    "variant(combine => 'weightonly')",
     "variant('l2', 'weightonly')",
     "segmented_variant(combine := 'weightonly', correction := 'cosine')",
     "variant(combine := 'weightonly', correction := 'sensitivity')",

@@ -25,6 +25,7 @@ def timm() -> Any:
     return pytest.importorskip("timm", reason="timm is an extra")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes"),
     [("resnet18", None), ("mobilenet_v2", 10), ("vit_b_16", None), ("googlenet", 7)],
