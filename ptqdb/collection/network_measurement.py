@@ -306,11 +306,9 @@ class NetworkMeasurement:
 
 def _uncounted_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) -> int:
     """How many params of a layer are those of an earlier one, too, or made by folding."""
-    known = {id(each) for other in earlier for each in other.given.values() if each is not None}
+    known = {each for other in earlier for each in other.given.values()} | {None}
     sizes = {"weight": layer.weight.numel(), "bias": layer.param_count - layer.weight.numel()}
-    return sum(
-        sizes[role] for role, given in layer.given.items() if given is None or id(given) in known
-    )
+    return sum(sizes[role] for role, given in layer.given.items() if given in known)
 
 
 def _whole_work(

@@ -31,10 +31,10 @@ def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[Unquantize
     """
     modules = dict(network.module.named_modules())
     quantized = {
-        id(parameter)
+        identity
         for layer in network.layers.values()
         for role, given in layer.given.items()
-        for parameter in (given, layer.layer._parameters.get(role))
+        for identity in (given, id(layer.layer._parameters.get(role)))
     }
     parts: dict[str, UnquantizedPart] = {}
     owned: dict[str, list[str]] = {}

@@ -66,7 +66,8 @@ class QuantizedLayer:
     observe
         Receives the layer's name and input before each pass, where it is set.
     given
-        The parameters that were weight and bias before anything was done to the network.
+        Identities of the parameters that were weight and bias before anything was done to the
+        network; None without one. The parameters themselves are not kept alive.
     first_reader
         The layer that reads the same input before this one does, if there is one: its codes
         are used again. ``is_read_on`` is set in that layer.
@@ -76,7 +77,10 @@ class QuantizedLayer:
         self.layer = layer
         self.name = name
         self.observe: Callable[[str, Tensor], None] | None = None
-        self.given = {role: layer._parameters.get(role) for role in ("weight", "bias")}
+        self.given = {
+            role: None if (parameter := layer._parameters.get(role)) is None else id(parameter)
+            for role in ("weight", "bias")
+        }
         self.first_reader: QuantizedLayer | None = None
         self.is_read_on = False
         self._has_own_forward = "forward" in vars(layer)

@@ -208,7 +208,7 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
     if not _holds(base, given, changes, in_scaled_units=False):
         given.refuse(base)
     quantized = changes.apply(base)
-    if not traces[0].depends_on_values:
+    if not any(trace.depends_on_values for trace in traces):
         _link_readers(quantized, traces[0])
     return QuantizedNetwork(
         base,
