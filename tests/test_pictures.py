@@ -61,6 +61,7 @@ def parts(spec: Any) -> Iterator[dict[str, Any]]:
 # --- every kind ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
     theme = ("light", "dark")[KINDS.index(kind) % 2]

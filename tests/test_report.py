@@ -23,6 +23,8 @@ from ptqdb.report.gallery import CHAPTERS
 from ptqdb.report.parts import Parts
 from ptqdb.study import Study
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = ("Plain", "Plain_BN", "Small")
 CURVES = ("hill", "isotonic")
 
