@@ -409,3 +409,18 @@ def test_a_network_for_single_images_is_measured() -> None:
     network = prepared(Single())
     assert not network.is_batched
     assert list(network.layers) == ["conv", "head"]
+
+
+def test_closures_and_locks_are_no_obstacle_to_float64() -> None:
+    class Closed(Parts):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()
+            self.block: Callable[[Tensor], Tensor] = lambda x: self.norm(self.conv(x))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.classify(self.block(x))
+
+    found = GivenNetwork(lived_in(Closed()), IMAGES)._expected_in_float64
+    assert found is not None
+    assert found[0].dtype == torch.float64

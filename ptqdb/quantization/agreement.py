@@ -1,6 +1,5 @@
 """Compares the outputs of a prepared network with those of the network as it was given."""
 
-import copy
 import random
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
-from ptqdb.networks.copies import scratch_copy, tensors_in
+from ptqdb.networks.copies import full_copy, scratch_copy, tensors_in
 from ptqdb.networks.eager import eager
 
 CLOSE = 1e-5
@@ -192,7 +191,7 @@ class GivenNetwork:
     def _expected_in_float64(self) -> list[Tensor] | None:
         """The outputs in float64; None where the code of the network cannot run in it."""
         try:
-            exact = copy.deepcopy(self.module).double()
+            exact = full_copy(self.module).double()
             return _run(exact, [batch.double() for batch in self.batches()])
         except FAILURES:
             return None

@@ -1,6 +1,5 @@
 """A network whose convolutions and linear layers can be switched between floats and codes."""
 
-import copy
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -254,7 +253,7 @@ def _agrees(module: nn.Module, given: GivenNetwork) -> bool:
 
 
 def _exact(module: nn.Module) -> nn.Module:
-    return copy.deepcopy(module).double()
+    return full_copy(module).double()
 
 
 def _traces(base: nn.Module, given: GivenNetwork) -> list[Trace]:
