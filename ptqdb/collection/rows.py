@@ -277,12 +277,7 @@ def write_evaluation(
     facts: EvaluationFacts,
 ) -> None:
     """Write one evaluation."""
-    ids = {
-        "network_id": network_id,
-        "number_format_id": number_format_id,
-        "scheme_id": scheme_id,
-        "scope": scope,
-    }
+    ids = _cell_ids(network_id, number_format_id, scheme_id, scope)
     insert(connection, "evaluation", pl.DataFrame([ids | asdict(facts)]))
 
 
@@ -295,13 +290,19 @@ def write_failed_evaluation(
     failed: FailedEvaluation,
 ) -> None:
     """Write that a cell cannot be evaluated, and why."""
-    ids = {
+    ids = _cell_ids(network_id, number_format_id, scheme_id, scope)
+    insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
+
+
+def _cell_ids(
+    network_id: int, number_format_id: int | None, scheme_id: int | None, scope: str
+) -> dict[str, int | str | None]:
+    return {
         "network_id": network_id,
         "number_format_id": number_format_id,
         "scheme_id": scheme_id,
         "scope": scope,
     }
-    insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
 
 
 def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[TensorKey, int]:
