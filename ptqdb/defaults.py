@@ -1,6 +1,8 @@
 """What is taken where a user says nothing: views, curve, coverage."""
 
 FIT_VIEW = "fakefreeze_flops_log"
+# For networks of up to 1 MMAC, whose logarithm FIT_VIEW cannot weigh by.
+VIEW_OF_SMALL_NETWORKS = "fakefreeze_flops_depth"
 FIT_CURVE = "rational2"
 # The noise-to-signal ratio of the median channel over the root of the fan-in, mean over the layers
 # times the root of the depth: with round powers the one that carries over best from the embedded

@@ -20,17 +20,17 @@ from ptqdb.fitting import (
     ALL,
     GroupFit,
     finite_rows,
-    names_of,
+    units_of,
     view_points,
     with_figures,
 )
-from ptqdb.validation import Fold, leave_out, nested_folds
+from ptqdb.validation import Fold, folds_of, leave_out, nested_folds
 from ptqdb.version import VERSION
 
 BASELINE_PREFIX = "baseline_"
 NEEDED_COLUMNS = (
     *("network", "architecture", "number_format", "divergence", "accuracy_loss"),
-    *("float_accuracy", "chance_accuracy", "images"),
+    *("float_accuracy", "chance_accuracy", "images", "weights_of"),
 )
 
 
@@ -136,8 +136,8 @@ class Task:
     def run(self) -> Entry:
         """Fit the pool, and once without each unit and without each two."""
         curve, points = curve_by_name(self.curve), view_points(self.frame)
-        units = names_of(self.frame[self.leave_out])
-        held_out = leave_out(points, curve, units)
+        units = units_of(self.frame, self.leave_out)
+        held_out = leave_out(points, curve, folds_of(units))
         fit = GroupFit(self.view, self.curve, "", ALL, len(points))
         fit = with_figures(fit, points, curve, held_out)
         folds = () if fit.error else tuple(nested_folds(points, curve, units, held_out))

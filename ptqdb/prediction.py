@@ -13,7 +13,7 @@ from ptqdb.defaults import (
     PREDICTION_VIEW_WITHOUT_IMAGES,
 )
 from ptqdb.errors import DataError
-from ptqdb.fitting import finite_rows, names_of, view_points
+from ptqdb.fitting import finite_rows, no_divergence_reason, units_of, view_points
 from ptqdb.intervals import LossPredictor
 
 if TYPE_CHECKING:
@@ -213,12 +213,10 @@ def predicted_losses(
         cap = pl.lit(reference["breakpoint"].max(), dtype=pl.Float64)
         measured = measured.with_columns(pl.min_horizontal("divergence", cap))
     if not measured.height:
-        raise DataError(
-            f"expected divergences of the network in {view}, found none: a network of up to a "
-            "million MACs has none weighted by their logarithm; choose another view"
-        )
+        reason = no_divergence_reason(view) or "choose another view"
+        raise DataError(f"expected divergences of the network in {view}, found none: {reason}")
     points = view_points(reference)
-    predictor = LossPredictor.of(points, chosen, names_of(reference[leave_out]))
+    predictor = LossPredictor.of(points, chosen, units_of(reference, leave_out))
     x, remarks, chance_loss = measured["divergence"].to_numpy(), [], None
     if predictor.fit.function.uses_chance_loss:
         accuracy = float_accuracy

@@ -15,7 +15,7 @@ from ptqdb.database import forget_fits, materialize, query, read_view
 from ptqdb.errors import UsageError
 from ptqdb.fitting import fit_view_frame
 from ptqdb.leaderboard import Entry, Task, choose_inside_folds, matching_views, ranked, run_tasks
-from ptqdb.validation import Fold, leave_out
+from ptqdb.validation import Fold, folds_of, leave_out
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def leave_out_of(frame: pl.DataFrame) -> np.ndarray:
     from ptqdb.fitting import names_of, view_points
 
     points = view_points(frame)
-    return leave_out(points, curve("rational2"), names_of(frame["network"])).predicted
+    return leave_out(points, curve("rational2"), folds_of(names_of(frame["network"]))).predicted
 
 
 def test_the_fingerprint_follows_the_points(tmp_path: Path) -> None:

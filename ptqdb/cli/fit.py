@@ -90,18 +90,16 @@ def fit(
     fits: list[GroupFit] = []
     if table is None:
         _refuse({"--x": x, "--y": y}, "belong to --from FILE")
-        from ptqdb.study import fit as fit_view
+        from ptqdb.fitting import fit_view_frame, view_remarks
 
         with open_reader(db) as study:
-            for name in names:
-                fits += fit_view(
-                    study,
-                    view,
-                    curve=name,
-                    by=by or "network",
-                    where=where,
-                    leave_out=leave_out.value,
-                )
+            frame = study.view(view, where)
+        for remark in view_remarks(frame, view):
+            say(remark)
+        for name in names:
+            fits += fit_view_frame(
+                frame, view=view, curve=name, by=by or "network", leave_out_by=leave_out.value
+            )
     else:
         _refuse({"--where": where}, "belongs to a view, not to --from FILE")
         fits = _fits_of_table(table, names, x, y, by)
@@ -111,6 +109,8 @@ def fit(
 
         save_fits(fits, save_fit)
         say(f"wrote {save_fit}")
+    if all(fit.error for fit in fits):
+        raise typer.Exit(1)
 
 
 def _refuse(options: dict[str, str | None], why: str) -> None:
