@@ -10,5 +10,7 @@ FIT_CURVE = "rational2"
 PREDICTION_VIEW = "channelnsr_layer_rootdepth_rootfanin"
 PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_rootdepth_rootfanin"
 PREDICTION_CURVE = "rational2"
+# What may be quantized in an evaluation: everything, or one role of tensors alone.
+SCOPES = ("all", "weight", "bias", "input")
 COVERAGE = 0.9
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")

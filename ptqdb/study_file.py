@@ -61,11 +61,11 @@ from typing import Any
 
 from ptqdb.closest import closest_first
 from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+from ptqdb.defaults import SCOPES
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
 from ptqdb.paths import named_path
 from ptqdb.preprocessing import INTERPOLATIONS
-from ptqdb.quantization.layers import SCOPES
 from ptqdb.text import is_harmless
 from ptqdb.toml_table import TomlTable
 

@@ -21,11 +21,12 @@ from ptqdb.cli import (
     validate,
     views,
 )
+from ptqdb.cli.common import App
 from ptqdb.cli.output import say
-from ptqdb.errors import MismatchError, PtqdbError, QueryError, UsageError
+from ptqdb.errors import MismatchError, PtqdbError, QueryError, UsageError, in_options, worded
 from ptqdb.interruption import interrupts_kept
 
-app = typer.Typer(
+app = App(
     name="ptqdb",
     help="Predict what a trained network loses in a quantized number format, "
     "without evaluating it there.",
@@ -65,7 +66,7 @@ def main() -> None:
     # and wait for each other, on a machine that does other work by far longer than they compute.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        with interrupts_kept():
+        with interrupts_kept(), worded(in_options):
             app()
     except PtqdbError as error:
         # DuckDB's own words have several lines, and show the place of a mistake.

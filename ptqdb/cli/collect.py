@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.network_options import (
     CELLS,
     IMAGES,
@@ -61,6 +62,7 @@ def collect(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
+            autocompletion=completion.reference_networks,
             help=f"{SPEC_HELP}; repeat for several. Default: the embedded study's.",
             rich_help_panel=NETWORK,
         ),
@@ -154,10 +156,15 @@ def collect(
     goes on where it was. What is said of a network belongs to a single --network; several
     networks of one's own, or several datasets, are declared in a study file.
     """
-    from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-    from ptqdb.errors import UsageError
+    from ptqdb.declaration import (
+        DatasetEntry,
+        NetworkEntry,
+        StudyDeclaration,
+        check_declaration,
+        entries_of,
+    )
+    from ptqdb.errors import UsageError, in_keys, in_options, worded
     from ptqdb.preprocessing import channel_values
-    from ptqdb.requests import collection_request, entries_of
     from ptqdb.study_file import read_study_file
 
     images_said = DatasetEntry(
@@ -199,11 +206,15 @@ def collect(
         )
     else:
         declared = read_study_file(study)
-    request = collection_request(declared, anew=replace)
-    if dry_run:
-        _print_preview(request, db, output)
-    else:
-        _collect(request, db)
+    with worded(in_options if study is None else in_keys):
+        check_declaration(declared)
+        from ptqdb.requests import collection_request  # imports PyTorch
+
+        request = collection_request(declared, anew=replace)
+        if dry_run:
+            _print_preview(request, db, output)
+        else:
+            _collect(request, db)
 
 
 def _listed(text: str) -> tuple[str, ...]:

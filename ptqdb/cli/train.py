@@ -19,7 +19,8 @@ def register(app: typer.Typer) -> None:
 def train(
     networks: Annotated[list[str], typer.Argument(help="Names of reference networks.")],
     dataset: Annotated[
-        Path, typer.Option(help="Folder with train-*.parquet, and test-*.parquet to tell how good.")
+        Path,
+        typer.Option(help="Folder with `train-*.parquet`, and `test-*.parquet` to tell how good."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for checkpoints, logs and states.")

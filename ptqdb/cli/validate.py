@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase, View
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_reader
@@ -21,7 +22,9 @@ def register(app: typer.Typer) -> None:
 def validate(
     view: View = PREDICTION_VIEW,
     db: ReadDatabase = None,
-    curve: Annotated[str, typer.Option(help="The curve's name.")] = PREDICTION_CURVE,
+    curve: Annotated[
+        str, typer.Option(help="The curve's name.", autocompletion=completion.curves)
+    ] = PREDICTION_CURVE,
     where: Annotated[
         str | None, typer.Option(help="A SQL condition on the view's columns.")
     ] = None,
