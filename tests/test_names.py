@@ -85,10 +85,10 @@ def test_control_characters_are_no_part_of_a_name(character: str) -> None:
     expected = f"expected a name without control characters, found {name!r}"
     with pytest.raises(UsageError) as caught:
         network_source(nn.Linear(2, 2), name=name)
-    assert str(caught.value) == f"--name: {expected}"
+    assert str(caught.value) == f"name: {expected}"
     with pytest.raises(UsageError) as caught:
         network_source(nn.Linear(2, 2), architecture=name)
-    assert str(caught.value) == f"--architecture: {expected}"
+    assert str(caught.value) == f"architecture: {expected}"
 
 
 def test_names_of_every_language_are_names() -> None:
