@@ -224,7 +224,7 @@ def _fitting(table: list[list[str]], numeric: list[bool]) -> tuple[list[list[str
     while len(kept) > 2 and _total([least[i] for i in kept]) > room:
         if len(kept) == len(widths):
             room -= len(GAP) + len(ELISION)
-        kept.pop(len(kept) * 2 // 3)
+        kept.pop(min(len(kept) * 2 // 3, len(kept) - 2))
     limit = NARROWEST_CELL
     while limit < max(widths):
         wider = _limited(widths, numeric, limit + 1)
