@@ -66,7 +66,8 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
     DataError
         A checkpoint or an image that cannot be read, or fewer images than asked for.
     """
-    _check(study.scopes, study.device)
+    _require_scopes(study.scopes)
+    require_device(study.device)
     matching(study.number_formats)
     networks = study.networks or tuple(NetworkEntry(name) for name in embedded_checkpoints())
     found = [(entry, network_of(entry)) for entry in networks]
@@ -97,7 +98,8 @@ def request_of(
     UsageError
         A format, scope or device that does not exist, or two networks of one name.
     """
-    _check(scopes, device)
+    _require_scopes(scopes)
+    require_device(device)
     return CollectionRequest(
         tasks=tuple(tasks),
         number_formats=matching(number_formats),
@@ -219,11 +221,20 @@ class _Images:
         return self._read[key]
 
 
-def _check(scopes: Sequence[str], device: str) -> None:
-    """Refuse a scope that does not exist, and a device that is misspelled or absent."""
+def _require_scopes(scopes: Sequence[str]) -> None:
     for scope in scopes:
         if scope not in SCOPES:
             raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that is misspelled or absent.
+
+    Raises
+    ------
+    UsageError
+        The message names the valid ones.
+    """
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
