@@ -1,5 +1,6 @@
 """The command line: one module per command, each of which parses, calls and prints."""
 
+import atexit
 import os
 import signal
 import sys
@@ -77,6 +78,8 @@ def main() -> None:
         say(f"ptqdb: {error}", lines=is_of_sql)
         sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)
     except KeyboardInterrupt as error:
+        # One more would interrupt Python while it ends, which prints what that interrupts.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
         with suppress(OSError):  # the terminal may be gone
             say(f"Interrupted. {resumption.hint}".strip())
         sys.exit(128 + (error.number if isinstance(error, Interruption) else signal.SIGINT))
