@@ -92,9 +92,10 @@ def compare(
     if missing:
         with open_database(read_only=False) as writer, keeping(writer) as keep:
             reporter.planned(len(missing), len(entries))
-            for place, entry in run_tasks(missing, job_count=job_count, reporter=reporter):
+            for place, entry in run_tasks(missing, job_count=job_count):
                 keep(place, entry)
                 every.append(entry)
+                reporter.fitted(entry.view, entry.curve)
     else:
         reporter.planned(0, len(entries))
     evaluated = frozenset(filter(looks_at_losses, dict.fromkeys(task.view for task in tasks)))

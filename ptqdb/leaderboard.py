@@ -176,14 +176,9 @@ def matching_views(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[
     return list(dict.fromkeys([*found, *baselines]))
 
 
-def run_tasks(
-    tasks: Sequence[Task], *, job_count: int = 1, reporter: CompareReporter | None = None
-) -> Iterator[tuple[int, Entry]]:
+def run_tasks(tasks: Sequence[Task], *, job_count: int = 1) -> Iterator[tuple[int, Entry]]:
     """The entries of the tasks as they are done, each with the place of its task."""
-    reporter = reporter or Silent()
-    for place, entry in results_of(Task.run, [(task,) for task in tasks], job_count=job_count):
-        reporter.fitted(entry.view, entry.curve)
-        yield place, entry
+    return results_of(Task.run, [(task,) for task in tasks], job_count=job_count)
 
 
 def ranked(entries: Sequence[Entry]) -> list[Entry]:

@@ -230,7 +230,7 @@ class Training:
         elapsed_before_s, first_step = self.elapsed_s, self.step
         try:
             while self.step < self.step_count:
-                with interrupts_deferred():  # half a step could not be gone on with
+                with interrupts_deferred():  # half a step cannot be resumed
                     loss = self._train_step(mean, std)
                 now = time.monotonic()
                 self.elapsed_s = elapsed_before_s + now - started_at

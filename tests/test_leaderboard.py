@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -175,6 +176,56 @@ def test_results_can_be_queried_and_forgotten(opened: OpenDatabase) -> None:
     assert found.held_out_rmse is not None
     assert folds.row(0) == pytest.approx((found.held_out_rmse**2 * found.points, found.points))
     assert left == [0, 0]
+
+
+def test_a_stop_loses_no_finished_fit(opened: OpenDatabase) -> None:
+    class Stopping(Count):
+        def fitted(self, view: str, curve: str) -> None:
+            super().fitted(view, curve)
+            if len(self.done) == 4:
+                raise KeyboardInterrupt
+
+    count = Stopping()
+    with pytest.raises(KeyboardInterrupt):
+        compare(opened, "l2_flops", ["linear", "hill"], reporter=count)
+    compare(opened, "l2_flops", ["linear", "hill"], reporter=count)
+    assert count.plans == [(6, 0), (2, 4)]
+    with opened(read_only=True) as filled:
+        kept = query(filled, "select view, curve from fit order by fit_id").rows()
+    assert kept == [
+        (view, name)
+        for view in ("l2_flops", "baseline_bits", "baseline_nsr")
+        for name in ("linear", "hill")
+    ]
+
+
+def test_what_cannot_be_kept_is_said_by_the_one_who_fits(opened: OpenDatabase) -> None:
+    def unwritable(*, read_only: bool) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return opened(read_only=True)
+
+    with pytest.raises(duckdb.Error, match="read-only"):
+        compare(unwritable, "l2_flops", ["linear"])
+
+
+def test_views_are_read_where_nothing_can_be_written(opened: OpenDatabase) -> None:
+    modes = []
+
+    def noted(*, read_only: bool) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        modes.append(read_only)
+        connection = opened(read_only=read_only)
+        assert isinstance(connection, duckdb.DuckDBPyConnection)
+        if not read_only:  # what is written needs no view, and no text of a user's
+            for view in ("l2_flops", "baseline_bits", "baseline_nsr"):
+                connection.execute(f"drop view {view}")
+        return connection
+
+    call = "variant(measure := 'nsr')"
+    compare(noted, call, ["linear"])
+    assert modes == [True, False]
+    with opened(read_only=False):  # brings the views back
+        pass
+    compare(noted, call, ["linear"])
+    assert modes == [True, False, True]  # nothing is missing: nothing is written
 
 
 def test_views_that_evaluate_the_network_are_told_apart(opened: OpenDatabase) -> None:

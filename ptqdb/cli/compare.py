@@ -60,9 +60,10 @@ def compare(
 
     names = list(CURVES) if curves == "all" else [part.strip() for part in curves.split(",")]
     resumes(context)
+    open_database = chosen_database(db)
     with ComparisonProgress() as progress:
         board = run_comparison(
-            chosen_database(db),
+            open_database,
             views,
             names,
             leave_out=leave_out.value,
