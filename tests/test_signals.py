@@ -248,6 +248,16 @@ def test_ctrl_c_of_a_terminal_reaches_the_workers_and_prints_nothing_of_theirs(
     assert "Process Spawn" not in err
 
 
+def test_what_a_terminal_sends_to_all_passes_workers_by_from_their_first_moment() -> None:
+    pressed = (
+        "import os, signal\n"
+        "for number in (signal.SIGINT, signal.SIGHUP):\n"
+        "    os.kill(os.getpid(), number)\n"
+        "    assert number in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+    )
+    assert len(list(results_of(exec, [(pressed,), (pressed,)], job_count=2))) == 2
+
+
 def test_a_worker_that_is_killed_is_said() -> None:
     killing = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(PtqdbError, match=r"found one ended by signal SIGKILL; run .* --jobs"):
