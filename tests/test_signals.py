@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 import duckdb
 import pytest
 
+from ptqdb.__main__ import main
 from ptqdb.database import connect
 from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.errors import PtqdbError
@@ -196,6 +198,20 @@ def test_a_signal_whose_exception_a_library_replaces_is_kept() -> None:
         ended()
     assert found.value.number == signal.SIGTERM
     assert isinstance(found.value.__cause__, RuntimeError)
+
+
+def test_ctrl_c_while_the_command_line_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Importing(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "ptqdb.cli", Importing("ptqdb.cli"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
 
 
 # --- processes that work for another ---------------------------------------------------------
