@@ -49,19 +49,23 @@ def main() -> None:
 
     All rest on the embedded study's facts; ``results.md`` on those of the full study too.
     """
-    pages = {"sql.md": sql_page, "prediction.md": prediction_page, "results.md": results_page}
+    pages = {"sql.md": sql_page, "results.md": results_page}
     folder = os.environ.get("PTQDB_TEST_DATA")
-    asked = sys.argv[1:] or [*pages, *(["published.md"] if folder else [])]
-    with open_embedded_facts(read_only=False) as connection:
+    asked = sys.argv[1:] or [*pages, "prediction.md", *(["published.md"] if folder else [])]
+    if "prediction.md" in asked:
+        comparison = Comparison.of(open_embedded_facts, len(os.sched_getaffinity(0)))
+    with open_embedded_facts() as connection:
         for name in asked:
             if name in pages:
                 _write(name, pages[name](connection))
+            elif name == "prediction.md":
+                _write(name, prediction_page(connection, comparison))
             elif name == "published.md" and folder is not None:
                 _write(name, published_page(Path(folder) / "published"))
             else:
                 raise SystemExit(
-                    f"expected one of {', '.join(pages)}, or published.md where PTQDB_TEST_DATA "
-                    f"is set, found {name}"
+                    f"expected one of {', '.join(pages)}, prediction.md, or published.md where "
+                    f"PTQDB_TEST_DATA is set, found {name}"
                 )
 
 
@@ -76,18 +80,8 @@ def _filled(name: str, parts: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def prediction_page(
-    connection: duckdb.DuckDBPyConnection, comparison: Comparison | None = None
-) -> str:
-    """The page about predictions, with what validation and comparison give.
-
-    Parameters
-    ----------
-    comparison
-        None: made now, in minutes.
-    """
-    if comparison is None:
-        comparison = Comparison.of(connection, len(os.sched_getaffinity(0)))
+def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Comparison) -> str:
+    """The page about predictions, with what validation and comparison give."""
     choices = [board.choice for board in (comparison.network, comparison.architecture)]
     chosen = [choice.held_out_r_squared if choice else float("nan") for choice in choices]
     nsr = max(

@@ -40,6 +40,8 @@ class NetworkDescription:
         Number of logits.
     mean, std
         Per channel, in units of the full range 0..1: the network is fed ``(x / 255 - mean) / std``.
+    training
+        How it was trained, as `ptqdb.training.Training` records it; None where nobody did.
     """
 
     name: str
@@ -47,6 +49,7 @@ class NetworkDescription:
     class_count: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    training: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,15 @@ class Weights:
 def save_checkpoint(
     path: Path, description: NetworkDescription, weights: dict[str, Tensor]
 ) -> None:
-    """Write the weights and their description; the same content gives the same bytes."""
+    """Write the weights and their description; the same content gives the same bytes.
+
+    The file is written beside and renamed, so that one of that name is whole at any time.
+    """
     metadata = {"ptqdb": json.dumps(asdict(description))}
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata)
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    temporary = path.with_name(f"{path.name}.part")
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, metadata)
+    temporary.chmod(0o644)  # safetensors writes for the owner alone
+    temporary.replace(path)
 
 
 def read_description(path: Path) -> NetworkDescription | None:

@@ -75,7 +75,8 @@ def request_of(
     UsageError
         A format, scope or device that does not exist, or two networks of one name.
     """
-    _check(scopes, device)
+    check_scopes(scopes)
+    require_device(device)
     return CollectionRequest(
         tasks=tuple(tasks),
         number_formats=matching(number_formats),
@@ -197,9 +198,14 @@ class _Images:
         return self._read[key]
 
 
-def _check(scopes: Sequence[str], device: str) -> None:
-    """Refuse a scope that does not exist, and a device that is misspelled or absent."""
-    check_scopes(scopes)
+def require_device(device: str) -> None:
+    """Refuse a device that is misspelled or absent.
+
+    Raises
+    ------
+    UsageError
+        The message names the valid ones.
+    """
     check_device(device)
     if device != "cpu" and not torch.cuda.is_available():
         raise UsageError(f"--device: found no GPU for {device!r}; give cpu")

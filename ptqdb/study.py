@@ -6,6 +6,7 @@ function that needs it.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -224,19 +225,18 @@ def compare(
     UsageError
         No such view or curve.
     DatabaseError
-        The file cannot be opened for writing.
+        The file cannot be read, or not be written where something is to be kept.
     """
     from ptqdb.comparison import compare as run_comparison
 
-    with connect(Path(path), read_only=False) as connection:
-        return run_comparison(
-            connection,
-            views,
-            curves,
-            leave_out=leave_out,
-            job_count=job_count,
-            reporter=reporter,
-        )
+    return run_comparison(
+        partial(connect, Path(path)),
+        views,
+        curves,
+        leave_out=leave_out,
+        job_count=job_count,
+        reporter=reporter,
+    )
 
 
 def chart(

@@ -222,18 +222,21 @@ def test_views_with_all_evaluations_have_nothing_to_say(run: Run) -> None:
     assert done.out == b"n\n1\n"
 
 
-def test_ctrl_c_in_duckdb_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_duckdb_is_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
     def library(*_: object) -> None:
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             time.sleep(10)
         except KeyboardInterrupt as error:
             raise RuntimeError("Query interrupted") from error
 
     monkeypatch.setattr("ptqdb.cli.sql.print_frame", library)
     done = run("sql", "select 1")
-    assert (done.code, done.out) == (130, b"")
-    assert done.err == "ptqdb: interrupted\n"
+    assert (done.code, done.out) == (code, b"")
+    assert done.err == "Interrupted.\n"
 
 
 # What a query cannot reach.

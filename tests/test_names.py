@@ -167,7 +167,10 @@ def test_an_import_of_a_bad_name_is_refused_whole(
 def test_no_command_prints_a_control_character(
     run: Run, with_codes: Path, output_format: str
 ) -> None:
-    for command in (("info", "-q"), ("sql", "select name, chr(8238) || name as 'a\x1b' from layer")):
+    for command in (
+        ("info", "-q"),
+        ("sql", "select name, chr(8238) || name as 'a\x1b' from layer"),
+    ):
         done = run(*command, "--db", with_codes, "--format", output_format)
         assert (done.code, done.err) == (0, "")
         assert is_harmless(done.out.replace("\n", ""))

@@ -146,10 +146,20 @@ def test_an_unwritable_folder() -> None:
         connect(Path("/proc/x.duckdb"), read_only=False)
 
 
-@pytest.mark.parametrize("read_only", [True, False])
-def test_a_locked_file_names_the_process(path: Path, read_only: bool) -> None:
+@pytest.mark.parametrize(
+    ("holder_only_reads", "read_only", "said"),
+    [
+        (False, True, r"is open for writing in another process \(PID {}\): wait for it to end"),
+        (False, False, r"is open for writing in another process \(PID {}\): wait for it to end"),
+        (True, False, r"is open in another process \(PID {}\), and .* even to read: wait for"),
+    ],
+)
+def test_a_locked_file_names_the_process(
+    path: Path, holder_only_reads: bool, read_only: bool, said: str
+) -> None:
     holding = (
-        "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+        f"import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only={holder_only_reads}); "
+        "print('open', flush=True); input()"
     )
     command = [sys.executable, "-c", holding, str(path)]
     with subprocess.Popen(
@@ -157,9 +167,7 @@ def test_a_locked_file_names_the_process(path: Path, read_only: bool) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(
-            DatabaseError, match=rf"is open in another process \(PID {holder.pid}\)"
-        ):
+        with pytest.raises(DatabaseError, match=said.format(holder.pid)):
             connect(path, read_only=read_only)
         holder.communicate("\n")
 

@@ -28,6 +28,7 @@ from ptqdb.cli.network_options import (
 )
 from ptqdb.cli.options import DEFAULT_DATABASE, Database
 from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli.resuming import resumes
 
 if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 def collect(
+    context: typer.Context,
     study: Annotated[
         Path | None,
         typer.Argument(help="A TOML file that declares datasets, networks, formats and counts."),
@@ -152,8 +154,8 @@ def collect(
 ) -> None:
     """Quantize networks in every number format and store what was measured.
 
-    Without options: the embedded study, five small networks on CIFAR-10. A stopped collection
-    goes on where it was. What is said of a network belongs to a single --network; several
+    Without options: the embedded study, five small networks on CIFAR-10. Interrupted? Run the
+    same command again; it resumes. What is said of a network belongs to a single --network; several
     networks of one's own, or several datasets, are declared in a study file.
     """
     from ptqdb.declaration import (
@@ -167,6 +169,8 @@ def collect(
     from ptqdb.preprocessing import channel_values
     from ptqdb.study_file import read_study_file
 
+    if not (dry_run or replace):
+        resumes(context)
     images_said = DatasetEntry(
         path=dataset,
         calibration_path=calibration_dataset,
@@ -213,8 +217,10 @@ def collect(
         request = collection_request(declared, anew=replace)
         if dry_run:
             _print_preview(request, db, output)
-        else:
-            _collect(request, db)
+            return
+        if replace:  # which, given again, would delete what is collected by then
+            resumes(context, "Run the same command again without --replace to resume.")
+        _collect(request, db)
 
 
 def _listed(text: str) -> tuple[str, ...]:

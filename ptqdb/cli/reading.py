@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ptqdb.cli.output import say
 if TYPE_CHECKING:
     import duckdb
 
+    from ptqdb.comparison import OpenDatabase
     from ptqdb.study import Study
 
 
@@ -39,28 +41,13 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
         yield study
 
 
-@contextmanager
-def open_writer(db: Path | None) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """Open what `open_reader` opens to keep results in it; facts are not written.
-
-    Raises
-    ------
-    DatabaseError
-        The file is missing or cannot be written, or there is neither a default one nor embedded
-        facts.
-    """
+def chosen_database(db: Path | None) -> "OpenDatabase":
+    """A function that opens what `open_reader` opens, also to keep results in it."""
     from ptqdb.database import connect
     from ptqdb.embedded_facts import open_embedded_facts
-    from ptqdb.errors import DatabaseError
 
     path = _chosen(db)
-    if path is not None and not path.exists():
-        raise DatabaseError(f"{path} does not exist: create it with `ptqdb collect`")
-    opened = (
-        open_embedded_facts(read_only=False) if path is None else connect(path, read_only=False)
-    )
-    with opened as connection:
-        yield connection
+    return open_embedded_facts if path is None else partial(connect, path)
 
 
 def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
