@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from ptqdb.collection.sweep import CollectionOutcome, Reporter
     from ptqdb.comparison import Leaderboard
     from ptqdb.datasets import ImageSet
+    from ptqdb.integrity import CheckResult
     from ptqdb.interval_validation import ValidationRow
     from ptqdb.leaderboard import CompareReporter
     from ptqdb.networks.sources import NetworkSource
+    from ptqdb.trainings import TrainedReference
 
 
 class Study:
@@ -292,6 +294,106 @@ def chart(
         theme=theme,
     )
     return draw(study, kind, request)
+
+
+def train(
+    names: str | Sequence[str],
+    images: "ImageSet",
+    folder: Path | str,
+    *,
+    test_images: "ImageSet | None" = None,
+    width: float = 1.0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    replace: bool = False,
+) -> "list[TrainedReference]":
+    """Train reference networks; finished checkpoints stay, a stopped training resumes.
+
+    Parameters
+    ----------
+    names
+        One or several reference networks.
+    images, test_images
+        To train on; to judge on. As `ptqdb.images` gives them, 3 channels of 32 x 32 pixels.
+    folder
+        Receives ``NAME.safetensors`` and ``NAME.log.parquet`` of each.
+    width
+        Factor on every hidden channel count.
+    epochs, batch_size, learning_rate
+        Where None, each network's own.
+    replace
+        Whether what is there already is trained anew.
+
+    Raises
+    ------
+    UsageError
+        No such network or device, or a number beyond its bounds.
+    MismatchError
+        The folder holds weights of the same name that other settings or images gave.
+    DataError
+        The images cannot be trained on, or the folder cannot be written.
+    """
+    from ptqdb.requests import require_device
+    from ptqdb.training import Training
+    from ptqdb.training_settings import settings_of
+    from ptqdb.trainings import train as run_trainings
+    from ptqdb.trainings import untold
+
+    require_device(device)
+    settings = settings_of(
+        [names] if isinstance(names, str) else names,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    trainings = [
+        Training(name, images, Path(folder), chosen, width=width, device=device)
+        for name, chosen in settings.items()
+    ]
+    return list(run_trainings(trainings, untold, test_images=test_images, anew=replace))
+
+
+def check(path: Path | str, pattern: str = "*") -> "list[CheckResult]":
+    """Run the checks of a database: which rows contradict each other or are missing.
+
+    Parameters
+    ----------
+    path
+        A file that ``ptqdb collect`` wrote.
+    pattern
+        A check's name or glob.
+
+    Raises
+    ------
+    UsageError
+        No such check.
+    DatabaseError
+        The file cannot be read.
+    """
+    from ptqdb.integrity import check as run_checks
+
+    with connect(Path(path), read_only=True) as connection:
+        return run_checks(connection, pattern)
+
+
+def export(study: Study, folder: Path | str) -> None:
+    """Write a study's facts as one Parquet file per table; `import_study` reads them.
+
+    Raises
+    ------
+    UsageError
+        The folder is a file.
+    DataError
+        The folder cannot be written.
+    """
+    from ptqdb.studies import export_study
+
+    export_study(study.connection, Path(folder))
 
 
 def collect(

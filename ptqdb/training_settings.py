@@ -1,7 +1,9 @@
 """How the reference networks are trained, and what is refused before a training begins."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -98,6 +100,31 @@ SETTINGS = {
     "ResNet_50": TrainingSettings(epochs=60, warmup_epochs=5.0),
     "ResNet_152": TrainingSettings(epochs=60, warmup_epochs=5.0),
 }
+
+
+def settings_of(
+    names: Sequence[str],
+    *,
+    width: float = 1.0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+) -> dict[str, TrainingSettings]:
+    """The settings of reference networks by name: each its own, where nothing else is said.
+
+    Raises
+    ------
+    UsageError
+        No such network, or a number beyond its bounds.
+    """
+    require_width(width)
+    said = {"epochs": epochs, "batch_size": batch_size, "peak_learning_rate": learning_rate}
+    given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
+    return {
+        name: replace(SETTINGS[reference_network(name).name], seed=seed, **given)
+        for name in dict.fromkeys(names)
+    }
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:

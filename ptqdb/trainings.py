@@ -1,7 +1,7 @@
 """Trains several reference networks: what is finished stays, what was stopped resumes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,12 @@ from ptqdb.training import Training, TrainingProgress, accuracy
 
 Shown = Callable[[str, int], AbstractContextManager[Callable[[TrainingProgress], None]]]
 """Shows a training of a name and a number of steps: gives what is called after each step."""
+
+
+@contextmanager
+def untold(name: str, step_count: int) -> Iterator[Callable[[TrainingProgress], None]]:
+    """Show a training to nobody."""
+    yield lambda progress: None
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ def train(
     shown: Shown,
     *,
     test_images: ImageSet | None = None,
-    replace: bool = False,
+    anew: bool = False,
 ) -> Iterator[TrainedReference]:
     """Train what is not finished, one after the other, and judge each; the finished ones first.
 
@@ -49,9 +55,9 @@ def train(
     ----------
     test_images
         To judge on; None: nothing is judged.
-    replace
+    anew
         Whether what is there, of these trainings or of others, is trained anew. Of a call with
-        `replace` that was stopped, the next one trains the rest.
+        `anew` that was stopped, the next one trains the rest.
 
     Raises
     ------
@@ -64,7 +70,7 @@ def train(
     """
     for training in trainings:
         training.make_folder()
-    if replace:
+    if anew:
         _begin_anew(trainings)
     finished = [training.is_finished() for training in trainings]
     for training, is_done in zip(trainings, finished, strict=True):

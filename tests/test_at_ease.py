@@ -36,11 +36,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- help ------------------------------------------------------------------------------------
 
 
-def commands() -> list[str]:
-    return [info.callback.__name__.rstrip("_") for info in app.registered_commands if info.callback]
+def callbacks() -> dict[str, Any]:
+    """The functions behind the commands, by the commands' names."""
+    found = [info.callback for info in app.registered_commands if info.callback is not None]
+    return {function.__name__.rstrip("_"): function for function in found}
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", sorted(callbacks()))
 def test_help_shows_every_character_and_no_type_behind_flags(
     run: Run, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,10 +51,7 @@ def test_help_shows_every_character_and_no_type_behind_flags(
     assert shown.code == 0
     assert "<bool>" not in shown.out
     assert "--quiet" in shown.out
-    (info,) = (
-        one for one in app.registered_commands if one.callback.__name__.rstrip("_") == command
-    )
-    hints = info.callback.__annotations__.values()
+    hints = callbacks()[command].__annotations__.values()
     helps = [meta.help for hint in hints for meta in getattr(hint, "__metadata__", ()) if meta.help]
     text = " ".join(shown.out.split())
     for one in helps:

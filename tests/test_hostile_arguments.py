@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import runner
@@ -134,7 +135,7 @@ def line(chance: random.Random, database: Path, folder: Path) -> list[str]:
     return [command, *words]
 
 
-COMMANDS: Sequence = app.registered_commands
+COMMANDS: Sequence[Any] = app.registered_commands
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_weights_that_do_not_say_how_they_were_trained_are_only_replaced(tmp_pat
     with pytest.raises(MismatchError, match=r"does not say how it was trained.*--replace"):
         list(train(trainings(tmp_path, "AlexNet"), Steps()))
     assert path.read_bytes() == before
-    (found,) = train(trainings(tmp_path, "AlexNet"), Steps(), replace=True)
+    (found,) = train(trainings(tmp_path, "AlexNet"), Steps(), anew=True)
     assert found.seconds is not None
     told = read_description(path)
     assert told is not None
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_only_replaced(tmp_path: Path, whole: Path) -> N
     path.write_bytes(b"{" * 100)
     with pytest.raises(MismatchError, match=r"found .*AlexNet.safetensors.*--replace"):
         list(train(trainings(tmp_path, "AlexNet"), Steps()))
-    list(train(trainings(tmp_path, "AlexNet"), Steps(), replace=True))
+    list(train(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
     assert path.read_bytes() == weights(whole)["AlexNet"]
 
 
@@ -191,17 +191,17 @@ def test_a_replacing_that_was_stopped_resumes_too(tmp_path: Path, whole: Path) -
     names = ("AlexNet_BN", "AlexNet")
     list(train(trainings(tmp_path, *names, settings=other), Steps()))
     with pytest.raises(KeyboardInterrupt):
-        list(train(trainings(tmp_path, *names), Steps(stop_at=("AlexNet", 3)), replace=True))
+        list(train(trainings(tmp_path, *names), Steps(stop_at=("AlexNet", 3)), anew=True))
     before = weights(tmp_path)
     assert before["AlexNet_BN"] == weights(whole)["AlexNet_BN"]
     assert before["AlexNet"] != weights(whole)["AlexNet"]
     steps = Steps()
-    list(train(trainings(tmp_path, *names), steps, replace=True))
+    list(train(trainings(tmp_path, *names), steps, anew=True))
     assert steps.done == [("AlexNet", step) for step in range(4, 9)]
     assert weights(tmp_path) == weights(whole)
     # Nothing is left to resume: now all is trained anew.
     again = Steps()
-    list(train(trainings(tmp_path, *names), again, replace=True))
+    list(train(trainings(tmp_path, *names), again, anew=True))
     assert len(again.done) == 16
 
 
@@ -216,7 +216,7 @@ def test_a_state_of_another_training_or_of_none_is_only_replaced(
     (tmp_path / "AlexNet.state").write_bytes(b"not a state")
     with pytest.raises(DataError, match=r"AlexNet\.state.*--replace"):
         list(train(trainings(tmp_path, "AlexNet"), Steps()))
-    list(train(trainings(tmp_path, "AlexNet"), Steps(), replace=True))
+    list(train(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
     assert weights(tmp_path)["AlexNet"] == weights(whole)["AlexNet"]
 
 

@@ -1,6 +1,5 @@
 """``ptqdb train``: train reference networks; a stopped training resumes."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -45,28 +44,28 @@ def train(
     """
     from ptqdb.cli.progress import training_progress
     from ptqdb.datasets import read_parquet
-    from ptqdb.networks import reference_network
     from ptqdb.requests import require_device
     from ptqdb.training import Training
-    from ptqdb.training_settings import SETTINGS, require_width
+    from ptqdb.training_settings import settings_of
     from ptqdb.trainings import train as train_all
 
     resumes(context)
     require_device(device)
-    require_width(width)
-    said = {"epochs": epochs, "batch_size": batch_size, "peak_learning_rate": learning_rate}
-    given = {key: value for key, value in said.items() if value is not None}
-    names = dict.fromkeys(reference_network(name).name for name in networks)
-    settings = {
-        name: dataclasses.replace(SETTINGS[name], seed=seed, **given)  # type: ignore[arg-type]
-        for name in names
-    }
+    settings = settings_of(
+        networks,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
     images = read_parquet(dataset, "train")
     test_images = read_parquet(dataset, "test") if any(dataset.glob("test-*.parquet")) else None
     trainings = [
-        Training(name, images, output, settings[name], width=width, device=device) for name in names
+        Training(name, images, output, chosen, width=width, device=device)
+        for name, chosen in settings.items()
     ]
-    for one in train_all(trainings, training_progress, test_images=test_images, replace=replace):
+    for one in train_all(trainings, training_progress, test_images=test_images, anew=replace):
         told = "no test images to tell how good"
         if one.accuracy is not None and test_images is not None:
             told = f"{one.accuracy * 100:.2f} % on {len(test_images):,} test images"
