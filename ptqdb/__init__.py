@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ptqdb.datasets import read_images as images
     from ptqdb.networks.sources import network_source as network
     from ptqdb.prediction import predict, recommend
-    from ptqdb.saved_fit import load_fits
     from ptqdb.report import write_report
+    from ptqdb.saved_fit import load_fits
     from ptqdb.study import Study, chart, check, collect, compare, export, fit, train, validate
     from ptqdb.study import open_study as open  # noqa: A004
     from ptqdb.version import VERSION as __version__  # noqa: N811
