@@ -24,7 +24,7 @@ from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.number_formats import matching
 from ptqdb.preprocessing import Preprocessing
-from ptqdb.quantization.layers import SCOPES
+from ptqdb.quantization.layers import LAYER_SCOPE, SCOPES
 
 
 def entries_of(specs: Sequence[str], said: NetworkEntry) -> tuple[NetworkEntry, ...]:
@@ -221,9 +221,10 @@ class _Images:
 
 def _check(scopes: Sequence[str], device: str) -> None:
     """Refuse a scope that does not exist, and a device that is misspelled or absent."""
+    known = (*SCOPES, LAYER_SCOPE)
     for scope in scopes:
-        if scope not in SCOPES:
-            raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
+        if scope not in known:
+            raise UsageError(f"--scopes: expected any of {', '.join(known)}, found {scope!r}")
     try:
         kind = torch.device(device).type
     except RuntimeError as error:

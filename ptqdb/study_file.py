@@ -65,7 +65,7 @@ from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
 from ptqdb.paths import named_path
 from ptqdb.preprocessing import INTERPOLATIONS
-from ptqdb.quantization.layers import SCOPES
+from ptqdb.quantization.layers import LAYER_SCOPE, SCOPES
 from ptqdb.text import is_harmless
 from ptqdb.toml_table import TomlTable
 
@@ -101,7 +101,7 @@ def read_study_file(path: Path) -> StudyDeclaration:
         datasets,
         networks,
         number_formats=_number_formats(study),
-        scopes=study.texts("scopes", SCOPES),
+        scopes=study.texts("scopes", (*SCOPES, LAYER_SCOPE)),
         device=study.text("device") or "cpu",
         precision=study.text("precision", PRECISIONS) or "auto",
     )

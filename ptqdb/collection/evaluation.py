@@ -15,6 +15,7 @@ from ptqdb.networks.eager import eager
 from ptqdb.number_formats import NumberFormat
 from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.codes import CodedLayer
+from ptqdb.quantization.layers import LAYER_SCOPE
 from ptqdb.quantization.network import QuantizedNetwork
 from ptqdb.quantization.precision import matrix_precision, precision_of
 
@@ -243,6 +244,11 @@ class NetworkEvaluation:
 
         Only with everything in codes are the products exact in a low precision.
 
+        Parameters
+        ----------
+        coded
+            Every layer; with the scope ``layer`` the one that is quantized.
+
         Raises
         ------
         KeyboardInterrupt
@@ -253,7 +259,7 @@ class NetworkEvaluation:
         torch.zeros((), device=self._device).item()  # a GPU that failed refuses whatever comes
         asked = self._precision if scope == "all" else "float32"
         precision = precision_of(number_format, self._device, asked)
-        self._network.use_codes(coded, scope)
+        self._network.use_codes(coded, "all" if scope == LAYER_SCOPE else scope)
         try:
             with interrupts_kept(), matrix_precision(precision):
                 logits = logits_of(self._network.module, self._batches)
