@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ptqdb.defaults import SCOPES
+from ptqdb.defaults import LAYER_SCOPE, SCOPES
 from ptqdb.errors import UsageError
 from ptqdb.networks.specs import check_spec
 from ptqdb.number_formats import matching
@@ -184,9 +184,10 @@ def check_scopes(scopes: Sequence[str]) -> None:
     UsageError
         The message names the valid ones.
     """
+    known = (*SCOPES, LAYER_SCOPE)
     for scope in scopes:
-        if scope not in SCOPES:
-            raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
+        if scope not in known:
+            raise UsageError(f"--scopes: expected any of {', '.join(known)}, found {scope!r}")
 
 
 def check_device(device: str) -> None:

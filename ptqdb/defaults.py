@@ -10,7 +10,9 @@ FIT_CURVE = "rational2"
 PREDICTION_VIEW = "channelnsr_layer_rootdepth_rootfanin"
 PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_rootdepth_rootfanin"
 PREDICTION_CURVE = "rational2"
-# What may be quantized in an evaluation: everything, or one role of tensors alone.
 SCOPES = ("all", "weight", "bias", "input")
+"""What of every layer is quantized in an evaluation."""
+LAYER_SCOPE = "layer"
+"""One layer is quantized, all of it; the others are not."""
 COVERAGE = 0.9
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")

@@ -68,12 +68,18 @@ _TENSOR = _by_id("tensor_id", "tensor")
 _FORMAT = _by_id("number_format_id", "number_format")
 _SCHEME = _by_id("scheme_id", "scheme")
 _CELL = ("tensor_id", "number_format_id", "scheme_id")
+_LAYER = _by_id("layer_id", "layer")
+_LAYER_CELL = ("layer_id", "number_format_id", "scheme_id")
 _EVALUATION = ("network_id", "number_format_id", "scheme_id", "scope")
 # One of two studies may have evaluated what failed in the other.
-_DROP_FAILURES_EVALUATED = (
-    "delete from failed_cell where exists (from evaluation as e where "
-    + " and ".join(f"e.{column} = failed_cell.{column}" for column in _EVALUATION)
+_DROP_FAILURES_EVALUATED = "; ".join(
+    f"delete from {failed} where exists (from {evaluated} as e where "
+    + " and ".join(f"e.{column} = {failed}.{column}" for column in key)
     + ")"
+    for failed, evaluated, key in (
+        ("failed_cell", "evaluation", _EVALUATION),
+        ("failed_layer_cell", "layer_evaluation", _LAYER_CELL),
+    )
 )
 
 # In this order each table comes after those that it refers to.
@@ -134,7 +140,7 @@ _TABLES = (
     _Table(
         "tensor",
         ("layer_id", "role"),
-        (_by_id("layer_id", "layer"),),
+        (_LAYER,),
         row_id="tensor_id",
         agreeing=("element_count",),
     ),
@@ -168,6 +174,19 @@ _TABLES = (
         "failed_cell",
         _EVALUATION,
         (_NETWORK, _FORMAT, _SCHEME),
+        may_be_missing=True,
+        free_texts=("reason",),
+    ),
+    _Table(
+        "layer_evaluation",
+        _LAYER_CELL,
+        (_LAYER, _FORMAT, _SCHEME),
+        may_be_missing=True,
+    ),
+    _Table(
+        "failed_layer_cell",
+        _LAYER_CELL,
+        (_LAYER, _FORMAT, _SCHEME),
         may_be_missing=True,
         free_texts=("reason",),
     ),

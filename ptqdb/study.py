@@ -246,10 +246,10 @@ def chart(
     view: str | Sequence[str] = (),
     *,
     kind: str = "fit",
-    curve: str | Sequence[str] = FIT_CURVE,
+    curve: str | Sequence[str] = (),
     network: str | None = None,
     layers: Sequence[str] = (),
-    x_scale: str = "auto",
+    x_scale: str = "",
     theme: str = "light",
 ) -> Any:
     """Draw a picture of the study; `ptqdb.charts.save_chart` writes it to a file.
@@ -257,18 +257,17 @@ def chart(
     Parameters
     ----------
     view, curve
-        A name or several; kinds of one view, or of one curve, take the first. No view: the
-        kind's own.
+        A name or several, as many as the kind draws. None: the kind's own.
     kind
         ``fit``, ``networks``, ``variants``, ``distribution``, ``layers``, ``frontier``,
         ``leaderboard``, ``crowding`` or ``residuals``.
     network
-        Draw this one alone.
+        Draw this one alone. ``layers`` draws one: without a name the first.
     layers
         Of ``distribution``: ``LAYER`` of the network, or ``NETWORK:LAYER``. None: the most
         pointed and the flattest.
     x_scale
-        ``auto``, ``linear``, ``log`` or ``symlog``.
+        ``auto`` (where it is left out), ``linear``, ``log`` or ``symlog``.
     theme
         ``light`` or ``dark``.
 
@@ -279,7 +278,8 @@ def chart(
     Raises
     ------
     UsageError
-        No such kind, view, curve, network or layer; the message names the valid ones.
+        No such kind, view, curve, network or layer; the message names the valid ones. Or
+        something is asked for that the kind does not use.
     DataError
         There is nothing to draw.
     """
@@ -424,7 +424,8 @@ def collect(
     number_formats
         Comma-separated names or globs.
     scopes
-        What to quantize alone, beside everything together: any of weight, bias, input.
+        What to quantize alone, beside everything together: any of weight, bias, input, and
+        layer, which evaluates the network once per layer and format.
     device, precision
         ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
     replace

@@ -61,7 +61,7 @@ from typing import Any
 
 from ptqdb.closest import closest_first
 from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-from ptqdb.defaults import SCOPES
+from ptqdb.defaults import LAYER_SCOPE, SCOPES
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
 from ptqdb.paths import named_path
@@ -101,7 +101,7 @@ def read_study_file(path: Path) -> StudyDeclaration:
         datasets,
         networks,
         number_formats=_number_formats(study),
-        scopes=study.texts("scopes", SCOPES),
+        scopes=study.texts("scopes", (*SCOPES, LAYER_SCOPE)),
         device=study.text("device") or "cpu",
         precision=study.text("precision", PRECISIONS) or "auto",
     )

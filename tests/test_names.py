@@ -220,7 +220,9 @@ def test_progress_shows_control_characters_and_no_markup(
     name = f"{CODES}\n[/b][bold]net\x00"
     with CollectionProgress() as progress:
         progress.planned(1, 0)
+        progress.weighed(name, 1, 1e6)
         progress.preparing(name)
+        progress.prepared(name, 1)
         progress.remarked(f"{name}: said")
         progress.filled(Cell(name, "INT_8", "scheme", "all"))
     with training_progress(name, 1) as tell:

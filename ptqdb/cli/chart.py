@@ -59,16 +59,27 @@ def chart(
         typer.Option(
             "--view",
             help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
-            "leaderboard take several, leaderboard globs too.",
-            show_default=f"{FIT_VIEW}; of frontier, crowding, variants and leaderboard their own",
+            "leaderboard take several, leaderboard globs too; distribution takes none.",
+            show_default=f"{FIT_VIEW}; of layers, frontier, crowding, variants and leaderboard "
+            "their own",
         ),
     ] = None,
     db: ReadDatabase = None,
     curve: Annotated[
-        str,
-        typer.Option(help="The curve's name; fit, networks and variants take several, by commas."),
-    ] = FIT_CURVE,
-    network: Annotated[str | None, typer.Option(help="One network alone.")] = None,
+        str | None,
+        typer.Option(
+            help="The curve's name; fit, networks and variants take several, by commas, frontier "
+            "and residuals one.",
+            show_default=FIT_CURVE,
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="One network alone: of fit, variants, distribution, layers, frontier, crowding.",
+            show_default="all; of layers the first by name",
+        ),
+    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,7 +88,12 @@ def chart(
             show_default="a pointed and a flat one",
         ),
     ] = None,
-    x_scale: Annotated[XScale, typer.Option(help="The scale of the divergence.")] = XScale.AUTO,
+    x_scale: Annotated[
+        XScale | None,
+        typer.Option(
+            help="The scale of the divergence in fit, networks and variants.", show_default="auto"
+        ),
+    ] = None,
     theme: Annotated[ThemeName, typer.Option(help="Colours.")] = ThemeName.LIGHT,
     output: Annotated[
         Path | None,
@@ -90,9 +106,10 @@ def chart(
 
     fit: loss over divergence, with the curve and the band that new networks should lie in.
     networks: the same, a panel per network. variants: views, or curves, side by side.
-    distribution: a layer's weights, float and quantized. layers: what each layer adds.
-    frontier: bits against loss. leaderboard: which view and curve predict best. crowding: the
-    column of powers of two. residuals: what the curve misses.
+    distribution: a layer's weights, float and quantized. layers: what each layer of a network
+    adds to the divergence of --view, the largest first, and beside it what the layer costs alone
+    (`ptqdb collect --scopes layer`). frontier: bits against loss. leaderboard: which view and
+    curve predict best. crowding: the column of powers of two. residuals: what the curve misses.
     """
     from ptqdb.charts import save_chart
     from ptqdb.charts.saving import check_path
@@ -102,10 +119,10 @@ def chart(
     check_path(path)
     request = Request(
         views=tuple(views or ()),
-        curves=tuple(part.strip() for part in curve.split(",")),
+        curves=() if curve is None else tuple(part.strip() for part in curve.split(",")),
         network=network,
         layers=tuple(layer or ()),
-        x_scale=x_scale.value,
+        x_scale="" if x_scale is None else x_scale.value,
         theme=theme.value,
     )
     with open_reader(db) as study:

@@ -127,7 +127,9 @@ def collect(
     scopes: Annotated[
         str | None,
         typer.Option(
-            help="Also quantize these alone: any of weight,bias,input.", rich_help_panel=CELLS
+            help="Also quantize these alone: any of weight,bias,input, and layer: each layer by "
+            "itself, which evaluates the network once per layer and format.",
+            rich_help_panel=CELLS,
         ),
     ] = None,
     device: Device = None,
@@ -244,6 +246,7 @@ def _collect(request: "CollectionRequest", db: Path) -> None:
 def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat) -> None:
     """Print a row per network and scope; the sums on stderr."""
     from ptqdb.collection.estimate import preview
+    from ptqdb.collection.remaining_time import duration
 
     previews = preview(request, db)
     rows = [row for shown in previews for row in _preview_rows(shown, request)]
@@ -251,11 +254,11 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     for shown in previews:
         if shown.failure:
             say(f"{shown.network} would fail: {shown.failure}")
-    to_fill = sum(len(names) for shown in previews for names in shown.missing.values())
+    to_fill = sum(len(shown.missing) for shown in previews)
     present = sum(shown.present for shown in previews)
     seconds = sum(shown.seconds or 0 for shown in previews)
     say(
-        f"{db}: {to_fill} cells to fill, {present} there already, about {_duration(seconds)} "
+        f"{db}: {to_fill} cells to fill, {present} there already, about {duration(seconds)} "
         "on this machine"
     )
     if any(shown.failure for shown in previews):
@@ -263,36 +266,30 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
 
 
 def _preview_rows(shown: "Preview", request: "CollectionRequest") -> list[dict[str, object]]:
-    asked, known = len(request.number_formats), shown.failure is None
-    return [
-        {
-            "network": shown.network,
-            "dataset": shown.dataset,
-            "images": shown.image_count,
-            "calibration": shown.calibration_count,
-            "scope": scope,
-            "cells": asked,
-            "there_already": asked - len(shown.missing.get(scope, ())) if known else None,
-            "to_fill": len(shown.missing.get(scope, ())) if known else None,
-            "formats": _formats(shown.missing.get(scope, ()), asked),
-        }
-        for scope in request.scopes
-    ]
+    rows = []
+    for scope in request.scopes:
+        missing = [cell.number_format for cell in shown.missing if cell.scope == scope]
+        asked = len(request.number_formats)
+        cells = asked * shown.layer_count if scope == "layer" else asked
+        known = shown.failure is None
+        rows.append(
+            {
+                "network": shown.network,
+                "dataset": shown.dataset,
+                "images": shown.image_count,
+                "calibration": shown.calibration_count,
+                "scope": scope,
+                "cells": cells if known or scope != "layer" else None,
+                "there_already": cells - len(missing) if known else None,
+                "to_fill": len(missing) if known else None,
+                "formats": _formats(list(dict.fromkeys(missing)), asked),
+            }
+        )
+    return rows
 
 
-def _formats(names: tuple[str, ...], asked: int) -> str:
+def _formats(names: list[str], asked: int) -> str:
     """The formats to be filled; where all of many are, the first and the last."""
     if len(names) == asked > MOST_NAMES:
         return f"{names[0]} ... {names[-1]}"
     return ", ".join(names)
-
-
-def _duration(seconds: float) -> str:
-    """A rough duration in words.
-
-    >>> _duration(42.4), _duration(200), _duration(9000)
-    ('42 s', '3 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -61,7 +61,7 @@ def recorded_run(
                 request.device,
                 SEED,
                 _now(),
-                [asdict(cell) for cell in cells],
+                _announced(cells),
             ],
         )
     connection.execute("checkpoint")
@@ -80,6 +80,13 @@ def recorded_run(
                 [ended, _now(), [asdict(failure) for failure in failures], run_id],
             )
         connection.execute("checkpoint")
+
+
+def _announced(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """The cells as the table has them: the layers of a network, each alone, are one."""
+    fields = ("network", "number_format", "scheme", "scope")
+    rows = dict.fromkeys(tuple(getattr(cell, field) for field in fields) for cell in cells)
+    return [dict(zip(fields, row, strict=True)) for row in rows]
 
 
 def _arguments(request: CollectionRequest) -> str:

@@ -1,7 +1,7 @@
 """Fills a database cell by cell; what was filled before a stop is never filled again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -25,10 +25,12 @@ from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
     ensure_scheme,
+    layer_ids_of,
     tensor_ids_of,
     write_channel_errors,
     write_evaluation,
     write_failed_evaluation,
+    write_layer_evaluation,
     write_network,
     write_quantized_tensors,
 )
@@ -40,13 +42,23 @@ from ptqdb.number_formats import number_format as named_format
 
 
 class Reporter(Protocol):
-    """Is told how a collection goes on."""
+    """Receives how a collection goes on."""
 
     def planned(self, cell_count: int, present_count: int) -> None:
         """So many cells are to be filled; so many were there already."""
 
+    def weighed(self, network: str, cell_count: int, work: float | None) -> None:
+        """A network has so many of the cells, each of so much work; None where that is unknown.
+
+        The unit is the same for all networks. Comes before the first network is prepared, once
+        for each.
+        """
+
     def preparing(self, network: str) -> None:
         """A network is loaded and calibrated."""
+
+    def prepared(self, network: str, cell_count: int) -> None:
+        """The cells of a network follow, so many: now its layers are known."""
 
     def filled(self, cell: Cell) -> None:
         """A cell is committed: its evaluation, or why there is none."""
@@ -61,7 +73,13 @@ class Silent:
     def planned(self, cell_count: int, present_count: int) -> None:
         """Keep quiet."""
 
+    def weighed(self, network: str, cell_count: int, work: float | None) -> None:
+        """Keep quiet."""
+
     def preparing(self, network: str) -> None:
+        """Keep quiet."""
+
+    def prepared(self, network: str, cell_count: int) -> None:
         """Keep quiet."""
 
     def filled(self, cell: Cell) -> None:
@@ -114,7 +132,11 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
         plans = _plans(connection, request, outcome)
         cells = [cell for plan in plans for cell in plan.cells]
         outcome.present_count = sum(plan.present_count for plan in plans)
-        reporter.planned(len(cells), outcome.present_count)
+        reporter.planned(sum(plan.cell_count for plan in plans), outcome.present_count)
+        for plan in plans:
+            if plan.cells:
+                work = None if plan.work is None else plan.work * len(plan.task.images)
+                reporter.weighed(plan.task.name, plan.cell_count, work)
         for failure in outcome.failures:
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
         for plan in plans:
@@ -122,7 +144,7 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
         recorded = recorded_run(connection, request, cells, outcome.failures)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
-            if request.replace or not all(plan.is_complete for plan in plans):
+            if request.replace or any(plan.changes_views for plan in plans):
                 forget_fits(connection)
             if request.replace:
                 _delete(connection, [plan.task.name for plan in plans])
@@ -146,7 +168,7 @@ def _plans(
             with interrupts_kept(), own_errors_as_data_errors():
                 plan = plan_network(connection, request, task)
                 if plan.cells or plan.is_new:
-                    plan = replace(plan, task=checked(task))
+                    plan = checked(plan)
                 plans.append(plan)
         except DataError as error:
             outcome.failures.append(Failure(task.name, str(error)))
@@ -157,16 +179,11 @@ def _tell_known_failures(plan: NetworkPlan, outcome: CollectionOutcome, reporter
     """Count the cells that are known to fail, and say that they are not tried again."""
     if plan.failed:
         outcome.failed_count += len(plan.failed)
-        names = ", ".join(map(_words, plan.failed))
+        names = ", ".join(cell.label for cell in plan.failed)
         reporter.remarked(
             f"{plan.task.name} cannot be evaluated in {names}, as recorded earlier; "
             "--replace collects it anew"
         )
-
-
-def _words(cell: Cell) -> str:
-    """What a cell is of, beside the network."""
-    return cell.number_format + ("" if cell.scope == "all" else f" ({cell.scope})")
 
 
 def _delete(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
@@ -238,6 +255,8 @@ def _collect_network(
                 dataset_id = _ensure(connection, plan.task.images)
                 calibration_id = _ensure(connection, plan.task.calibration)
                 write_network(connection, facts, dataset_id, calibration_id, of_float)
+        plan = plan.with_layers(list(measurement.network.layers))
+        reporter.prepared(plan.task.name, plan.cell_count)
         for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
             _collect_format(
                 connection, request, measurement, evaluation, list(cells), outcome, reporter
@@ -305,8 +324,10 @@ def _collect_format(
     network_id, number_format_id = _ids(connection, cells[0])
     number_format = named_format(cells[0].number_format)
     coded = measurement.code(number_format)
+    layer_ids = layer_ids_of(connection, network_id)
     for cell in cells:
-        found = evaluation.of_codes(coded, number_format, cell.scope)
+        chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}
+        found = evaluation.of_codes(chosen, number_format, cell.scope)
         with transaction(connection):
             scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
@@ -318,7 +339,9 @@ def _collect_format(
                     measurement.quantized_facts(coded, number_format),
                 )
             ids = (network_id, number_format_id, scheme_id)
-            if isinstance(found, FailedEvaluation):
+            if cell.layer is not None:
+                write_layer_evaluation(connection, layer_ids[cell.layer], *ids[1:], found)
+            elif isinstance(found, FailedEvaluation):
                 write_failed_evaluation(connection, *ids, cell.scope, found)
             else:
                 write_evaluation(connection, *ids, cell.scope, found)
@@ -326,7 +349,7 @@ def _collect_format(
             outcome.failed_count += 1
             place = f"after layer {found.layer} started: " if found.layer else ""
             reporter.remarked(
-                f"{cell.network} cannot be evaluated in {_words(cell)}: {place}{found.reason}"
+                f"{cell.network} cannot be evaluated in {cell.label}: {place}{found.reason}"
             )
         else:
             outcome.filled_count += 1

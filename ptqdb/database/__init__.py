@@ -11,7 +11,12 @@ from ptqdb.database.reading import (
     variant_names,
     view_names,
 )
-from ptqdb.database.variants import looks_at_losses, needs_evaluations, uses_weights_alone
+from ptqdb.database.variants import (
+    layer_call,
+    looks_at_losses,
+    needs_evaluations,
+    uses_weights_alone,
+)
 from ptqdb.database.writing import (
     forget_fits,
     insert,
@@ -29,6 +34,7 @@ __all__ = [
     "forget_fits",
     "insert",
     "interruptible",
+    "layer_call",
     "list_views",
     "looks_at_losses",
     "materialize",
