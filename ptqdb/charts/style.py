@@ -128,6 +128,7 @@ class Theme:
             "range": {"category": [*self.palette, *self._further_colours]},
             "style": {
                 "curve": {"color": self.ink, "strokeWidth": 2.5},
+                "extrapolation": {"color": self.ink, "strokeWidth": 1.5, "strokeDash": [4, 4]},
                 "ceiling": {"color": self.muted, "strokeWidth": 1.2, "opacity": 0.7},
                 "band": {"color": self.muted, "fillOpacity": 0.18},
                 "rule": {"color": self.muted, "strokeWidth": 1},
