@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from altair.utils.schemapi import debug_mode
 
 from ptqdb.closest import closest_first
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
@@ -80,7 +81,10 @@ def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
     if kind not in _DRAWERS:
         names = ", ".join(closest_first(kind, _DRAWERS))
         raise UsageError(f"expected a kind of picture, found {kind!r}; choose one of {names}")
-    return _DRAWERS[kind](study, request or Request())
+    # Altair would check each part at every step against its schema: most of the time. The tests
+    # check what comes of it.
+    with debug_mode(False):
+        return _DRAWERS[kind](study, request or Request())
 
 
 # --- loss over divergence --------------------------------------------------------------------

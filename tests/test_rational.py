@@ -382,4 +382,4 @@ def test_no_pole_behind_the_last_point(name: str) -> None:
     assert steps.max() < 5 * steps.mean()  # spread over the gap, no jump
     half = len(results.params) // 2
     zeros = np.roots(np.append(results.params[half + 1 :][::-1], 1.0))
-    assert np.all((zeros.real < 1.0157) | (np.abs(zeros - 1.0157) > 0.049 * 1.0157))
+    assert np.all((zeros.real < 1.0157) | (np.abs(zeros - 1.0157) > 0.0199 * 1.0157))

@@ -5,7 +5,7 @@ import polars as pl
 from polars import selectors as cs
 
 from ptqdb.charts.points import inline
-from ptqdb.charts.style import CELL, SEQUENTIAL, format_key, themed, title
+from ptqdb.charts.style import CELL, format_key, themed, title
 from ptqdb.errors import DataError
 
 # Many layers get lower rows: the picture of several networks stays below this height.
@@ -78,9 +78,7 @@ def _map(rows: pl.DataFrame, name: str, formats: list[str], row: int, largest: f
             color=alt.Color(
                 "contribution:Q",
                 title="Contribution",
-                scale=alt.Scale(
-                    type="sqrt", domain=[0, largest], range=list(SEQUENTIAL), interpolate="lab"
-                ),
+                scale=alt.Scale(type="sqrt", domain=[0, largest], interpolate="lab"),
                 legend=alt.Legend(format="~g", gradientLength=160),
             ),
             tooltip=[

@@ -28,7 +28,7 @@ LOG_M_LIMIT, LOG_K_LIMIT = 60.0, np.log(1e5)
 # A pole just past the last point lets a curve jump to that point alone: the sum of squares is
 # smaller, and nothing between the points is told better. So the denominator has no zero nearer to
 # the last point than this share of the range.
-POLE_DISTANCE = 0.05
+POLE_DISTANCE = 0.02
 
 # How far inside the monotone set a degree-2 fit is put, so that rounding its parameters to
 # floating point cannot carry it out; tried in turn until the proof holds.
@@ -81,7 +81,7 @@ class RationalFunction(CurveFunction):
     the slope's numerator and the denominator held above 0. That is a local search; the fit is
     never worse than that of the lower degree. No random numbers are used.
 
-    Past max x there is no pole within 5 % of the range, so that no curve jumps to the last point.
+    Past max x there is no pole within 2 % of the range, so that no curve jumps to the last point.
     """
 
     degree: int = 2
