@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
+from ptqdb.paths import written_beside
 from ptqdb.preprocessing import Preprocessing
 
 WRAPPERS = (
@@ -88,10 +89,17 @@ class Weights:
 def save_checkpoint(
     path: Path, description: NetworkDescription, weights: dict[str, Tensor]
 ) -> None:
-    """Write the weights and their description; the same content gives the same bytes."""
+    """Write the weights and their description; the same content gives the same bytes.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
     metadata = {"ptqdb": json.dumps(asdict(description))}
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata)
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    with written_beside(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata)
+        partial.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def read_description(path: Path) -> NetworkDescription | None:

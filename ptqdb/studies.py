@@ -1,6 +1,7 @@
 """Exports a study as a folder of Parquet, and merges such a folder into a database."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from ptqdb.database import forget_fits, insert, materialize, next_id, query, transaction
 from ptqdb.errors import DataError, MismatchError, UsageError
-from ptqdb.paths import without_magic
+from ptqdb.paths import is_there, make_folder, without_magic, written_beside
 from ptqdb.text import is_harmless
 
 COMPRESSION_LEVEL = 9
@@ -192,21 +193,25 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     DataError
         The folder cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
+    is_new = not is_there(folder)
+    if not is_new and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder to export to")
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for table in TABLE_NAMES:
-            query(connection, f"select * from {table} order by all").write_parquet(
-                without_magic(folder / f"{table}.partial"),
-                compression="zstd",
-                compression_level=COMPRESSION_LEVEL,
-                row_group_size=ROW_GROUP_SIZE,
-            )
-        for table in TABLE_NAMES:
-            (folder / f"{table}.partial").replace(folder / f"{table}.parquet")
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+        with ExitStack() as files:
+            for table in TABLE_NAMES:
+                partial = files.enter_context(written_beside(folder / f"{table}.parquet"))
+                query(connection, f"select * from {table} order by all").write_parquet(
+                    without_magic(partial),
+                    compression="zstd",
+                    compression_level=COMPRESSION_LEVEL,
+                    row_group_size=ROW_GROUP_SIZE,
+                )
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def import_study(

@@ -18,7 +18,7 @@ from ptqdb.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.networks import reference_network
-from ptqdb.paths import without_magic
+from ptqdb.paths import make_folder, without_magic, written_beside
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
@@ -173,7 +173,7 @@ class Training:
             "width": width,
             "images": images.content_sha256,
         }
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if self.state_path.exists():
             self._load_state()
 
@@ -250,9 +250,8 @@ class Training:
             "elapsed_s": self.elapsed_s,
             "log": self.log,
         }
-        temporary = self.state_path.with_suffix(".state.part")
-        torch.save(state, temporary)
-        temporary.replace(self.state_path)
+        with written_beside(self.state_path) as partial:
+            torch.save(state, partial)
 
     def _load_state(self) -> None:
         try:
@@ -284,10 +283,12 @@ class Training:
         }
         save_checkpoint(path, description, weights)
         epochs = pl.DataFrame(self.log).group_by("epoch", maintain_order=True)
-        epochs.agg(
+        log = epochs.agg(
             loss=pl.col("loss").mean(),
             accuracy=pl.col("correct").sum() / pl.col("images").sum(),
             elapsed_s=pl.col("elapsed_s").max(),
-        ).write_parquet(without_magic(self.folder / f"{self.name}.log.parquet"))
+        )
+        with written_beside(self.folder / f"{self.name}.log.parquet") as partial:
+            log.write_parquet(without_magic(partial))
         self.state_path.unlink(missing_ok=True)
         return path

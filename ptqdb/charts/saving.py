@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptqdb.errors import DataError, UsageError
+from ptqdb.errors import UsageError
+from ptqdb.paths import is_there, written_beside
 
 SUFFIXES = (".html", ".png", ".svg", ".json")
 PNG_SCALE = 2
@@ -46,13 +47,8 @@ def save_chart(chart: Any, path: Path) -> None:
         "html": {"inline": True, "embed_options": menu, "json_kwds": {"cls": _ScriptJson}},
         "png": {"scale_factor": PNG_SCALE},
     }
-    try:
-        chart.save(str(path), format=kind, **options.get(kind, {}))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"expected to write a chart to {path}, found: {reason}; choose another place"
-        ) from error
+    with written_beside(path) as partial:
+        chart.save(str(partial), format=kind, **options.get(kind, {}))
 
 
 def check_path(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
@@ -73,5 +69,5 @@ def check_path(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
             f"expected a chart file ending in {', '.join(suffixes)}, found {path.name!r}; "
             "choose one of them"
         )
-    if not path.parent.is_dir():
+    if not (is_there(path.parent) and path.parent.is_dir()):
         raise UsageError(f"expected an existing folder, found none at {path.parent}; create it")

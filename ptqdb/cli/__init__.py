@@ -21,7 +21,7 @@ from ptqdb.cli import (
     validate,
     views,
 )
-from ptqdb.cli.output import say
+from ptqdb.cli.output import say, stdout_errors, write
 from ptqdb.errors import MismatchError, PtqdbError, QueryError, UsageError
 from ptqdb.interruption import interrupts_kept
 
@@ -46,7 +46,7 @@ def _show_version(value: bool) -> None:
     if value:
         from ptqdb.version import VERSION
 
-        typer.echo(VERSION)
+        write(f"{VERSION}\n")
         raise typer.Exit
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     # and wait for each other, on a machine that does other work by far longer than they compute.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        with interrupts_kept():
+        with interrupts_kept(), stdout_errors():
             app()
     except PtqdbError as error:
         # DuckDB's own words have several lines, and show the place of a mistake.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, View
-from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli.output import OutputFormat, print_rows, say, write
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 from ptqdb.text import visible
@@ -161,7 +161,7 @@ def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> 
         for fit in fits:
             if fit.results is not None:
                 summary = str(fit.results.summary(title=visible(f"{fit.view}: {fit.group}")))
-                typer.echo(visible(summary, keep="\n") + "\n")
+                write(visible(summary, keep="\n") + "\n\n")
         return
     rows = [fit.as_dict() for fit in fits]
     if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):
