@@ -98,7 +98,9 @@ def save_checkpoint(
     """
     metadata = {"ptqdb": json.dumps(asdict(description))}
     with written_beside(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata
+        )
         partial.chmod(0o644)  # safetensors writes for the owner alone
 
 

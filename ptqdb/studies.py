@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from ptqdb.database import forget_fits, insert, materialize, next_id, query, transaction
+from ptqdb.database import checkpoint, forget_fits, insert, materialize, next_id, query, transaction
 from ptqdb.errors import DataError, MismatchError, UsageError
 from ptqdb.paths import is_there, make_folder, without_magic, written_beside
 from ptqdb.text import is_harmless
@@ -257,7 +257,7 @@ def import_study(
             added[table.name] = merge.add(table, frames[table.name])
         connection.execute(_DROP_FAILURES_EVALUATED)
     materialize(connection, remarked)
-    connection.execute("checkpoint")
+    checkpoint(connection)
     return added
 
 

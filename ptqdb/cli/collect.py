@@ -25,7 +25,7 @@ from ptqdb.cli.network_options import (
     Std,
     Weights,
 )
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
 from ptqdb.cli.output import OutputFormat, print_rows, say
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ def collect(
     replace: Annotated[
         bool, typer.Option("--replace", help="Collect anew what is there already.")
     ] = False,
+    wait: Wait = 0,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -151,7 +152,8 @@ def collect(
     """Quantize networks in every number format and store what was measured.
 
     Without options: the embedded study, five small networks on CIFAR-10. A stopped collection
-    goes on where it was. What is said of a network belongs to a single --network; several
+    goes on where it was. Meanwhile the reading commands read what was there before the network
+    at hand. What is said of a network belongs to a single --network; several
     networks of one's own, or several datasets, are declared in a study file.
     """
     from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
@@ -203,19 +205,19 @@ def collect(
     if dry_run:
         _print_preview(request, db, output)
     else:
-        _collect(request, db)
+        _collect(request, db, wait)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _collect(request: "CollectionRequest", db: Path) -> None:
+def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     from ptqdb.cli.progress import CollectionProgress
     from ptqdb.collection.sweep import collect as run_collection
 
     with CollectionProgress() as progress:
-        outcome = run_collection(request, db, progress)
+        outcome = run_collection(request, db, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
@@ -228,7 +230,7 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     """Print a row per network and scope; the sums on stderr."""
     from ptqdb.collection.estimate import preview
 
-    previews = preview(request, db)
+    previews = preview(request, db, say)
     rows = [row for shown in previews for row in _preview_rows(shown, request)]
     print_rows(list(rows[0]), rows, output)
     for shown in previews:

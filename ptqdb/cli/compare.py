@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_writer
 from ptqdb.defaults import COMPARED_CURVES
@@ -42,6 +42,7 @@ def compare(
         int | None,
         typer.Option(help="Processes.", min=1, show_default="one per core"),
     ] = None,
+    wait: Wait = 0,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Fit views with curves and rank them by their predictions of networks they did not see.
@@ -56,7 +57,7 @@ def compare(
     from ptqdb.curves import CURVES
 
     names = list(CURVES) if curves == "all" else [part.strip() for part in curves.split(",")]
-    with open_writer(db) as connection, ComparisonProgress() as progress:
+    with open_writer(db, wait) as connection, ComparisonProgress() as progress:
         board = run_comparison(
             connection,
             views,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ptqdb.cli.options import DEFAULT_DATABASE
 from ptqdb.cli.output import say
+from ptqdb.paths import is_there
 
 if TYPE_CHECKING:
     import duckdb
@@ -27,9 +28,8 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
         The named file cannot be read, or there is neither a default one nor embedded facts.
     """
     from ptqdb.database import networks_without_channels
-    from ptqdb.study import open_study
 
-    with open_study(_chosen(db)) as study:
+    with open_as_it_is(_chosen(db)) as study:
         without = networks_without_channels(study.connection)
         if without:
             say(
@@ -40,7 +40,26 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
 
 
 @contextmanager
-def open_writer(db: Path | None) -> "Iterator[duckdb.DuckDBPyConnection]":
+def open_as_it_is(path: Path | None) -> "Iterator[Study]":
+    """Open a database read-only; None is the embedded study.
+
+    Where the file is being written and its snapshot is read, that stands on stderr.
+
+    Raises
+    ------
+    DatabaseError
+        The file cannot be read.
+    """
+    from ptqdb.study import open_study
+
+    with open_study(path) as study:
+        if study.snapshot is not None:
+            say(str(study.snapshot))
+        yield study
+
+
+@contextmanager
+def open_writer(db: Path | None, wait_s: float = 0.0) -> "Iterator[duckdb.DuckDBPyConnection]":
     """Open what `open_reader` opens to keep results in it; facts are not written.
 
     Raises
@@ -54,10 +73,12 @@ def open_writer(db: Path | None) -> "Iterator[duckdb.DuckDBPyConnection]":
     from ptqdb.errors import DatabaseError
 
     path = _chosen(db)
-    if path is not None and not path.exists():
+    if path is not None and not is_there(path):
         raise DatabaseError(f"{path} does not exist: create it with `ptqdb collect`")
     opened = (
-        open_embedded_facts(read_only=False) if path is None else connect(path, read_only=False)
+        open_embedded_facts(read_only=False)
+        if path is None
+        else connect(path, read_only=False, wait_s=wait_s, remarked=say)
     )
     with opened as connection:
         yield connection
@@ -65,9 +86,11 @@ def open_writer(db: Path | None) -> "Iterator[duckdb.DuckDBPyConnection]":
 
 def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
     """Say on stderr which cells cannot be evaluated, a line for each."""
-    rows = connection.execute(
-        "select network, number_format, scope, layer, reason from failed_cell_overview"
-    ).fetchall()
+    from ptqdb.database import rows_of
+
+    rows = rows_of(
+        connection, "select network, number_format, scope, layer, reason from failed_cell_overview"
+    )
     for network, number_format, scope, layer, reason in rows:
         cell = number_format if scope == "all" else f"{number_format} ({scope})"
         place = f"after layer {layer} started: " if layer else ""

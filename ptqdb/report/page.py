@@ -15,7 +15,6 @@ from ptqdb.charts.saving import check_path
 from ptqdb.charts.style import LIGHT
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
-from ptqdb.errors import DataError
 from ptqdb.leaderboard import BASELINE_PREFIX, CompareReporter, matching_views
 from ptqdb.paths import written_beside
 from ptqdb.pictures import view_rows
