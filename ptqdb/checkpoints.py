@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
-from ptqdb.paths import written_beside
+from ptqdb.paths import is_there, written_beside
 from ptqdb.preprocessing import Preprocessing
 
 WRAPPERS = (
@@ -193,7 +193,7 @@ def _begins_as_pickle(path: Path) -> bool:
 
 
 def _not_weights(path: Path, error: Exception) -> DataError:
-    if not path.exists():
+    if isinstance(error, FileNotFoundError) or not is_there(path):
         return DataError(f"expected a checkpoint, found no file {path}")
     if path.is_dir():
         return DataError(f"expected a checkpoint, found the folder {path}; name the file in it")

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from ptqdb.errors import DataError, PtqdbError
 
-LONGEST_SHOWN = 100
+LONGEST_SHOWN = 255
 """Characters of a path in a message about a path that is too long."""
 
 
@@ -63,6 +63,14 @@ def is_there(path: Path) -> bool:
     except ValueError:  # a null byte
         return False
     return True
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file has that path; a path that the system does not look up is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def make_folder(folder: Path) -> None:

@@ -242,7 +242,7 @@ def import_study(
         The database holds something else under the same name, such as a network with another
         checkpoint; the message names file and column.
     """
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise DataError(f"{folder} is no folder: name one that `ptqdb export` wrote")
     frames = {table.name: _read(connection, table, folder) for table in _TABLES}
     for table in _TABLES:

@@ -74,7 +74,20 @@ class _Source:
 
 def are_definitions_current(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the database has the macros and views that sql/ says."""
-    return _loaded(connection) == _wanted(_sources())
+    return _are_current(connection, _wanted(_sources()), _loaded(connection))
+
+
+def _are_current(
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Mapping[str, tuple[str, str]],
+    loaded: Mapping[str, tuple[str, str]],
+) -> bool:
+    """Whether what was loaded is what is wanted, and nobody has dropped a view since."""
+    if wanted != loaded:
+        return False
+    rows = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    views = {name for name, (kind, _) in wanted.items() if kind == "view"}
+    return views <= {name for (name,) in rows}
 
 
 def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: bool = True) -> None:
@@ -88,12 +101,13 @@ def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: boo
     """
     sources = _sources()
     wanted, loaded = _wanted(sources), _loaded(connection)
-    if wanted == loaded:
+    if _are_current(connection, wanted, loaded):
         return
     with transaction(connection):
         for name, (kind, _) in loaded.items():
             if wanted.get(name, ("", ""))[0] != kind:
-                connection.execute(f"drop {kind.replace('table macro', 'macro table')} {name}")
+                kind = kind.replace("table macro", "macro table")
+                connection.execute(f"drop {kind} if exists {name}")
         for source in _ordered(sources):
             connection.execute(source.whole if is_commented else source.creation)
             for made in source.definitions:

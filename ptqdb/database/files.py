@@ -22,6 +22,9 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 _MAGIC_OFFSET, _MAGIC = 8, b"DUCK"
 # The first entry of a log: its kind, 98, under the field 100, and its version under 101.
 _LOG_MAGIC = b"d\x00be\x00"
+_UNWRITABLE = re.compile(
+    "Permission denied|Read-only file system|No space left on device|File too large"
+)
 IN_MEMORY = Path(":memory:")
 
 _KINDS = {
@@ -70,7 +73,7 @@ def require_file(path: Path, *, must_exist: bool) -> None:
     if exists:
         _require_regular(path)
         if path.stat().st_size == 0:
-            raise DatabaseError(f"{path} is empty and not a DuckDB file: name another or delete it")
+            raise DatabaseError(f"{path} is not a DuckDB file but empty: name another or delete it")
         _require_log(path)
     elif must_exist:
         raise DatabaseError(f"{path} does not exist: create it with `ptqdb collect`")
@@ -160,11 +163,9 @@ def _opening_error(path: Path, error: duckdb.Error) -> DatabaseError:
         )
     if path.exists() and not _has_magic(path):
         return DatabaseError(f"{path} is not a DuckDB file: name a database of ptqdb")
-    system = re.search(r"\"[^\"]*\": (?P<reason>[^\n\"]+)$", message)
-    for reason in ("Permission denied", "Read-only file system", "No space left", "File too large"):
-        if reason in message:
-            said = system["reason"].lower() if system else reason.lower()
-            return DatabaseError(f"{path} cannot be written: {said}")
+    reason = _UNWRITABLE.search(message)
+    if reason:
+        return DatabaseError(f"{path} cannot be written: {reason[0]}")
     if not path.exists():
         return DatabaseError(f"{shortened(path)} cannot be created: {first_line(error)}")
     return damage(path, error)

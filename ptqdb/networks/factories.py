@@ -20,6 +20,7 @@ from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.builder import Unpublished
 from ptqdb.networks.copies import full_copy
+from ptqdb.paths import is_file, shortened
 
 WAYS = (
     "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
@@ -145,8 +146,8 @@ def _is_part(missing: str | None, name: str) -> bool:
 
 def _file_module(spec: str, path: Path) -> ModuleType:
     """A file under a private name; what it imports from beside itself is forgotten again."""
-    if not path.is_file():
-        raise UsageError(f"--network: no file {path} for {spec!r}")
+    if not is_file(path):
+        raise UsageError(f"--network: no file {shortened(path)} for {shortened(Path(spec))!r}")
     path = path.resolve()
     name = f"_ptqdb_network_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     found = importlib.util.spec_from_file_location(name, path)

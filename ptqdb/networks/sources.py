@@ -24,6 +24,7 @@ from ptqdb.networks.copies import full_copy
 from ptqdb.networks.factories import WAYS, Factory, find_factory
 from ptqdb.networks.given import float_network
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
+from ptqdb.paths import is_file
 from ptqdb.preprocessing import Geometry, Preprocessing
 from ptqdb.text import is_harmless
 
@@ -259,7 +260,7 @@ def network_source(
     DataError
         A checkpoint that cannot be read, or code that fails while it is imported.
     """
-    if weights is not None and Path(weights).is_file():
+    if weights is not None and is_file(Path(weights)):
         if checkpoint is not None:
             raise UsageError("--weights: found a file, and --checkpoint too; give one of them")
         checkpoint, weights = weights, None
