@@ -147,9 +147,7 @@ def test_a_snapshot_that_cannot_be_written_is_a_remark(
         assert snapshot_path(path).exists()
         # the last room of a disk is for what is collected
         usage = shutil.disk_usage(path)
-        monkeypatch.setattr(
-            shutil, "disk_usage", lambda _: usage._replace(free=2 * path.stat().st_size)
-        )
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50_000_000))
         publisher.publish(connection)
         assert not snapshot_path(path).exists()
         assert query(connection, "from dataset").is_empty()

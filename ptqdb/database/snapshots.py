@@ -16,8 +16,8 @@ import duckdb
 from ptqdb.database.file_errors import file_errors
 from ptqdb.database.writing import checkpoint
 
-ROOM_FACTOR = 2
-"""A snapshot leaves free so many times its own size: what is collected goes before."""
+ROOM_FACTOR, LEAST_ROOM = 2, 64_000_000
+"""A snapshot leaves free so many times its own size, and bytes: what is collected goes before."""
 
 # Networks that the run under way announced, and those of them without a missing cell.
 _PROGRESS = """
@@ -136,7 +136,7 @@ class SnapshotPublisher:
         try:
             size = os.fstat(self._file.fileno()).st_size
             free = shutil.disk_usage(self._path.parent).free
-            if free < (1 + ROOM_FACTOR) * size:
+            if free < size + max(ROOM_FACTOR * size, LEAST_ROOM):
                 raise OSError(f"{free / 1e6:.0f} MB are free, {size / 1e6:.0f} MB would be copied")
             with TemporaryDirectory(
                 dir=self._path.parent, prefix=".", ignore_cleanup_errors=True
