@@ -128,6 +128,30 @@ def test_what_was_committed_is_readable_and_writing_goes_on(path: Path) -> None:
         assert query(connection, "select count(*) from tensor_histogram").item() == len(ROWS)
 
 
+def test_every_way_to_write_says_so(path: Path) -> None:
+    """A statement, a commit and a checkpoint fail in exceptions of three kinds."""
+
+    def write(connection: duckdb.DuckDBPyConnection) -> None:
+        with transaction(connection):
+            connection.execute("insert into dataset values (1, 'a', 'test', 10, 10, 'x')")
+
+    def write_much(connection: duckdb.DuckDBPyConnection) -> None:
+        with transaction(connection):
+            connection.execute("create table t as select random() as x from range(1_000_000)")
+
+    for act, room in ((write, -path.stat().st_size + 100), (write_much, 1000), (checkpoint, 1000)):
+        with connect(path, read_only=False) as connection:
+            if act is checkpoint:
+                connection.execute("create table t as select random() as x from range(10_000)")
+            with (
+                largest_file(path.stat().st_size + room),
+                pytest.raises(DatabaseError, match=rf"study\.duckdb.* cannot be written: {REASON}"),
+            ):
+                act(connection)
+        with connect(path, read_only=True) as connection:
+            assert query(connection, "from dataset").is_empty()
+
+
 def test_a_database_that_cannot_be_created_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "new.duckdb"
     for size in (2_000, 20_000, 200_000):
