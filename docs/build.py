@@ -35,8 +35,10 @@ from results import (
 
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.database import connect, query, variant_names
+from ptqdb.database.schema import columns_of, known_version
 from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.networks import REFERENCE_NETWORKS
+from ptqdb.resources import sql_folder
 from ptqdb.studies import import_study
 
 DOCS = Path(__file__).parent
@@ -48,7 +50,11 @@ def main() -> None:
     """Write the pages that are named, or every generated page.
 
     All rest on the embedded study's facts; ``results.md`` on those of the full study too.
+    ``tables.csv``, asked for by name, is written into sql/ after a new migration.
     """
+    if sys.argv[1:] == ["tables.csv"]:
+        write_tables()
+        return
     pages = {"sql.md": sql_page, "results.md": results_page}
     folder = os.environ.get("PTQDB_TEST_DATA")
     asked = sys.argv[1:] or [*pages, "prediction.md", *(["published.md"] if folder else [])]
@@ -67,6 +73,13 @@ def main() -> None:
                     f"expected one of {', '.join(pages)}, prediction.md, or published.md where "
                     f"PTQDB_TEST_DATA is set, found {name}"
                 )
+
+
+def write_tables() -> None:
+    """Write sql/tables.csv, which a file is held against: every column of every table."""
+    rows = [(*key, kind) for key, kind in sorted(columns_of(known_version()).items())]
+    frame = pl.DataFrame(rows, ["table", "column", "type"], orient="row")
+    frame.write_csv(sql_folder() / "tables.csv")
 
 
 def _write(name: str, text: str) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
+from ptqdb.paths import is_there, written_beside
 from ptqdb.preprocessing import Preprocessing
 
 WRAPPERS = (
@@ -94,12 +95,18 @@ def save_checkpoint(
     """Write the weights and their description; the same content gives the same bytes.
 
     The file is written beside and renamed, so that one of that name is whole at any time.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
     """
     metadata = {"ptqdb": json.dumps(asdict(description))}
-    temporary = path.with_name(f"{path.name}.part")
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, metadata)
-    temporary.chmod(0o644)  # safetensors writes for the owner alone
-    temporary.replace(path)
+    with written_beside(path) as partial:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata
+        )
+        partial.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def read_description(path: Path) -> NetworkDescription | None:
@@ -191,7 +198,7 @@ def _begins_as_pickle(path: Path) -> bool:
 
 
 def _not_weights(path: Path, error: Exception) -> DataError:
-    if not path.exists():
+    if isinstance(error, FileNotFoundError) or not is_there(path):
         return DataError(f"expected a checkpoint, found no file {path}")
     if path.is_dir():
         return DataError(f"expected a checkpoint, found the folder {path}; name the file in it")

@@ -1,15 +1,16 @@
 """Exports a study as a folder of Parquet, and merges such a folder into a database."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 import polars as pl
 
-from ptqdb.database import forget_fits, insert, materialize, next_id, query, transaction
+from ptqdb.database import checkpoint, forget_fits, insert, materialize, next_id, query, transaction
 from ptqdb.errors import DataError, MismatchError, UsageError
-from ptqdb.paths import without_magic
+from ptqdb.paths import is_there, make_folder, without_magic, written_beside
 from ptqdb.text import is_harmless
 
 COMPRESSION_LEVEL = 9
@@ -211,21 +212,25 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     DataError
         The folder cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
+    is_new = not is_there(folder)
+    if not is_new and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder to export to")
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for table in TABLE_NAMES:
-            query(connection, f"select * from {table} order by all").write_parquet(
-                without_magic(folder / f"{table}.partial"),
-                compression="zstd",
-                compression_level=COMPRESSION_LEVEL,
-                row_group_size=ROW_GROUP_SIZE,
-            )
-        for table in TABLE_NAMES:
-            (folder / f"{table}.partial").replace(folder / f"{table}.parquet")
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
+        with ExitStack() as files:
+            for table in TABLE_NAMES:
+                partial = files.enter_context(written_beside(folder / f"{table}.parquet"))
+                query(connection, f"select * from {table} order by all").write_parquet(
+                    without_magic(partial),
+                    compression="zstd",
+                    compression_level=COMPRESSION_LEVEL,
+                    row_group_size=ROW_GROUP_SIZE,
+                )
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def import_study(
@@ -256,7 +261,7 @@ def import_study(
         The database holds something else under the same name, such as a network with another
         checkpoint; the message names file and column.
     """
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise DataError(f"{folder} is no folder: name one that `ptqdb export` wrote")
     frames = {table.name: _read(connection, table, folder) for table in _TABLES}
     for table in _TABLES:
@@ -271,7 +276,7 @@ def import_study(
             added[table.name] = merge.add(table, frames[table.name])
         connection.execute(_DROP_FAILURES_EVALUATED)
     materialize(connection, remarked)
-    connection.execute("checkpoint")
+    checkpoint(connection)
     return added
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ptqdb.database import connect, list_views, query, read_view
+from ptqdb.database import connect, connect_reader, list_views, query, read_view
 from ptqdb.defaults import (
     COMPARED_CURVES,
     COVERAGE,
@@ -24,11 +24,14 @@ from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.fitting import GroupFit, fit_view_frame
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import duckdb
     import polars as pl
 
     from ptqdb.collection.sweep import CollectionOutcome, Reporter
     from ptqdb.comparison import Leaderboard
+    from ptqdb.database import Snapshot
     from ptqdb.datasets import ImageSet
     from ptqdb.integrity import CheckResult
     from ptqdb.interval_validation import ValidationRow
@@ -46,12 +49,25 @@ class Study:
         The file; None for the study that travels with ptqdb.
     connection
         The DuckDB connection, for whatever this class does not offer.
+    snapshot
+        What is read in the place of a file that a collection is writing: its last published
+        snapshot. None: the file itself.
     """
 
     def __init__(
-        self, path: Path | None, connection: "duckdb.DuckDBPyConnection", stack: ExitStack
+        self,
+        path: Path | None,
+        connection: "duckdb.DuckDBPyConnection",
+        stack: ExitStack,
+        snapshot: "Snapshot | None" = None,
     ):
         self.path, self.connection, self._stack = path, connection, stack
+        self.snapshot = snapshot
+
+    @property
+    def snapshot_time(self) -> "datetime | None":
+        """Of when the snapshot is that is read, in UTC; None where the file itself is read."""
+        return None if self.snapshot is None else self.snapshot.time
 
     def views(self, pattern: str = "*") -> "pl.DataFrame":
         """The views whose name matches a glob: columns ``view, description, sql``.
@@ -112,6 +128,9 @@ class Study:
 def open_study(path: Path | str | None = None) -> Study:
     """Open a database to read it.
 
+    While ``ptqdb collect`` writes the file, its last published snapshot is read:
+    ``Study.snapshot_time`` says so.
+
     Parameters
     ----------
     path
@@ -120,13 +139,14 @@ def open_study(path: Path | str | None = None) -> Study:
     Raises
     ------
     DatabaseError
-        The file is missing, damaged, no database of ptqdb, or open for writing elsewhere.
+        The file is missing, damaged, no database of ptqdb, or open for writing elsewhere
+        without a snapshot.
     """
     stack = ExitStack()
     if path is None:
         return Study(None, stack.enter_context(open_embedded_facts()), stack)
-    connection = connect(Path(path), read_only=True)
-    return Study(Path(path), stack.enter_context(connection), stack)
+    connection, snapshot = connect_reader(Path(path))
+    return Study(Path(path), stack.enter_context(connection), stack, snapshot)
 
 
 def fit(
@@ -407,6 +427,7 @@ def collect(
     device: str = "cpu",
     precision: str = "auto",
     replace: bool = False,
+    wait_s: float = 0.0,
     reporter: "Reporter | None" = None,
 ) -> "CollectionOutcome":
     """Quantize networks in every format and store what was measured.
@@ -430,6 +451,8 @@ def collect(
         ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
     replace
         Whether facts that are there already are collected anew.
+    wait_s
+        For how many seconds to wait for another process to close the file.
     reporter
         Is told how it goes on; nobody is when None.
 
@@ -461,4 +484,4 @@ def collect(
         precision=precision,
         anew=replace,
     )
-    return run_collection(request, Path(db), reporter or Silent())
+    return run_collection(request, Path(db), reporter or Silent(), wait_s=wait_s)

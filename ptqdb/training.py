@@ -21,7 +21,7 @@ from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.interruption import interrupts_deferred
 from ptqdb.networks import reference_network
-from ptqdb.paths import without_magic
+from ptqdb.paths import without_magic, written_beside
 from ptqdb.training_settings import (
     TrainingSettings,
     learning_rate,
@@ -318,9 +318,8 @@ class Training:
         )
 
     def _write_state(self, state: dict[str, Any]) -> None:
-        temporary = self.state_path.with_suffix(".state.part")
-        torch.save(state, temporary)
-        temporary.replace(self.state_path)
+        with written_beside(self.state_path) as partial:
+            torch.save(state, partial)
 
     def _read_state(self) -> dict[str, Any] | None:
         """What is in the file; None where there is none."""
@@ -360,15 +359,14 @@ class Training:
 
     def _write_log(self) -> None:
         """A row per epoch."""
-        log = self.folder / f"{self.name}.log.parquet"
-        temporary = log.with_name(f"{log.name}.part")
         epochs = pl.DataFrame(self.log).group_by("epoch", maintain_order=True)
-        epochs.agg(
+        log = epochs.agg(
             loss=pl.col("loss").mean(),
             accuracy=pl.col("correct").sum() / pl.col("images").sum(),
             elapsed_s=pl.col("elapsed_s").max(),
-        ).write_parquet(without_magic(temporary))
-        temporary.replace(log)
+        )
+        with written_beside(self.folder / f"{self.name}.log.parquet") as partial:
+            log.write_parquet(without_magic(partial))
 
 
 def _identity_of(path: Path) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_a_dry_run_counts_layers(db: Database) -> None:
         source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(12), pictures(8, "train"))
         request = request_of([task], number_formats=FORMATS, scopes=scopes)
-        (one,) = preview(request, db.path)
+        (one,) = preview(request, db.path, print)
         return one
 
     new = shown(("layer",))

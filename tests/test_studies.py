@@ -451,7 +451,7 @@ def test_missing_and_damaged_files_and_folders(copy: Path, create: Create, tmp_p
     file.write_text("")
     with pytest.raises(UsageError, match="is a file"):
         export_study(connection, file)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot be created"):
         export_study(connection, Path("/proc/study"))
 
 

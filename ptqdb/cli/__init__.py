@@ -25,7 +25,7 @@ from ptqdb.cli import (
     views,
 )
 from ptqdb.cli.common import App
-from ptqdb.cli.output import say
+from ptqdb.cli.output import say, stdout_errors, write
 from ptqdb.cli.resuming import Resumption
 from ptqdb.errors import MismatchError, PtqdbError, QueryError, UsageError, in_options, worded
 from ptqdb.interruption import Interruption, ending_signals, interrupts_kept
@@ -51,7 +51,7 @@ def _show_version(value: bool) -> None:
     if value:
         from ptqdb.version import VERSION
 
-        typer.echo(VERSION)
+        write(f"{VERSION}\n")
         raise typer.Exit
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resumption = Resumption()
     try:
-        with ending_signals(), interrupts_kept(), worded(in_options):
+        with ending_signals(), interrupts_kept(), worded(in_options), stdout_errors():
             app(obj=resumption)
     except PtqdbError as error:
         # DuckDB's own words have several lines, and show the place of a mistake.

@@ -26,7 +26,7 @@ from ptqdb.cli.network_options import (
     Std,
     Weights,
 )
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.resuming import resumes
 
@@ -144,6 +144,7 @@ def collect(
     replace: Annotated[
         bool, typer.Option("--replace", help="Collect anew what is there already.")
     ] = False,
+    wait: Wait = 0,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -157,7 +158,8 @@ def collect(
     """Quantize networks in every number format and store what was measured.
 
     Without options: the embedded study, five small networks on CIFAR-10. Interrupted? Run the
-    same command again; it resumes. What is said of a network belongs to a single --network; several
+    same command again; it resumes. Meanwhile the reading commands read what was there before the
+    network at hand. What is said of a network belongs to a single --network; several
     networks of one's own, or several datasets, are declared in a study file.
     """
     from ptqdb.declaration import (
@@ -222,19 +224,19 @@ def collect(
             return
         if replace:  # which, given again, would delete what is collected by then
             resumes(context, "Run the same command again without --replace to resume.")
-        _collect(request, db)
+        _collect(request, db, wait)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _collect(request: "CollectionRequest", db: Path) -> None:
+def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     from ptqdb.cli.progress import CollectionProgress
     from ptqdb.collection.sweep import collect as run_collection
 
     with CollectionProgress() as progress:
-        outcome = run_collection(request, db, progress)
+        outcome = run_collection(request, db, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
@@ -248,7 +250,7 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     from ptqdb.collection.estimate import preview
     from ptqdb.collection.remaining_time import duration
 
-    previews = preview(request, db)
+    previews = preview(request, db, say)
     rows = [row for shown in previews for row in _preview_rows(shown, request)]
     print_rows(list(rows[0]), rows, output)
     for shown in previews:

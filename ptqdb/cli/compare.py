@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import chosen_database
 from ptqdb.cli.resuming import resumes
@@ -44,6 +44,7 @@ def compare(
         int | None,
         typer.Option(help="Processes.", min=1, show_default="one per core"),
     ] = None,
+    wait: Wait = 0,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Fit views with curves and rank them by their predictions of networks they did not see.
@@ -60,7 +61,7 @@ def compare(
 
     names = list(CURVES) if curves == "all" else [part.strip() for part in curves.split(",")]
     resumes(context)
-    open_database = chosen_database(db)
+    open_database = chosen_database(db, wait)
     with ComparisonProgress() as progress:
         board = run_comparison(
             open_database,

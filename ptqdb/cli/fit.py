@@ -7,7 +7,7 @@ import typer
 
 from ptqdb.cli import completion
 from ptqdb.cli.options import Format, LeaveOut, LeaveOutOrNone, ReadDatabase, ViewOrNone
-from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli.output import OutputFormat, print_rows, say, write
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 from ptqdb.text import visible
@@ -191,7 +191,7 @@ def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> 
         for fit in fits:
             if fit.results is not None:
                 summary = str(fit.results.summary(title=visible(f"{fit.view}: {fit.group}")))
-                typer.echo(visible(summary, keep="\n") + "\n")
+                write(visible(summary, keep="\n") + "\n\n")
         return
     rows = [fit.as_dict() for fit in fits]
     if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
 from ptqdb.cli.output import say
 
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
 def import_(
     folder: Annotated[Path, typer.Argument(help="A folder that `ptqdb export` wrote.")],
     db: Database = DEFAULT_DATABASE,
+    wait: Wait = 0,
 ) -> None:
     """Merge a study into a database, which is created if need be.
 
@@ -26,7 +27,7 @@ def import_(
     from ptqdb.database import connect
     from ptqdb.studies import import_study
 
-    with connect(db, read_only=False) as connection:
+    with connect(db, read_only=False, wait_s=wait, remarked=say) as connection:
         added = import_study(connection, folder, say)
     say(
         f"added {added['network']} networks, {added['evaluation']} evaluations and "

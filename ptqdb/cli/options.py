@@ -25,6 +25,15 @@ ReadDatabase = Annotated[
         show_default=f"{DEFAULT_DATABASE}; where there is none, the embedded study",
     ),
 ]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        help="Wait so long for another process to close the file.",
+        min=0,
+    ),
+]
 View = Annotated[
     str,
     typer.Option(

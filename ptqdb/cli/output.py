@@ -1,10 +1,12 @@
 """Prints tables to stdout in the format that the user asked for, and messages to stderr."""
 
+import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -82,8 +84,60 @@ def say(text: str, *, lines: bool = False) -> None:
     """
     if is_quiet():
         return
-    sys.stderr.write(visible(text, keep="\n\t" if lines else "") + "\n")
-    sys.stderr.flush()
+    # A message that nobody can read any more is no reason to end what is being done.
+    with suppress(OSError):
+        sys.stderr.write(visible(text, keep="\n\t" if lines else "") + "\n")
+        sys.stderr.flush()
+
+
+def write(data: str | bytes) -> None:
+    """Write to stdout; what a table is made of is written at once.
+
+    Raises
+    ------
+    DataError
+        Stdout is closed, or its disk is full.
+    BrokenPipeError
+        Nobody reads the pipe any more.
+    """
+    if sys.stdout is None:
+        raise DataError("expected to write to stdout, found it closed")
+    with stdout_errors():
+        if isinstance(data, bytes):
+            sys.stdout.buffer.write(data)
+        else:
+            sys.stdout.write(data)
+        sys.stdout.flush()
+
+
+@contextmanager
+def stdout_errors() -> Iterator[None]:
+    """Say in one line why stdout cannot be written by the block.
+
+    Raises
+    ------
+    DataError
+        It cannot; what was not written is dropped.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _drop_stdout()
+        raise DataError(
+            f"expected to write to stdout, found: {error.strerror or error}; send it elsewhere"
+        ) from error
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be written go nowhere, or the interpreter tries again as it ends."""
+    with suppress(OSError, io.UnsupportedOperation):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def print_frame(frame: "pl.DataFrame", output_format: OutputFormat) -> None:
@@ -96,14 +150,16 @@ def print_frame(frame: "pl.DataFrame", output_format: OutputFormat) -> None:
     """
     frame = frame.select(_chosen(frame.columns))
     if output_format is OutputFormat.PARQUET:
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             raise UsageError(
                 "--format parquet: expected a file or a pipe, found a terminal; redirect it, "
                 "as in > table.parquet"
             )
-        frame.write_parquet(sys.stdout.buffer)
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        write(buffer.getvalue())
     elif output_format is OutputFormat.CSV:
-        sys.stdout.write(_flat(frame).write_csv())
+        write(_csv(_flat(frame)))
     else:
         _print_rows(frame.columns, frame.rows(named=True), output_format)
 
@@ -150,7 +206,7 @@ def _print_rows(
                 "expected values that are nested less deeply as JSON, found deeper ones; give "
                 "--format csv"
             ) from error
-        sys.stdout.write(text + "\n")
+        write(text + "\n")
     elif output_format in (OutputFormat.CSV, OutputFormat.PARQUET):
         import polars as pl
 
@@ -166,7 +222,7 @@ def _print_rows(
         shown = markdown_cell if is_markdown else visible
         table = [[shown(cell) for cell in row] for row in [list(columns), *cells]]
         lines = _markdown(table, numeric) if is_markdown else _table(*_fitting(table, numeric))
-        sys.stdout.write("\n".join(lines) + "\n")
+        write("\n".join(lines) + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -189,6 +245,15 @@ def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
         pl.Series(name, [json.dumps(value, default=str) for value in frame[name].to_list()])
         for name in nested
     )
+
+
+def _csv(frame: "pl.DataFrame") -> str:
+    """The frame as CSV: NULL is an empty cell, an empty text is ``""``.
+
+    Of a single column NULL is ``""`` as well, as Python's own ``csv`` and pandas have it: readers
+    leave out a line with nothing in it.
+    """
+    return frame.write_csv(null_value='""' if frame.width == 1 else None)
 
 
 def _text(value: Any) -> str:

@@ -29,9 +29,8 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
         The named file cannot be read, or there is neither a default one nor embedded facts.
     """
     from ptqdb.database import networks_without_channels
-    from ptqdb.study import open_study
 
-    with open_study(_chosen(db)) as study:
+    with open_as_it_is(_chosen(db)) as study:
         without = networks_without_channels(study.connection)
         if without:
             say(
@@ -41,20 +40,49 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
         yield study
 
 
-def chosen_database(db: Path | None) -> "OpenDatabase":
-    """A function that opens what `open_reader` opens, also to keep results in it."""
+@contextmanager
+def open_as_it_is(path: Path | None) -> "Iterator[Study]":
+    """Open a database read-only; None is the embedded study.
+
+    Where the file is being written and its snapshot is read, that stands on stderr.
+
+    Raises
+    ------
+    DatabaseError
+        The file cannot be read.
+    """
+    from ptqdb.study import open_study
+
+    with open_study(path) as study:
+        if study.snapshot is not None:
+            say(str(study.snapshot))
+        yield study
+
+
+def chosen_database(db: Path | None, wait_s: float = 0.0) -> "OpenDatabase":
+    """A function that opens what `open_reader` opens, also to keep results in it.
+
+    Parameters
+    ----------
+    wait_s
+        How long to wait for another process that has the file open.
+    """
     from ptqdb.database import connect
     from ptqdb.embedded_facts import open_embedded_facts
 
     path = _chosen(db)
-    return open_embedded_facts if path is None else partial(connect, path)
+    if path is None:
+        return open_embedded_facts
+    return partial(connect, path, wait_s=wait_s, remarked=say)
 
 
 def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
     """Say on stderr which cells cannot be evaluated, a line for each."""
-    rows = connection.execute(
-        "select network, number_format, scope, layer, reason from failed_cell_overview"
-    ).fetchall()
+    from ptqdb.database import rows_of
+
+    rows = rows_of(
+        connection, "select network, number_format, scope, layer, reason from failed_cell_overview"
+    )
     for network, number_format, scope, layer, reason in rows:
         cell = number_format if scope == "all" else f"{number_format} ({scope})"
         place = f"after layer {layer} started: " if layer else ""

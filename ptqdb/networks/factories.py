@@ -20,7 +20,7 @@ from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.builder import Unpublished
 from ptqdb.networks.copies import full_copy
-from ptqdb.networks.specs import WAYS, check_callable, is_file
+from ptqdb.networks.specs import WAYS, check_callable, names_file
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def find_factory(spec: str) -> Factory:
     """
     where, _, name = spec.rpartition(":")
     check_callable(spec)
-    module = _file_module(spec, Path(where)) if is_file(where) else _named_module(spec, where)
+    module = _file_module(spec, Path(where)) if names_file(where) else _named_module(spec, where)
     if not hasattr(module, name):
         own = [key for key, value in vars(module).items() if _is_own(module, value)]
         found = (

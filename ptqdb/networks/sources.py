@@ -25,6 +25,7 @@ from ptqdb.networks.factories import Factory, find_factory
 from ptqdb.networks.given import float_network
 from ptqdb.networks.specs import RANDOM, ZOOS, check_spec
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
+from ptqdb.paths import is_file
 from ptqdb.preprocessing import Geometry, Preprocessing, require_both
 from ptqdb.text import is_harmless
 
@@ -257,7 +258,7 @@ def network_source(
     DataError
         A checkpoint that cannot be read, or code that fails while it is imported.
     """
-    if weights is not None and Path(weights).is_file():
+    if weights is not None and is_file(Path(weights)):
         if checkpoint is not None:
             raise UsageError("--weights: found a file, and --checkpoint too; give one of them")
         checkpoint, weights = weights, None

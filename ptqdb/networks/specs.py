@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ptqdb.errors import UsageError
 from ptqdb.networks import REFERENCE_NETWORKS, reference_network
+from ptqdb.paths import is_file, shortened
 
 WAYS = (
     "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
@@ -63,11 +64,13 @@ def check_callable(spec: str) -> None:
     where, _, name = spec.rpartition(":")
     if not where or not name:
         raise UsageError(f"--network: expected {WAYS}, found {spec!r}")
-    if is_file(where) and not Path(where).is_file():
-        raise UsageError(f"--network: no file {where} for {spec!r}")
+    if names_file(where) and not is_file(Path(where)):
+        raise UsageError(
+            f"--network: no file {shortened(Path(where))} for {shortened(Path(spec))!r}"
+        )
 
 
-def is_file(where: str) -> bool:
+def names_file(where: str) -> bool:
     """Whether the part of a spec before the callable's name is a file, and not a module."""
     return where.endswith(".py") or "/" in where or "\\" in where
 
