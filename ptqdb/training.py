@@ -152,13 +152,7 @@ class Training:
         DataError
             It cannot be created.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"expected a folder for checkpoints at {self.folder}, found: "
-                f"{error.strerror or error}; choose another place"
-            ) from error
+        make_folder(self.folder)
 
     def is_finished(self) -> bool:
         """Whether the weights are there that this training gives.
