@@ -22,7 +22,7 @@ from ptqdb.cli import (
     views,
 )
 from ptqdb.cli.output import say
-from ptqdb.errors import MismatchError, PtqdbError, QueryError, UsageError
+from ptqdb.errors import ContradictionError, MismatchError, PtqdbError, QueryError, UsageError
 from ptqdb.interruption import interrupts_kept
 
 app = typer.Typer(
@@ -69,8 +69,8 @@ def main() -> None:
             app()
     except PtqdbError as error:
         # DuckDB's own words have several lines, and show the place of a mistake.
-        is_of_sql = isinstance(error, QueryError) or "\nLINE " in str(error)
-        say(f"ptqdb: {error}", lines=is_of_sql)
+        has_lines = isinstance(error, QueryError | ContradictionError) or "\nLINE " in str(error)
+        say(f"ptqdb: {error}", lines=has_lines)
         sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)
     except KeyboardInterrupt:
         say("ptqdb: interrupted")

@@ -23,7 +23,7 @@ def export(
     The same facts are the same bytes. What is derived from them is left out.
     """
     from ptqdb.database import connect
-    from ptqdb.studies import TABLE_NAMES, export_study
+    from ptqdb.database.exchange import TABLE_NAMES, export_study
 
     with connect(db, read_only=True) as connection:
         export_study(connection, folder)
