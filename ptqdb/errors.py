@@ -95,6 +95,10 @@ class DataError(PtqdbError, ValueError):
     """Images, a checkpoint or a table do not have the shape that is needed."""
 
 
+class ContradictionError(DataError):
+    """Facts that contradict each other; the message goes on with some of them, as a table."""
+
+
 class DatabaseError(PtqdbError, RuntimeError):
     """The database file cannot be opened, is locked, damaged or of another version."""
 

@@ -75,10 +75,12 @@ def check(
     results = []
     for file in chosen:
         sql = file.read_text(encoding="utf-8")
-        results.append(CheckResult(file.stem, _meaning(sql), query(connection, sql)))
+        results.append(CheckResult(file.stem, meaning(sql), query(connection, sql)))
     return results
 
 
-def _meaning(sql: str) -> str:
-    """Return the first line of the header comment, without its full stop."""
-    return sql.splitlines()[0].removeprefix("--").strip().removesuffix(".")
+def meaning(sql: str) -> str:
+    """What a check looks for: the header comment up to its grain, without the full stop."""
+    header, _, _ = sql.partition("-- Grain:")
+    lines = (line.removeprefix("--").strip() for line in header.splitlines())
+    return " ".join(lines).strip().removesuffix(".")

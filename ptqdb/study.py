@@ -411,7 +411,7 @@ def export(study: Study, folder: Path | str) -> None:
     DataError
         The folder cannot be written.
     """
-    from ptqdb.studies import export_study
+    from ptqdb.database.exchange import export_study
 
     export_study(study.connection, Path(folder))
 

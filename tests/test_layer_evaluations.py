@@ -17,9 +17,9 @@ from ptqdb.collection.estimate import preview
 from ptqdb.collection.plan import NetworkTask
 from ptqdb.collection.rows import write_layer_evaluation
 from ptqdb.database import connect
+from ptqdb.database.exchange import export_study, import_study
 from ptqdb.number_formats import number_format
 from ptqdb.requests import request_of
-from ptqdb.studies import export_study, import_study
 
 LAYERS = ("0", "3", "5")
 FORMATS = "INT_3,POT_4"

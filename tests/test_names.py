@@ -27,12 +27,12 @@ from ptqdb.cli.output import OutputFormat, print_rows
 from ptqdb.cli.progress import CollectionProgress, ComparisonProgress, training_progress
 from ptqdb.collection.plan import Cell
 from ptqdb.database import connect, materialize
+from ptqdb.database.exchange import export_study, import_study
 from ptqdb.datasets import ImageSet, read_images
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.sources import network_source
 from ptqdb.pictures import KINDS
 from ptqdb.report import report_page
-from ptqdb.studies import export_study, import_study
 from ptqdb.study import open_study
 from ptqdb.study_file import read_study_file
 from ptqdb.text import is_harmless, markdown_cell, visible

@@ -27,7 +27,15 @@ from ptqdb.cli import (
 from ptqdb.cli.common import App
 from ptqdb.cli.output import say, stdout_errors, write
 from ptqdb.cli.resuming import Resumption
-from ptqdb.errors import MismatchError, PtqdbError, QueryError, UsageError, in_options, worded
+from ptqdb.errors import (
+    ContradictionError,
+    MismatchError,
+    PtqdbError,
+    QueryError,
+    UsageError,
+    in_options,
+    worded,
+)
 from ptqdb.interruption import Interruption, ending_signals, interrupts_kept
 
 app = App(
@@ -75,8 +83,8 @@ def main() -> None:
             app(obj=resumption)
     except PtqdbError as error:
         # DuckDB's own words have several lines, and show the place of a mistake.
-        is_of_sql = isinstance(error, QueryError) or "\nLINE " in str(error)
-        say(f"ptqdb: {error}", lines=is_of_sql)
+        has_lines = isinstance(error, QueryError | ContradictionError) or "\nLINE " in str(error)
+        say(f"ptqdb: {error}", lines=has_lines)
         sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)
     except KeyboardInterrupt as error:
         # One more would interrupt Python while it ends, which prints what that interrupts.

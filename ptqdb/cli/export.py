@@ -23,7 +23,7 @@ def export(
     The same facts are the same bytes. What is derived from them is left out.
     """
     from ptqdb.cli.reading import open_as_it_is
-    from ptqdb.studies import TABLE_NAMES, export_study
+    from ptqdb.database.exchange import TABLE_NAMES, export_study
 
     with open_as_it_is(db) as study:
         export_study(study.connection, folder)
