@@ -21,7 +21,7 @@ from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.interruption import interrupts_deferred
 from ptqdb.networks import reference_network
-from ptqdb.paths import without_magic, written_beside
+from ptqdb.paths import make_folder, without_magic, written_beside
 from ptqdb.training_settings import (
     TrainingSettings,
     learning_rate,

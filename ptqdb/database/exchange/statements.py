@@ -8,7 +8,8 @@ from typing import Any
 
 import duckdb
 
-from ptqdb.database.writing import first_line, interruptible
+from ptqdb.database.file_errors import first_line
+from ptqdb.database.writing import interruptible
 from ptqdb.errors import DatabaseError, DataError
 
 MEMORY_LIMIT = "512MB"
