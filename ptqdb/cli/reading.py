@@ -66,10 +66,12 @@ def open_writer(db: Path | None) -> "Iterator[duckdb.DuckDBPyConnection]":
 def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
     """Say on stderr which cells cannot be evaluated, a line for each."""
     rows = connection.execute(
-        "select network, number_format, scope, layer, reason from failed_cell_overview"
+        "select network, number_format, scope, quantized_layer, layer, reason "
+        "from failed_cell_overview"
     ).fetchall()
-    for network, number_format, scope, layer, reason in rows:
-        cell = number_format if scope == "all" else f"{number_format} ({scope})"
+    for network, number_format, scope, alone, layer, reason in rows:
+        what = scope if alone is None else f"layer {alone}"
+        cell = number_format if scope == "all" else f"{number_format} ({what})"
         place = f"after layer {layer} started: " if layer else ""
         say(f"{network} cannot be evaluated in {cell}: {place}{reason}")
 
