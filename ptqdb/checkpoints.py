@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
+from ptqdb.paths import is_there, written_beside
 from ptqdb.preprocessing import Preprocessing
 
 WRAPPERS = (
@@ -40,6 +41,8 @@ class NetworkDescription:
         Number of logits.
     mean, std
         Per channel, in units of the full range 0..1: the network is fed ``(x / 255 - mean) / std``.
+    training
+        How it was trained, as `ptqdb.training.Training` records it; None where nobody did.
     """
 
     name: str
@@ -47,6 +50,7 @@ class NetworkDescription:
     class_count: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    training: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,21 @@ class Weights:
 def save_checkpoint(
     path: Path, description: NetworkDescription, weights: dict[str, Tensor]
 ) -> None:
-    """Write the weights and their description; the same content gives the same bytes."""
+    """Write the weights and their description; the same content gives the same bytes.
+
+    The file is written beside and renamed, so that one of that name is whole at any time.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
     metadata = {"ptqdb": json.dumps(asdict(description))}
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata)
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    with written_beside(path) as partial:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata
+        )
+        partial.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def read_description(path: Path) -> NetworkDescription | None:
@@ -183,7 +198,7 @@ def _begins_as_pickle(path: Path) -> bool:
 
 
 def _not_weights(path: Path, error: Exception) -> DataError:
-    if not path.exists():
+    if isinstance(error, FileNotFoundError) or not is_there(path):
         return DataError(f"expected a checkpoint, found no file {path}")
     if path.is_dir():
         return DataError(f"expected a checkpoint, found the folder {path}; name the file in it")

@@ -61,6 +61,8 @@ def chosen_layers(
 ) -> list[Layer]:
     """The layers that are named; or the most pointed and the flattest of them.
 
+    Two layers with the same weights, as the same checkpoint has under two names, count once.
+
     Parameters
     ----------
     named
@@ -81,8 +83,16 @@ def chosen_layers(
     known = many if many.height > 1 else known
     if known.is_empty():
         known = shapes
+    known = _without_twins(known)
     ends = known[[-1, 0]] if known.height > 1 else known
     return [(row["network"], row["layer"]) for row in ends.rows(named=True)]
+
+
+def _without_twins(shapes: pl.DataFrame) -> pl.DataFrame:
+    """One of the layers that share their weights: of as many elements and of the same kurtosis."""
+    same = pl.struct("element_count", pl.col("kurtosis").round_sig_figs(9))
+    order = shapes.sort("network", "layer").unique(same, keep="first")
+    return order.sort("kurtosis", "network", "layer")
 
 
 def _layer(shapes: pl.DataFrame, name: str) -> Layer:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from altair.utils.schemapi import debug_mode
 
 from ptqdb.closest import closest_first
 from ptqdb.database import layer_call
@@ -86,7 +87,10 @@ def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
     resolved = replace(
         request, curves=request.curves or (FIT_CURVE,), x_scale=request.x_scale or "auto"
     )
-    return _KINDS[kind].draw(study, resolved)
+    # Altair would check each part at every step against its schema: most of the time. The tests
+    # check what comes of it.
+    with debug_mode(False):
+        return _KINDS[kind].draw(study, resolved)
 
 
 def _refuse_unused(kind: str, request: Request) -> None:

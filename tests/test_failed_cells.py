@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import ptqdb
 from ptqdb.database import connect, materialize
+from ptqdb.database.exchange import export_study, import_study
 from ptqdb.errors import DatabaseError, DataError
-from ptqdb.studies import export_study, import_study
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
     expected = [
         "network", "architecture", "number_format", "family", "bits", "ebits", "divergence",
         "accuracy", "float_accuracy", "chance_accuracy", "accuracy_loss", "accuracy_loss_se",
-        "images", "non_finite_images", "saturated",
+        "images", "non_finite_images", "saturated", "weights_of",
     ]  # fmt: skip
     names = variant_names(study)
     # Once for all: it binds every view.

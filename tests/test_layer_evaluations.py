@@ -17,9 +17,9 @@ from ptqdb.collection.estimate import preview
 from ptqdb.collection.plan import NetworkTask
 from ptqdb.collection.rows import write_layer_evaluation
 from ptqdb.database import connect
+from ptqdb.database.exchange import export_study, import_study
 from ptqdb.number_formats import number_format
 from ptqdb.requests import request_of
-from ptqdb.studies import export_study, import_study
 
 LAYERS = ("0", "3", "5")
 FORMATS = "INT_3,POT_4"
@@ -186,7 +186,7 @@ def test_a_dry_run_counts_layers(db: Database) -> None:
         source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(12), pictures(8, "train"))
         request = request_of([task], number_formats=FORMATS, scopes=scopes)
-        (one,) = preview(request, db.path)
+        (one,) = preview(request, db.path, print)
         return one
 
     new = shown(("layer",))

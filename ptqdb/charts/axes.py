@@ -164,14 +164,22 @@ class XAxis:
     def _constant(self) -> float:
         return max(abs(self.low), abs(self.high)) * SYMLOG_SHARE
 
-    def grid(self, count: int = CURVE_POINTS) -> Floats:
-        """Where to draw a curve, x ascending: dense wherever the axis is."""
-        grid = np.linspace(self.low, self.high, count)
+    def placed(self, x: Floats) -> Floats:
+        """Where x stands along the axis, in a unit of its own."""
+        if self.kind == "linear":
+            return x
+        placed: Floats = np.log(x) if self.kind == "log" else np.arcsinh(x / self._constant)
+        return placed
+
+    def grid(self) -> Floats:
+        """Where to compute a curve, x ascending: dense on this axis and on a linear one."""
+        grid = np.linspace(self.low, self.high, CURVE_POINTS)
+        low, high = self.placed(np.array([self.low, self.high]))
         if self.kind == "log":
-            grid = np.concatenate([grid, np.geomspace(self.low, self.high, count)])
+            grid = np.concatenate([grid, np.exp(np.linspace(low, high, CURVE_POINTS))])
         if self.kind == "symlog":
-            low, high = (float(np.arcsinh(end / self._constant)) for end in (self.low, self.high))
-            grid = np.concatenate([grid, np.sinh(np.linspace(low, high, count)) * self._constant])
+            further = np.sinh(np.linspace(low, high, CURVE_POINTS)) * self._constant
+            grid = np.concatenate([grid, further])
         return np.unique(np.clip(grid, self.low, self.high))
 
     def encoding(self, title: str, *, small: bool = False, whole: bool = False) -> alt.X:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ptqdb.charts.axes import CURVE_POINTS, XAxis, axis_title
+from ptqdb.charts.axes import XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.points import drawable_rows, points_layer, whose
 from ptqdb.charts.style import HEIGHT, WIDTH, layered, themed, title
@@ -27,7 +27,6 @@ def fit_chart(
     network: str | None = None,
     predictor: "LossPredictor | None" = None,
     x_scale: str = "auto",
-    curve_points: int = CURVE_POINTS,
     theme: str = "light",
 ) -> alt.LayerChart:
     """Draw a view's points and the curves fitted to all of them, or to one network's.
@@ -50,8 +49,6 @@ def fit_chart(
         held-out R². For one network it should come from the others. None: no band.
     x_scale
         ``auto``, ``linear``, ``log`` or ``symlog``: see `ptqdb.charts.axes.XAxis.of`.
-    curve_points
-        Points of each curve.
     theme
         ``light`` or ``dark``.
 
@@ -76,7 +73,7 @@ def fit_chart(
         raise UsageError(f"expected a fit of {group}, found fits of {groups}; choose one of them")
     rows = drawable_rows(frame, network)
     axis = XAxis.of(rows["divergence"].to_numpy(), x_scale)
-    below, above = curve_layers(chosen, axis, predictor=predictor, count=curve_points)
+    below, above = curve_layers(chosen, axis, predictor=predictor)
     points = points_layer(rows, axis, axis_title(view))
     heading = title(
         f"{view}: {whose(rows)}",

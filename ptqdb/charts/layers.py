@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ptqdb.charts.points import inline
-from ptqdb.charts.style import CELL, SEQUENTIAL, format_key, themed, title
+from ptqdb.charts.style import CELL, format_key, themed, title
 from ptqdb.errors import DataError
 from ptqdb.interval_validation import rank_correlation
 
@@ -146,7 +146,6 @@ def _color(column: str, name: str, largest: float, form: str) -> alt.Color:
     scale = alt.Scale(
         type="sqrt",
         domain=[0, max(largest, 1e-9)],
-        range=list(SEQUENTIAL),
         interpolate="lab",
         clamp=True,
     )

@@ -15,8 +15,6 @@ from ptqdb.fitting import ALL, GroupFit
 if TYPE_CHECKING:
     import polars as pl
 
-PANEL_CURVE_POINTS = 120
-
 
 def networks_chart(
     frame: "pl.DataFrame",
@@ -46,7 +44,7 @@ def networks_chart(
     panels = []
     for place, name in enumerate(names):
         of_network = [fit for fit in fits if fit.group == name]
-        below, above = curve_layers(of_network, axis, count=PANEL_CURVE_POINTS)
+        below, above = curve_layers(of_network, axis, whole_x=True)
         points = points_layer(
             drawable_rows(frame, name),
             axis,
@@ -63,7 +61,8 @@ def networks_chart(
     return side_by_side(
         panels,
         f"{view}: each network",
-        f"{curves} fitted to each network alone; faint step: the best of all rising curves",
+        f"{curves} fitted to each network alone; "
+        "faint step: the best of all rising curves; dashed: past the network's own points",
         axis.note,
         theme=theme,
     )

@@ -7,6 +7,7 @@ import polars as pl
 
 from ptqdb.charts.axes import XAxis, loss_axis
 from ptqdb.charts.style import family_order, family_shapes
+from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError
 
 TOOLTIPS: tuple[tuple[str, str, Literal["nominal", "quantitative"], str], ...] = (
@@ -38,7 +39,8 @@ def drawable_rows(frame: pl.DataFrame, network: str | None = None) -> pl.DataFra
         whose = "" if network is None else f" of {network}"
         raise DataError(
             f"expected rows{whose} with a divergence and a loss, found none; "
-            "collect the network first or choose another view"
+            f"choose another view, such as {VIEW_OF_SMALL_NETWORKS} for networks up to 1 MMAC, "
+            "or collect the network first"
         )
     loss = pl.col("accuracy_loss").map_elements(lambda value: f"{value:.2%}", pl.String)
     if "accuracy_loss_se" in rows.columns:

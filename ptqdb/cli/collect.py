@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.network_options import (
     CELLS,
     IMAGES,
@@ -25,8 +26,9 @@ from ptqdb.cli.network_options import (
     Std,
     Weights,
 )
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
 from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli.resuming import resumes
 
 if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
@@ -52,6 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 def collect(
+    context: typer.Context,
     study: Annotated[
         Path | None,
         typer.Argument(help="A TOML file that declares datasets, networks, formats and counts."),
@@ -61,6 +64,7 @@ def collect(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
+            autocompletion=completion.reference_networks,
             help=f"{SPEC_HELP}; repeat for several. Default: the embedded study's.",
             rich_help_panel=NETWORK,
         ),
@@ -140,6 +144,7 @@ def collect(
     replace: Annotated[
         bool, typer.Option("--replace", help="Collect anew what is there already.")
     ] = False,
+    wait: Wait = 0,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -152,16 +157,24 @@ def collect(
 ) -> None:
     """Quantize networks in every number format and store what was measured.
 
-    Without options: the embedded study, five small networks on CIFAR-10. A stopped collection
-    goes on where it was. What is said of a network belongs to a single --network; several
+    Without options: the embedded study, five small networks on CIFAR-10. Interrupted? Run the
+    same command again; it resumes. Meanwhile the reading commands read what was there before the
+    network at hand. What is said of a network belongs to a single --network; several
     networks of one's own, or several datasets, are declared in a study file.
     """
-    from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-    from ptqdb.errors import UsageError
+    from ptqdb.declaration import (
+        DatasetEntry,
+        NetworkEntry,
+        StudyDeclaration,
+        check_declaration,
+        entries_of,
+    )
+    from ptqdb.errors import UsageError, in_keys, in_options, worded
     from ptqdb.preprocessing import channel_values
-    from ptqdb.requests import collection_request, entries_of
     from ptqdb.study_file import read_study_file
 
+    if not (dry_run or replace):
+        resumes(context)
     images_said = DatasetEntry(
         path=dataset,
         calibration_path=calibration_dataset,
@@ -201,23 +214,29 @@ def collect(
         )
     else:
         declared = read_study_file(study)
-    request = collection_request(declared, anew=replace)
-    if dry_run:
-        _print_preview(request, db, output)
-    else:
-        _collect(request, db)
+    with worded(in_options if study is None else in_keys):
+        check_declaration(declared)
+        from ptqdb.requests import collection_request  # imports PyTorch
+
+        request = collection_request(declared, anew=replace)
+        if dry_run:
+            _print_preview(request, db, output)
+            return
+        if replace:  # which, given again, would delete what is collected by then
+            resumes(context, "Run the same command again without --replace to resume.")
+        _collect(request, db, wait)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _collect(request: "CollectionRequest", db: Path) -> None:
+def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     from ptqdb.cli.progress import CollectionProgress
     from ptqdb.collection.sweep import collect as run_collection
 
     with CollectionProgress() as progress:
-        outcome = run_collection(request, db, progress)
+        outcome = run_collection(request, db, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
@@ -231,7 +250,7 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     from ptqdb.collection.estimate import preview
     from ptqdb.collection.remaining_time import duration
 
-    previews = preview(request, db)
+    previews = preview(request, db, say)
     rows = [row for shown in previews for row in _preview_rows(shown, request)]
     print_rows(list(rows[0]), rows, output)
     for shown in previews:

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ptqdb.cli.output import say
+from ptqdb.cli.output import is_quiet, say
 from ptqdb.collection.remaining_time import RemainingTime, duration
 from ptqdb.text import visible
 
@@ -67,7 +67,7 @@ class CollectionProgress:
             _RateColumn(),
             _RemainingColumn(self._remaining),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=is_quiet() or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("planning", total=None)
         self._told_at = time.monotonic()
@@ -140,7 +140,7 @@ def training_progress(name: str, step_count: int) -> Iterator["Callable[[Trainin
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=is_quiet() or not console.is_terminal,
     ) as bar:
         task = bar.add_task(visible(name), total=step_count)
         told_epoch = 0
@@ -170,7 +170,7 @@ class ComparisonProgress:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=is_quiet() or not console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("reading the views", total=None)

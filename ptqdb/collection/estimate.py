@@ -1,7 +1,7 @@
 """What a collection would do, and about how long it would take, without writing anything."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from ptqdb.collection.evaluation import NetworkEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.own_code import own_errors_as_data_errors
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkPlan, plan_network
-from ptqdb.database import IN_MEMORY, connect
+from ptqdb.database import IN_MEMORY, connect, connect_reader
 from ptqdb.errors import DataError
 from ptqdb.number_formats import NumberFormat, number_format
+from ptqdb.paths import is_there
 
 SAMPLE_COUNT = 100
 """Images that are measured; more would tell little more."""
@@ -49,11 +50,18 @@ class Preview:
     failure: str | None = None
 
 
-def preview(request: CollectionRequest, database: Path) -> list[Preview]:
+def preview(
+    request: CollectionRequest, database: Path, remarked: Callable[[str], None]
+) -> list[Preview]:
     """What would be done for each network of a request.
 
     The time is extrapolated from up to 100 images of each network in three formats, measured
     here and now.
+
+    Parameters
+    ----------
+    remarked
+        Receives a line where another collection writes the file and its snapshot is read.
 
     Raises
     ------
@@ -62,8 +70,12 @@ def preview(request: CollectionRequest, database: Path) -> list[Preview]:
     DatabaseError
         The file is there and cannot be read.
     """
-    path = database if database.exists() else IN_MEMORY
-    connection = connect(path, read_only=database.exists())
+    if is_there(database):
+        connection, snapshot = connect_reader(database)
+        if snapshot is not None:
+            remarked(str(snapshot))
+    else:
+        connection = connect(IN_MEMORY, read_only=False)
     previews = []
     try:
         for task in request.tasks:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ptqdb.collection.facts import EvaluationFacts, FailedEvaluation
 from ptqdb.collection.own_code import is_lack_of_memory, is_of_network, one_line
 from ptqdb.datasets import ImageSet, normalized
+from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
 from ptqdb.networks.copies import scratch_copy
@@ -15,7 +16,6 @@ from ptqdb.networks.eager import eager
 from ptqdb.number_formats import NumberFormat
 from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.codes import CodedLayer
-from ptqdb.quantization.layers import LAYER_SCOPE
 from ptqdb.quantization.network import QuantizedNetwork
 from ptqdb.quantization.precision import matrix_precision, precision_of
 

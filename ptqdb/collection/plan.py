@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from ptqdb.datasets import ImageSet
+from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import MismatchError, UsageError
 from ptqdb.networks.sources import NetworkSource
 from ptqdb.number_formats import NumberFormat
-from ptqdb.quantization.layers import LAYER_SCOPE
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 

@@ -34,7 +34,15 @@ from ptqdb.collection.rows import (
     write_network,
     write_quantized_tensors,
 )
-from ptqdb.database import connect, forget_fits, materialize, transaction
+from ptqdb.database import (
+    SnapshotPublisher,
+    connect,
+    file_errors,
+    forget_fits,
+    materialize,
+    read_every_block,
+    transaction,
+)
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
@@ -110,25 +118,39 @@ class CollectionOutcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> CollectionOutcome:
+def collect(
+    request: CollectionRequest, database: Path, reporter: Reporter, *, wait_s: float = 0.0
+) -> CollectionOutcome:
     """Fill every missing cell of the request.
 
     Each cell is one transaction. A network that fails is recorded, and the others go on. A cell
     in which the network's own code fails is recorded as such, and the next cell goes on; the
-    run is done all the same, for the facts say what the format does to the network.
+    run is done all the same, for the facts say what the format does to the network. While it
+    goes on, others read the snapshot that is published before each network.
+
+    Parameters
+    ----------
+    wait_s
+        For how many seconds to wait for another process to close the file.
 
     Raises
     ------
     MismatchError
         The database holds one of the networks with other arguments; nothing was written.
     DatabaseError
-        The file cannot be opened for writing, or written.
+        The file cannot be opened for writing, is damaged, or cannot be written.
     KeyboardInterrupt
         After the run's outcome has been recorded.
     """
-    connection = connect(database, read_only=False)
     outcome = CollectionOutcome()
-    try:
+    connection = connect(database, read_only=False, wait_s=wait_s, remarked=reporter.remarked)
+    # Left in reverse: the connection is closed before the publisher, and errors are put in words
+    # while it is open.
+    with (
+        SnapshotPublisher(database, reporter.remarked) as publisher,
+        connection,
+        file_errors(connection),
+    ):
         plans = _plans(connection, request, outcome)
         cells = [cell for plan in plans for cell in plan.cells]
         outcome.present_count = sum(plan.present_count for plan in plans)
@@ -141,20 +163,22 @@ def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> C
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
         for plan in plans:
             _tell_known_failures(plan, outcome, reporter)
+        is_changed = request.replace or not all(plan.is_complete for plan in plans)
+        if is_changed:
+            read_every_block(connection)  # a damaged one is found before anything is written
         recorded = recorded_run(connection, request, cells, outcome.failures)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
-            if request.replace or any(plan.changes_views for plan in plans):
+            if is_changed:
                 forget_fits(connection)
             if request.replace:
                 _delete(connection, [plan.task.name for plan in plans])
             for plan in plans:
                 if not plan.is_complete:
+                    publisher.publish(connection)
                     _collect_or_record(connection, request, plan, outcome, reporter)
             if all(plan.is_complete for plan in plans):
                 materialize(connection, reporter.remarked)  # what an upgrade made stale
-    finally:
-        connection.close()
     return outcome
 
 
@@ -213,7 +237,6 @@ def _collect_or_record(
         outcome.failures.append(Failure(name, reason))
         reporter.remarked(f"{name} failed: {reason}")
     materialize(connection, reporter.remarked)
-    connection.execute("checkpoint")
 
 
 def _collect_network(

@@ -22,11 +22,13 @@ DEGREES = (2, 3, 4)
 
 # The search grid of degree 2 and how many of its minima are refined: twice as many of either
 # changes no R² of the published sweeps in the fourth decimal.
-LOG_M_COUNT, LOG_K_COUNT, START_COUNT = 24, 16, 4
+LOG_M_COUNT, LOG_K_COUNT, START_COUNT, GRID_POINT_COUNT = 24, 16, 4, 1024
 LOG_K_RANGE = (np.log(1e-3), np.log(1e4))
-# Past k = 1e5 the best curve may be one that jumps to the last point alone, by a pole just
-# behind it: no better for what lies between the points, and lost when it is rounded.
 LOG_M_LIMIT, LOG_K_LIMIT = 60.0, np.log(1e5)
+# A pole just past the last point lets a curve jump to that point alone: the sum of squares is
+# smaller, and nothing between the points is told better. So the denominator has no zero nearer to
+# the last point than this share of the range.
+POLE_DISTANCE = 0.02
 
 # How far inside the monotone set a degree-2 fit is put, so that rounding its parameters to
 # floating point cannot carry it out; tried in turn until the proof holds.
@@ -78,6 +80,8 @@ class RationalFunction(CurveFunction):
     from those of 3, each times one factor above and below: sequential quadratic programming with
     the slope's numerator and the denominator held above 0. That is a local search; the fit is
     never worse than that of the lower degree. No random numbers are used.
+
+    Past max x there is no pole within 2 % of the range, so that no curve jumps to the last point.
     """
 
     degree: int = 2
@@ -233,9 +237,13 @@ def _search_degree_two(u: Floats, y: Floats) -> list[_Shape]:
     """Find the minima of the least squares of degree 2, the best first."""
     inner = u[(u > 0) & (u < 1)]
     log_odds = np.log(inner / (1 - inner)) if inner.size else np.zeros(1)
+    # Where to start from shows on some of the points as well.
+    some = np.argsort(u, kind="stable")[:: -(-len(u) // GRID_POINT_COUNT)]
     log_m = np.linspace(-log_odds.max() - 1, -log_odds.min() + 1, LOG_M_COUNT)
     log_k = np.linspace(*LOG_K_RANGE, LOG_K_COUNT)
-    sse = np.array([np.sum(_mix(u, y, m, log_k[:, None])[2] ** 2, axis=-1) for m in log_m])
+    sse = np.array(
+        [np.sum(_mix(u[some], y[some], m, log_k[:, None])[2] ** 2, axis=-1) for m in log_m]
+    )
 
     around = np.pad(sse, 1, constant_values=np.inf)
     lowest = np.lib.stride_tricks.sliding_window_view(around, (3, 3)).min(axis=(2, 3))
@@ -291,8 +299,14 @@ def _mix(u: Floats, y: Floats, log_m: float, log_k: Floats) -> tuple[Floats, Flo
 
 
 def _clipped(log_m: Any, log_k: Any) -> tuple[Any, Any]:
-    """Keep the search where a curve survives being rounded."""
-    return np.clip(log_m, -LOG_M_LIMIT, LOG_M_LIMIT), np.clip(log_k, -LOG_K_LIMIT, LOG_K_LIMIT)
+    """Keep the search where a curve survives being rounded and has no pole behind the last point.
+
+    The denominator's zeros past u = 1 have (u - 1) / u = m (k ± sqrt(k² - 1)): m / (2 k) at least,
+    and where k < 1 of the size m.
+    """
+    log_m = np.clip(log_m, np.log(POLE_DISTANCE), LOG_M_LIMIT)
+    most_k = np.minimum(log_m - np.log(2 * POLE_DISTANCE), LOG_K_LIMIT)
+    return log_m, np.clip(log_k, -LOG_K_LIMIT, most_k)
 
 
 class _Constraint:
@@ -355,7 +369,7 @@ def _refine(form: _Form, u: Floats, y: Floats) -> _Form | None:
         failing = _failing(form)
         if not failing.size and found.status != OUT_OF_ITERATIONS:
             # q may still be negative from one end on, where it has no minimum.
-            return form if (basis @ form.q).min() > 0 else None
+            return form if (basis @ form.q).min() > 0 and not _has_near_pole(form) else None
         odds = np.concatenate([odds, failing])
     return None
 
@@ -375,6 +389,17 @@ def _failing(form: _Form) -> Floats:
         found.append(inside[below(inside) <= 0])
     failing: Floats = np.concatenate(found)
     return failing / (1 - failing)
+
+
+def _has_near_pole(form: _Form) -> bool:
+    """Whether q is 0 past the last point within `POLE_DISTANCE` of it, in the plane."""
+    degree, behind = len(form.q) - 1, Polynomial([0.0, 1.0])  # u - 1
+    q = sum(
+        value * comb(degree, i) * (form.m * (1 + behind)) ** i * (-behind) ** (degree - i)
+        for i, value in enumerate(form.q.tolist())
+    )
+    roots = np.asarray(Polynomial(q.coef).roots(), dtype=np.complex128)
+    return bool(np.any((roots.real > 0) & (np.abs(roots) < POLE_DISTANCE)))
 
 
 def _params(form: _Form, low: float, high: float, degree: int) -> Floats | None:

@@ -73,7 +73,20 @@ class _Source:
 
 def are_definitions_current(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the database has the macros and views that sql/ says."""
-    return _loaded(connection) == _wanted(_sources())
+    return _are_current(connection, _wanted(_sources()), _loaded(connection))
+
+
+def _are_current(
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Mapping[tuple[str, str], str],
+    loaded: Mapping[tuple[str, str], str],
+) -> bool:
+    """Whether what was loaded is what is wanted, and nobody has dropped a view since."""
+    if wanted != loaded:
+        return False
+    rows = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    views = {name for name, kind in wanted if kind == "view"}
+    return views <= {name for (name,) in rows}
 
 
 def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: bool = True) -> None:
@@ -87,11 +100,12 @@ def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: boo
     """
     sources = _sources()
     wanted, loaded = _wanted(sources), _loaded(connection)
-    if wanted == loaded:
+    if _are_current(connection, wanted, loaded):
         return
     with transaction(connection):
         for name, kind in loaded.keys() - wanted.keys():
-            connection.execute(f"drop {kind.replace('table macro', 'macro table')} {name}")
+            known = kind.replace("table macro", "macro table")
+            connection.execute(f"drop {known} if exists {name}")
         for source in _ordered(sources):
             connection.execute(source.whole if is_commented else source.creation)
             for made in source.definitions:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Body = list[str | Figure]
 Charts = dict[Key, Any]
-CURVE_POINTS = 60
 EVERY_NETWORK = "all networks"
 CROWDING_VIEW = "fakefreeze_flops"
 
@@ -107,7 +106,6 @@ def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
                     view=view,
                     network=network,
                     predictor=whole.predictor if network is None else None,
-                    curve_points=CURVE_POINTS,
                 )
     choices = (
         Choice("View", tuple(views)),

@@ -1,14 +1,13 @@
 """All fits that the page shows, made in several processes."""
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import polars as pl
 
 from ptqdb.fitted_view import FittedView, fit_whole_view
-from ptqdb.leaderboard import CompareReporter, Silent, single_threaded_children
+from ptqdb.leaderboard import CompareReporter, Silent
+from ptqdb.workers import results_of
 
 Fits = Mapping[tuple[str, str], FittedView]
 
@@ -32,18 +31,9 @@ def fit_views(
     reporter = reporter or Silent()
     tasks = list(product(frames, curves))
     reporter.planned(len(tasks), 0)
+    calls = [(frames[view], view, curve) for view, curve in tasks]
     found: dict[tuple[str, str], FittedView] = {}
-    if job_count <= 1:
-        for view, curve in tasks:
-            found[view, curve] = fit_whole_view(frames[view], view, curve)
-            reporter.fitted(view, curve)
-        return found
-    with (
-        single_threaded_children(),
-        ProcessPoolExecutor(job_count, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        columns = [[frames[view] for view, _ in tasks], *zip(*tasks, strict=True)]
-        for fitted, (view, curve) in zip(pool.map(fit_whole_view, *columns), tasks, strict=True):
-            found[view, curve] = fitted
-            reporter.fitted(view, curve)
+    for place, fitted in results_of(fit_whole_view, calls, job_count=job_count):
+        found[tasks[place]] = fitted
+        reporter.fitted(*tasks[place])
     return found

@@ -15,8 +15,8 @@ from ptqdb.charts.saving import check_path
 from ptqdb.charts.style import LIGHT
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
-from ptqdb.errors import DataError
 from ptqdb.leaderboard import BASELINE_PREFIX, CompareReporter, matching_views
+from ptqdb.paths import written_beside
 from ptqdb.pictures import view_rows
 from ptqdb.report import content
 from ptqdb.report.figures import Section
@@ -78,13 +78,8 @@ def write_report(
     path = Path(path)
     check_path(path, (".html",))
     text = report_page(study, views, curves, job_count=job_count, reporter=reporter)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"expected to write a page to {path}, found: {reason}; choose another place"
-        ) from error
+    with written_beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def report_page(
