@@ -140,7 +140,7 @@ def test_materialize_of_nothing(database: duckdb.DuckDBPyConnection) -> None:
 def test_views_by_name_and_pattern(database: duckdb.DuckDBPyConnection) -> None:
     assert variant_names(database) == NAMED_VIEWS
     others = ["data_dictionary", "failed_cell_overview", "format_frontier", "layer_divergence"]
-    others += ["missing_cell", "network_overview", "pot_crowding"]
+    others += ["layer_loss", "missing_cell", "network_overview", "pot_crowding"]
     others += ["tensor_distribution", "tensor_shape"]
     assert view_names(database) == sorted([*NAMED_VIEWS, *others])
     listed = list_views(database, "fakefreeze_flops_l*g")

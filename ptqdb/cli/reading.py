@@ -81,10 +81,13 @@ def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
     from ptqdb.database import rows_of
 
     rows = rows_of(
-        connection, "select network, number_format, scope, layer, reason from failed_cell_overview"
+        connection,
+        "select network, number_format, scope, quantized_layer, layer, reason "
+        "from failed_cell_overview",
     )
-    for network, number_format, scope, layer, reason in rows:
-        cell = number_format if scope == "all" else f"{number_format} ({scope})"
+    for network, number_format, scope, alone, layer, reason in rows:
+        what = scope if alone is None else f"layer {alone}"
+        cell = number_format if scope == "all" else f"{number_format} ({what})"
         place = f"after layer {layer} started: " if layer else ""
         say(f"{network} cannot be evaluated in {cell}: {place}{reason}")
 

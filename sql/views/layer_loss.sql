@@ -21,8 +21,6 @@ select
     accuracy_loss_se(
         alone.correct_top1, float_network.correct_top1, alone.correct_both
     ) as accuracy_loss_se,
-    added.share,
-    added.divergence,
     added.contribution
 from layer_evaluation as alone
 inner join chosen_scheme(null) as chosen on alone.scheme_id = chosen.scheme_id
@@ -66,9 +64,6 @@ comment on column layer_loss.accuracy_loss is
 '(float_accuracy - accuracy) / float_accuracy, a fraction';
 comment on column layer_loss.accuracy_loss_se is
 'Standard error of accuracy_loss, from the images that only one of the two has right';
-comment on column layer_loss.share is
-'Share of the layer in the MACs of its network';
-comment on column layer_loss.divergence is
-'JS divergence of its weight and bias, half and half';
 comment on column layer_loss.contribution is
-'share * divergence, as in layer_divergence';
+'Its share of the MACs times the JS divergence of its weight and bias: see
+layer_divergence';
