@@ -1,13 +1,14 @@
 """The leaderboard for a picture: what ``compare`` stored, or else a few views fitted now."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ptqdb.database import looks_at_losses
 from ptqdb.defaults import PREDICTION_VIEW
-from ptqdb.fitted_view import fit_whole_view
+from ptqdb.fitted_view import FittedView, fit_whole_view
 from ptqdb.leaderboard import BASELINE_PREFIX, matching_views
 from ptqdb.pictures import view_rows
 
@@ -23,7 +24,11 @@ FIGURES = ("view", "curve", "held_out_r_squared", "held_out_rmse", "r_squared")
 FEW_CURVES = ("rational2", "hill", "logistic", "isotonic")
 
 
-def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, str]:
+def board_of(
+    study: "Study",
+    views: Sequence[str] = (),
+    fitted: Mapping[tuple[str, str], FittedView] = MappingProxyType({}),
+) -> tuple[pl.DataFrame, str]:
     """Columns as `ptqdb.charts.leaderboard` takes them, and where the figures are from.
 
     Parameters
@@ -31,6 +36,8 @@ def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, s
     views
         Names, globs or calls of ``variant`` to fit; none: what ``ptqdb compare`` stored, and
         where it has not run, a few views.
+    fitted
+        Fits that are at hand, by view and curve.
 
     Raises
     ------
@@ -48,14 +55,15 @@ def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, s
         chosen = [*FEW_VIEWS, *matching_views(study.connection, f"{BASELINE_PREFIX}*")]
     names = list(dict.fromkeys(chosen))
     frames = {view: view_rows(study, view) for view in names}
-    rows = [_row(frames[view], view, curve) for view in names for curve in FEW_CURVES]
+    rows = []
+    for view in names:
+        for curve in FEW_CURVES:
+            whole = fitted.get((view, curve)) or fit_whole_view(
+                frames[view], view, curve, by_network=False
+            )
+            rows.append({name: getattr(whole.pool, name) for name in FIGURES})
     note = f"{len(names)} views fitted for this picture; ptqdb compare fits and keeps them all"
     return _marked(pl.DataFrame(rows, infer_schema_length=None)), note
-
-
-def _row(frame: pl.DataFrame, view: str, curve: str) -> dict[str, Any]:
-    pool = fit_whole_view(frame, view, curve, by_network=False).pool
-    return {name: getattr(pool, name) for name in FIGURES}
 
 
 def _marked(entries: pl.DataFrame) -> pl.DataFrame:

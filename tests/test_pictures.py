@@ -313,7 +313,9 @@ def test_nothing_looks_like_the_ground(shown: Study, theme: str) -> None:
     config = spec_of(draw(shown, "residuals", Request((VIEW,), ("hill",), theme=theme)))["config"]
     ground = config["background"]
     for colour in (config["range"]["heatmap"][0], config["range"]["diverging"][3]):
-        channels = zip(*((one[i : i + 2] for i in (1, 3, 5)) for one in (ground, colour)), strict=True)
+        channels = zip(
+            *((one[i : i + 2] for i in (1, 3, 5)) for one in (ground, colour)), strict=True
+        )
         assert all(abs(int(one, 16) - int(other, 16)) < 40 for one, other in channels)
     spec = spec_of(draw(shown, "layers", Request(network="Small", theme=theme)))
     assert "range" not in spec["vconcat"][0]["encoding"]["color"]["scale"]

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from ptqdb.charts.panels import side_by_side
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import (
     PANEL_WIDTH,
     SMALL_AXIS,
@@ -130,9 +130,7 @@ def _lines(rows: pl.DataFrame, families: list[str], *, y_named: bool) -> alt.Cha
     return chart
 
 
-def _panel(
-    lines: alt.Chart, scale: alt.Scale, part: str, *, is_predicted: bool
-) -> alt.LayerChart:
+def _panel(lines: alt.Chart, scale: alt.Scale, part: str, *, is_predicted: bool) -> alt.LayerChart:
     placed = lines.copy()
     placed.encoding.y = placed.encoding.y.copy()
     placed.encoding.y.scale = scale

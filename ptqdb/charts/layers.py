@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 from polars import selectors as cs
 
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import CELL, format_key, themed, title
 from ptqdb.errors import DataError
 

@@ -4,7 +4,8 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from ptqdb.charts.points import drawable_rows, inline
+from ptqdb.charts.points import drawable_rows
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import CELL, format_key, layered, themed, title
 from ptqdb.errors import DataError
 from ptqdb.fitting import GroupFit
@@ -73,9 +74,7 @@ def residuals_chart(
     above = _means(
         rows, "number_format", x.axis(labels=False, ticks=False, domain=False), "y", "networks"
     )
-    right = _means(
-        rows, "network", y.axis(labels=False, ticks=False, domain=False), "x", "formats"
-    )
+    right = _means(rows, "network", y.axis(labels=False, ticks=False, domain=False), "x", "formats")
     chart = alt.vconcat(
         above.properties(width=width, height=BAR),
         alt.hconcat(cells, right.properties(width=BAR, height=height), spacing=10),

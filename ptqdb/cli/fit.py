@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, View
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, View, refuse
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 from ptqdb.text import visible
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ptqdb.fitting import GroupFit
 
 # What a terminal is wide enough for; the other formats have all.
@@ -58,7 +56,7 @@ def fit(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Fit the points of a .csv or .parquet file; no database is read.",
+            help="Fit the points of a .csv, .parquet or .json file; no database is read.",
             rich_help_panel=TABLE,
         ),
     ] = None,
@@ -89,7 +87,7 @@ def fit(
     names = list(CURVES) if curve == "all" else [curve_by_name(curve).name]
     fits: list[GroupFit] = []
     if table is None:
-        _refuse({"--x": x, "--y": y}, "belong to --from FILE")
+        refuse({"--x": x, "--y": y}, "belong to --from FILE")
         from ptqdb.study import fit as fit_view
 
         with open_reader(db) as study:
@@ -103,7 +101,7 @@ def fit(
                     leave_out=leave_out.value,
                 )
     else:
-        _refuse({"--where": where}, "belongs to a view, not to --from FILE")
+        refuse({"--where": where}, "belongs to a view, not to --from FILE")
         fits = _fits_of_table(table, names, x, y, by)
     _print(fits, show_summary, output)
     if save_fit is not None:
@@ -113,28 +111,15 @@ def fit(
         say(f"wrote {save_fit}")
 
 
-def _refuse(options: dict[str, str | None], why: str) -> None:
-    from ptqdb.errors import UsageError
-
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"{' and '.join(given)} {why}")
-
-
 def _fits_of_table(
     path: Path, names: list[str], x: str | None, y: str | None, by: str | None
 ) -> "list[GroupFit]":
-    from ptqdb.errors import UsageError
     from ptqdb.fitting import fit_view_frame
-    from ptqdb.tables import read_table
+    from ptqdb.tables import read_points
 
-    frame = read_table(path)
-    if x is None or y is None:
-        raise UsageError(
-            f"--from: expected --x and --y, two columns of {path.name}; "
-            f"it has {', '.join(frame.columns)}"
-        )
-    frame = _with_network(frame, by)
+    frame = read_points(path, x, y, by)
+    assert x is not None
+    assert y is not None
     return [
         fit
         for name in names
@@ -142,15 +127,6 @@ def _fits_of_table(
             frame, view=path.name, curve=name, by=by, x=x, y=y, leave_out_by=by
         )
     ]
-
-
-def _with_network(frame: "pl.DataFrame", by: str | None) -> "pl.DataFrame":
-    """Let the groups be the networks, whose points are not independent."""
-    import polars as pl
-
-    if by is None or by not in frame.columns or "network" in frame.columns:
-        return frame
-    return frame.with_columns(network=pl.col(by).cast(pl.String))
 
 
 def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> None:

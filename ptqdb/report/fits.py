@@ -3,7 +3,7 @@
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -13,37 +13,68 @@ from ptqdb.leaderboard import CompareReporter, Silent, single_threaded_children
 Fits = Mapping[tuple[str, str], FittedView]
 
 
+@dataclass(frozen=True)
+class Task:
+    """The curves to fit over a view, one process after the other.
+
+    Attributes
+    ----------
+    view, frame
+        Its name and rows.
+    curves
+        Fitted to the pool and to each network.
+    pooled
+        Fitted to the pool alone.
+    """
+
+    view: str
+    frame: pl.DataFrame
+    curves: tuple[str, ...]
+    pooled: tuple[str, ...] = ()
+
+    @property
+    def every_curve(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.curves, *self.pooled)
+
+
 def fit_views(
-    frames: Mapping[str, pl.DataFrame],
-    curves: Sequence[str],
+    tasks: Sequence[Task],
     *,
     job_count: int = 1,
     reporter: CompareReporter | None = None,
 ) -> Fits:
-    """Fit every curve over every view, pooled and by network, and without each network.
+    """Fit the curves of each view, pooled and by network, and without each network.
 
     Parameters
     ----------
-    frames
-        The rows of each view.
     job_count
-        Processes.
+        Processes. One process fits all curves of a view: some begin where others end.
     """
     reporter = reporter or Silent()
-    tasks = list(product(frames, curves))
-    reporter.planned(len(tasks), 0)
+    reporter.planned(sum(len(task.every_curve) for task in tasks), 0)
     found: dict[tuple[str, str], FittedView] = {}
+
+    def keep(task: Task, fitted: Sequence[FittedView]) -> None:
+        for curve, one in zip(task.every_curve, fitted, strict=True):
+            found[task.view, curve] = one
+            reporter.fitted(task.view, curve)
+
     if job_count <= 1:
-        for view, curve in tasks:
-            found[view, curve] = fit_whole_view(frames[view], view, curve)
-            reporter.fitted(view, curve)
+        for task in tasks:
+            keep(task, _fitted(task))
         return found
     with (
         single_threaded_children(),
         ProcessPoolExecutor(job_count, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        columns = [[frames[view] for view, _ in tasks], *zip(*tasks, strict=True)]
-        for fitted, (view, curve) in zip(pool.map(fit_whole_view, *columns), tasks, strict=True):
-            found[view, curve] = fitted
-            reporter.fitted(view, curve)
+        for task, fitted in zip(tasks, pool.map(_fitted, tasks), strict=True):
+            keep(task, fitted)
     return found
+
+
+def _fitted(task: Task) -> list[FittedView]:
+    return [
+        fit_whole_view(task.frame, task.view, curve, by_network=curve in task.curves)
+        for curve in task.every_curve
+    ]
