@@ -213,8 +213,8 @@ def test_html_fills_the_window(chart: Any, tmp_path: Path) -> None:
     panels = networks_chart(frame, fitted(frame), view=VIEW)
     save_chart(chart, tmp_path / "single.html")
     save_chart(panels, tmp_path / "panels.html")
-    size = """(() => { const { clientWidth, clientHeight } = document.querySelector("#vis svg, #vis canvas");
-        return [clientWidth, clientHeight]; })()"""
+    size = """(() => { const drawn = document.querySelector("#vis svg, #vis canvas");
+        return [drawn.clientWidth, drawn.clientHeight]; })()"""
     drawn = "document.documentElement.dataset.drawn === 'yes'"
     with browser.Browser(tmp_path / "profile") as window:
         for name in ("single", "panels"):

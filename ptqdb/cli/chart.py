@@ -2,14 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase
+from ptqdb.cli.options import ReadDatabase, refuse
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
+
+if TYPE_CHECKING:
+    from ptqdb.pictures import Request
+
+TABLE = "A table made elsewhere"
 
 
 class Kind(StrEnum):
@@ -24,6 +29,20 @@ class Kind(StrEnum):
     LEADERBOARD = "leaderboard"
     CROWDING = "crowding"
     RESIDUALS = "residuals"
+
+
+# The options that each kind looks at, beside --db, --theme and --output.
+USED = {
+    Kind.FIT: ("--view", "--curve", "--network", "--x-scale"),
+    Kind.NETWORKS: ("--view", "--curve", "--x-scale"),
+    Kind.VARIANTS: ("--view", "--curve", "--network", "--x-scale"),
+    Kind.DISTRIBUTION: ("--network", "--layer"),
+    Kind.LAYERS: ("--view", "--network"),
+    Kind.FRONTIER: ("--view", "--curve", "--network"),
+    Kind.LEADERBOARD: ("--view",),
+    Kind.CROWDING: ("--view", "--network"),
+    Kind.RESIDUALS: ("--view", "--curve"),
+}
 
 
 class XScale(StrEnum):
@@ -48,11 +67,13 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: `ptqdb chart fit --view fakefreeze_flops_log -o fit.html`; "
         "`ptqdb chart variants --curve rational2,rational3,rational4 -o degrees.png`; "
         "`ptqdb chart variants --view fakefreeze_param --view fakefreeze_flops --network VGG_16`; "
-        "`ptqdb chart distribution --layer VGG_16:features.0 --theme dark -o layer.svg`"
+        "`ptqdb chart distribution --layer VGG_16:features.0 --theme dark -o layer.svg`; "
+        "`ptqdb chart --from points.csv --x js --y loss --by network -o points.png`"
     )(chart)
 
 
 def chart(
+    context: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
     views: Annotated[
         list[str] | None,
@@ -95,6 +116,26 @@ def chart(
         ),
     ] = None,
     theme: Annotated[ThemeName, typer.Option(help="Colours.")] = ThemeName.LIGHT,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Draw the points of a .csv, .parquet or .json file (fit, networks); no database "
+            "is read.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    x: Annotated[str | None, typer.Option(help="Its column of x.", rich_help_panel=TABLE)] = None,
+    y: Annotated[str | None, typer.Option(help="Its column of y.", rich_help_panel=TABLE)] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Its column of networks, or of other groups.",
+            show_default="network, where there is one",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -117,6 +158,7 @@ def chart(
 
     path = output or Path(f"{kind.value}.html")
     check_path(path)
+    _refuse_unused(context, kind)
     request = Request(
         views=tuple(views or ()),
         curves=() if curve is None else tuple(part.strip() for part in curve.split(",")),
@@ -125,7 +167,37 @@ def chart(
         x_scale="" if x_scale is None else x_scale.value,
         theme=theme.value,
     )
-    with open_reader(db) as study:
-        drawn = draw(study, kind.value, request)
+    if table is None:
+        refuse({"--x": x, "--y": y, "--by": by}, "belong to --from FILE")
+        with open_reader(db) as study:
+            drawn = draw(study, kind.value, request)
+    else:
+        refuse({"--view": views, "--layer": layer}, "belong to a study, not to --from FILE")
+        drawn = _draw_table(table, kind, request, x, y, by)
     save_chart(drawn, path)
     say(f"wrote {path}")
+
+
+def _refuse_unused(context: typer.Context, kind: Kind) -> None:
+    """Refuse what was given and would change nothing."""
+    names = {"views": "--view", "curve": "--curve", "network": "--network", "layer": "--layer"}
+    names["x_scale"] = "--x-scale"
+    used = USED[kind]
+    given = {
+        option: str(context.get_parameter_source(name)).endswith("COMMANDLINE") or None
+        for name, option in names.items()
+        if option not in used
+    }
+    refuse(given, f"would change nothing: {kind.value} looks at {', '.join(used)}")
+
+
+def _draw_table(
+    path: Path, kind: Kind, request: "Request", x: str | None, y: str | None, by: str | None
+) -> Any:
+    from ptqdb.charts.axes import Columns
+    from ptqdb.pictures import draw_table
+    from ptqdb.tables import read_points
+
+    frame = read_points(path, x, y, by)
+    columns = Columns(str(x), str(y))
+    return draw_table(frame, columns, kind.value, name=path.name, by=by, request=request)
