@@ -10,3 +10,6 @@ PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_rootdepth_rootfani
 PREDICTION_CURVE = "rational2"
 COVERAGE = 0.9
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")
+
+MOST_CLASSES = 1_000_000
+"""What numbers more is no class."""

@@ -1,5 +1,6 @@
 """Files and folders that a user names: a name is taken as it stands, never as a pattern."""
 
+import errno
 import glob
 from pathlib import Path
 
@@ -25,6 +26,19 @@ def named_path(text: str | Path, folder: Path | None = None) -> Path:
     except RuntimeError:  # there is no such user: the name means itself
         return path
     return home if folder is None else folder / home
+
+
+def regular_file(path: Path) -> Path:
+    """The path, unless a pipe or a device is there: whoever opens such a one may wait for ever.
+
+    Raises
+    ------
+    OSError
+        It is neither a regular file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path
 
 
 def without_magic(path: str | Path) -> Path:

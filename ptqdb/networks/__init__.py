@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import nn
 
 from ptqdb.closest import closest_first
@@ -36,6 +37,12 @@ class ReferenceNetwork:
     def build(self, width: float = 1.0, class_count: int = 10) -> nn.Module:
         """The network with fresh weights, in training mode."""
         return self.factory(width=width, class_count=class_count)
+
+    def element_count(self, width: float, class_count: int) -> int:
+        """How many numbers the network holds, without any memory for them."""
+        with torch.device("meta"):
+            network = self.build(width, class_count)
+        return sum(tensor.numel() for tensor in network.state_dict().values())
 
 
 REFERENCE_NETWORKS = {

@@ -126,8 +126,9 @@ def _conditions(statements: Statements, network_ids: tuple[int, ...]) -> dict[st
             f"where network_id in ({numbers})"
         )[0]
         tables = statements.rows(
-            "select table_name from duckdb_columns() join duckdb_tables() using (table_oid) "
-            f"where duckdb_columns.database_name = current_database() and column_name = '{column}'"
+            "select c.table_name from duckdb_columns() as c join duckdb_tables() as t "
+            "using (database_oid, table_oid) where c.database_name = current_database() "
+            f"and c.column_name = '{column}'"
         )
         for (table,) in tables:
             conditions.setdefault(table, f"{column} between {low} and {high}")
