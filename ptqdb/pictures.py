@@ -10,7 +10,7 @@ from altair.utils.schemapi import debug_mode
 
 from ptqdb.closest import closest_first
 from ptqdb.database import layer_call
-from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW, VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitted_view import FittedView, fit_whole_view
 from ptqdb.fitting import ALL, of_network
@@ -23,6 +23,7 @@ DEFAULT_VARIANTS = (
     *("fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
     *(PREDICTION_VIEW, "baseline_nsr", "baseline_bits"),
 )
+_OF_FIT_VIEW = ("fit", "networks", "residuals")
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,26 @@ def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
         raise UsageError(f"expected a kind of picture, found {kind!r}; choose one of {names}")
     request = request or Request()
     _refuse_unused(kind, request)
-    resolved = replace(
-        request, curves=request.curves or (FIT_CURVE,), x_scale=request.x_scale or "auto"
-    )
+    if not request.views and kind in _OF_FIT_VIEW:
+        request = replace(request, views=(_view_with_rows(study),))
     # Altair would check each part at every step against its schema: most of the time. The tests
     # check what comes of it.
     with debug_mode(False):
-        return _KINDS[kind].draw(study, resolved)
+        return _KINDS[kind].draw(study, _resolved(request))
+
+
+def _resolved(request: Request) -> Request:
+    """The request with what every kind takes where nothing is said."""
+    return replace(
+        request, curves=request.curves or (FIT_CURVE,), x_scale=request.x_scale or "auto"
+    )
+
+
+def _view_with_rows(study: "Study") -> str:
+    """`FIT_VIEW`, or where none of its rows has a divergence that of small networks."""
+    frame = study.view(FIT_VIEW)
+    is_empty = frame.height and frame["divergence"].null_count() == frame.height
+    return VIEW_OF_SMALL_NETWORKS if is_empty else FIT_VIEW
 
 
 def _refuse_unused(kind: str, request: Request) -> None:
@@ -290,7 +304,7 @@ def draw_table(
     from ptqdb.charts import fit_chart, networks_chart
     from ptqdb.fitting import fit_view_frame
 
-    request = request or Request()
+    request = _resolved(request or Request())
     if kind not in TABLE_KINDS:
         raise UsageError(
             f"expected a picture of a table, found {kind}; choose one of {', '.join(TABLE_KINDS)}"

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 # The gallery has further degrees of rational curves, of all networks together.
 CURVES = COMPARED_CURVES
-# Takes the place of FIT_VIEW where that one has no rows: the logarithm of up to 1 MMAC is none.
-
 # Views with a picture of every network side by side.
 NETWORK_VIEWS = (FIT_VIEW, "fakefreeze_flops", "l2_flops", PREDICTION_VIEW)
 FURTHER_VIEWS = (PREDICTION_VIEW, "nsr_layer_rootdepth", VIEW_OF_SMALL_NETWORKS)
