@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.options import ReadDatabase, refuse
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
@@ -29,20 +30,6 @@ class Kind(StrEnum):
     LEADERBOARD = "leaderboard"
     CROWDING = "crowding"
     RESIDUALS = "residuals"
-
-
-# The options that each kind looks at, beside --db, --theme and --output.
-USED = {
-    Kind.FIT: ("--view", "--curve", "--network", "--x-scale"),
-    Kind.NETWORKS: ("--view", "--curve", "--x-scale"),
-    Kind.VARIANTS: ("--view", "--curve", "--network", "--x-scale"),
-    Kind.DISTRIBUTION: ("--network", "--layer"),
-    Kind.LAYERS: ("--view", "--network"),
-    Kind.FRONTIER: ("--view", "--curve", "--network"),
-    Kind.LEADERBOARD: ("--view",),
-    Kind.CROWDING: ("--view", "--network"),
-    Kind.RESIDUALS: ("--view", "--curve"),
-}
 
 
 class XScale(StrEnum):
@@ -73,7 +60,6 @@ def register(app: typer.Typer) -> None:
 
 
 def chart(
-    context: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
     views: Annotated[
         list[str] | None,
@@ -81,6 +67,7 @@ def chart(
             "--view",
             help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
             "leaderboard take several, leaderboard globs too; distribution takes none.",
+            autocompletion=completion.views,
             show_default=f"{FIT_VIEW}; of layers, frontier, crowding, variants and leaderboard "
             "their own",
         ),
@@ -92,6 +79,7 @@ def chart(
             help="The curve's name; fit, networks and variants take several, by commas, frontier "
             "and residuals one.",
             show_default=FIT_CURVE,
+            autocompletion=completion.curves,
         ),
     ] = None,
     network: Annotated[
@@ -99,6 +87,7 @@ def chart(
         typer.Option(
             help="One network alone: of fit, variants, distribution, layers, frontier, crowding.",
             show_default="all; of layers the first by name",
+            autocompletion=completion.collected_networks,
         ),
     ] = None,
     layer: Annotated[
@@ -158,7 +147,6 @@ def chart(
 
     path = output or Path(f"{kind.value}.html")
     check_path(path)
-    _refuse_unused(context, kind)
     request = Request(
         views=tuple(views or ()),
         curves=() if curve is None else tuple(part.strip() for part in curve.split(",")),
@@ -176,19 +164,6 @@ def chart(
         drawn = _draw_table(table, kind, request, x, y, by)
     save_chart(drawn, path)
     say(f"wrote {path}")
-
-
-def _refuse_unused(context: typer.Context, kind: Kind) -> None:
-    """Refuse what was given and would change nothing."""
-    names = {"views": "--view", "curve": "--curve", "network": "--network", "layer": "--layer"}
-    names["x_scale"] = "--x-scale"
-    used = USED[kind]
-    given = {
-        option: str(context.get_parameter_source(name)).endswith("COMMANDLINE") or None
-        for name, option in names.items()
-        if option not in used
-    }
-    refuse(given, f"would change nothing: {kind.value} looks at {', '.join(used)}")
 
 
 def _draw_table(
