@@ -92,6 +92,8 @@ def points_layer(
     families = families or family_order(rows["family"])
     networks = sorted(set(rows["network"]))
     column, values = ("network", networks) if len(networks) > 1 else ("family", families)
+    # A single kind of points needs no name.
+    legend = None if columns is not None and len(values) == len(families) == 1 else alt.Undefined
     of_table = {} if columns is None else {"divergence": columns.x, "loss_and_error": columns.y}
     tooltips = [
         alt.Tooltip(
@@ -108,12 +110,16 @@ def points_layer(
             x=axis.encoding(x_title, small=small, whole=whole_x),
             y=loss_axis(small=small, named=y_named, columns=columns),
             color=alt.Color(
-                f"{column}:N", title=column.capitalize(), scale=alt.Scale(domain=values)
+                f"{column}:N",
+                title=column.capitalize(),
+                scale=alt.Scale(domain=values),
+                legend=legend,
             ),
             shape=alt.Shape(
                 "family:N",
                 title="Family",
                 scale=alt.Scale(domain=families, range=family_shapes(families)),
+                legend=legend,
             ),
             tooltip=tooltips,
         )
