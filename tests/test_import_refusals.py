@@ -12,17 +12,12 @@ import pytest
 import synthetic
 from running import Run, runner
 
-from ptqdb.database import connect, query
-from ptqdb.database.exchange import (
-    TABLE_NAMES,
-    export_study,
-    import_study,
-    importing,
-    statements,
-)
+from ptqdb.database import connect, interruptible, query
+from ptqdb.database.exchange import TABLE_NAMES, export_study, import_study
 from ptqdb.errors import ContradictionError, DataError, MismatchError
 from ptqdb.integrity import check
 
+EXCHANGE = "ptqdb.database.exchange"
 NETWORK = synthetic.SyntheticNetwork(
     "Tiny",
     "Tiny",
@@ -282,7 +277,7 @@ def test_a_prefix_keeps_both(spoiled: Path, facts: Path, held: duckdb.DuckDBPyCo
 # Ended in the middle.
 
 
-@pytest.mark.parametrize("stage", ["insert into evaluation", "with of_tensor as", "commit"])
+@pytest.mark.parametrize("stage", ["insert into evaluation", "paired.correct_both", "commit"])
 def test_an_interrupted_import_leaves_nothing(
     facts: Path,
     database: duckdb.DuckDBPyConnection,
@@ -290,16 +285,15 @@ def test_an_interrupted_import_leaves_nothing(
     stage: str,
 ) -> None:
     """Ctrl-C while rows are inserted, while they are checked, and when all is done but kept."""
-    whole = statements.interruptible
 
     def interrupted(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
         if stage in sql:
             signal.raise_signal(signal.SIGINT)
-        return whole(connection, sql)
+        return interruptible(connection, sql)
 
-    monkeypatch.setattr(statements, "interruptible", interrupted)
+    monkeypatch.setattr(f"{EXCHANGE}.statements.interruptible", interrupted)
     if stage == "commit":
-        monkeypatch.setattr(importing, "verify", lambda *_: signal.raise_signal(signal.SIGINT))
+        monkeypatch.setattr(f"{EXCHANGE}.importing.verify", lambda *_: interrupted(database, stage))
     with pytest.raises(KeyboardInterrupt):
         import_study(database, facts)
     assert all(frame.is_empty() for frame in contents(database).values())
