@@ -218,6 +218,7 @@ def test_the_identity_of_weights_is_their_keys_types_shapes_and_bytes() -> None:
     assert weights_sha256(renamed) != expected
 
 
+NAMES: tuple[Any, ...] = ([], None, 3)
 WIDTHS = (0, -1, 1e9, 10**400, float("nan"), float("inf"), "1", None, True)
 CLASS_COUNTS = (0, -1, 1e12, 10**12, 2.5, "10", None, True)
 
@@ -237,9 +238,7 @@ def described(**values: Any) -> str:
         described(std=[0, 1, 1]),
         described(std=[float("nan"), 1, 1]),
         described(more=1),
-        described(name=[]),
-        described(name=None),
-        described(name=3),
+        *(described(name=name) for name in NAMES),
         *(described(width=width) for width in WIDTHS),
         *(described(class_count=count) for count in CLASS_COUNTS),
     ],

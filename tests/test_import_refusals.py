@@ -1,6 +1,7 @@
 """What an import refuses whole: facts that contradict themselves, or those that are there."""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 import synthetic
 from running import Run, runner
 
-from ptqdb.database import connect, query
+from ptqdb.database import connect, interruptible, query
 from ptqdb.database.exchange import TABLE_NAMES, export_study, import_study
 from ptqdb.errors import ContradictionError, DataError, MismatchError
 from ptqdb.integrity import check
 
+EXCHANGE = "ptqdb.database.exchange"
 NETWORK = synthetic.SyntheticNetwork(
     "Tiny",
     "Tiny",
@@ -270,6 +272,34 @@ def test_a_prefix_keeps_both(spoiled: Path, facts: Path, held: duckdb.DuckDBPyCo
     named = query(held, "select name, architecture from network order by name").rows()
     assert named == [("Tiny", "Tiny"), ("theirs_Tiny", "Tiny")]
     assert all(result.has_passed for result in check(held))
+
+
+# Ended in the middle.
+
+
+@pytest.mark.parametrize("stage", ["insert into evaluation", "paired.correct_both", "commit"])
+def test_an_interrupted_import_leaves_nothing(
+    facts: Path,
+    database: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+) -> None:
+    """Ctrl-C while rows are inserted, while they are checked, and when all is done but kept."""
+
+    def interrupted(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+        if stage in sql:
+            signal.raise_signal(signal.SIGINT)
+        return interruptible(connection, sql)
+
+    monkeypatch.setattr(f"{EXCHANGE}.statements.interruptible", interrupted)
+    if stage == "commit":
+        monkeypatch.setattr(f"{EXCHANGE}.importing.verify", lambda *_: interrupted(database, stage))
+    with pytest.raises(KeyboardInterrupt):
+        import_study(database, facts)
+    assert all(frame.is_empty() for frame in contents(database).values())
+    monkeypatch.undo()
+    assert import_study(database, facts)["network"] == 1
+    assert all(result.has_passed for result in check(database))
 
 
 # On the command line.

@@ -91,7 +91,7 @@ def _walked(
         with os.scandir(parent) as entries:
             for entry in entries:
                 path = parent / entry.name
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     names.append(entry.name)
                 elif entry.is_symlink():
                     links.append(path)
@@ -102,6 +102,13 @@ def _walked(
                     waiting.append(path)
         found.append((parent, [name for name in names if name.lower().endswith(EXTENSIONS)]))
     return sorted(links)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: whoever opens it says so
+        return False
 
 
 def _identity(path: Path) -> _Identity:

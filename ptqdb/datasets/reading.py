@@ -85,6 +85,8 @@ def read_images(
         except OSError as error:  # of the listing: pictures have errors of their own
             place = error.filename or path
             raise DataError(f"{place} cannot be read: {error.strerror or error}") from error
+    if path.exists():
+        raise DataError(f"expected a file or a folder of images, found {path}: no regular file")
     if is_glob(text):
         return read_parquet(str(path), split, request)
     raise DataError(_nothing_there(text, path))

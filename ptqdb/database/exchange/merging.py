@@ -9,8 +9,6 @@ from ptqdb.database.exchange.tables import CELL, TABLES, Table
 from ptqdb.database.writing import next_id
 from ptqdb.errors import MismatchError
 
-# A part of a network is new only where the network is.
-_PARENTS = {"layer": "network", "tensor": "layer"}
 # Rows of these tables are there only where a row of that one is; all others follow the network.
 _ROOTS = {"number_format_code": "number_format"}
 # One of two studies may have evaluated what failed in the other.
@@ -149,16 +147,15 @@ class _Merge:
             f"from ids_{table} as i left join {table} as d on i.file = d.{row_id}"
         )[0]
         self.old_rows[table] = old
-        if self.old_rows.get(_PARENTS.get(table, "")):
-            self._refuse_new_parts()
+        if self.table.owner is not None and self.old_rows[self.table.owner]:
+            self._refuse_new_parts(self.table.owner)
         first = next_id(self.statements.connection, table)
         number = f"{first - 1} + place" if taken else "file"
         self.statements.run(f"update ids_{table} set database = {number} where is_new", self.path)
 
-    def _refuse_new_parts(self) -> None:
+    def _refuse_new_parts(self, parent: str) -> None:
         """Refuse a layer or tensor that a network of the database does not have."""
-        table, parent = self.table.name, _PARENTS[self.table.name]
-        part = self.table.key[1]
+        table, part = self.table.name, self.table.key[1]
         foreign = self.statements.rows(
             f"select f.{part} from staged_{table} as f join ids_{table} as i "
             f"on f.{table}_id = i.file and i.is_new join ids_{parent} as p "
