@@ -146,6 +146,7 @@ def _described(fields: Any) -> NetworkDescription:
         raise DataError(f"a {type(fields).__name__}")
     name, width, class_count = (fields.pop(key) for key in ("name", "width", "class_count"))
     mean, std = (_numbers(key, fields.pop(key)) for key in ("mean", "std"))
+    training = fields.pop("training", None)  # weights of an older ptqdb have none
     if fields:
         raise DataError(f"the unknown {', '.join(map(repr, fields))}")
     if not isinstance(name, str):
@@ -160,7 +161,9 @@ def _described(fields: Any) -> NetworkDescription:
         raise DataError(f"the class_count {class_count!r}")
     if len(mean) != len(std) or not mean or min(std) <= 0:
         raise DataError(f"the mean {mean} and the std {std}")
-    return NetworkDescription(name, width, class_count, mean, std)
+    if not isinstance(training, dict | None):
+        raise DataError(f"the training {training!r}")
+    return NetworkDescription(name, width, class_count, mean, std, training)
 
 
 def _numbers(key: str, values: Any) -> tuple[float, ...]:

@@ -378,7 +378,7 @@ def _identity_of(path: Path) -> dict[str, Any]:
         description = read_description(path)
     except DataError as error:
         raise MismatchError(f"{error}; --replace trains it anew") from error
-    if description is None or not isinstance(description.training, dict):
+    if description is None or description.training is None:
         raise MismatchError(
             f"{path} does not say how it was trained: give another folder, or --replace to train "
             "it anew"

@@ -276,7 +276,7 @@ def test_what_a_terminal_sends_to_all_passes_workers_by_from_their_first_moment(
 
 def test_a_worker_that_is_killed_is_said() -> None:
     killing = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    with pytest.raises(PtqdbError, match=r"found one ended by signal SIGKILL; run .* --jobs"):
+    with pytest.raises(PtqdbError, match=r"found one ended by signal SIGKILL; run .* fewer jobs"):
         list(results_of(exec, [("while True: pass",), (killing,)], job_count=2))
 
 
