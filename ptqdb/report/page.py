@@ -42,7 +42,7 @@ CURVES = COMPARED_CURVES
 SMALL_VIEW = "fakefreeze_flops_depth"
 # Views with a picture of every network side by side.
 NETWORK_VIEWS = (FIT_VIEW, "fakefreeze_flops", "l2_flops", PREDICTION_VIEW)
-FURTHER_VIEWS = (PREDICTION_VIEW, "nsr_layer_rootdepth", SMALL_VIEW)
+FURTHER_VIEWS = ("nsr_layer_rootdepth",)
 # The page's style sheet gives these their values, of either theme, also while it is printed.
 PAGE_THEME = replace(
     LIGHT,
@@ -129,7 +129,9 @@ def _frames(study: "Study", views: Sequence[str]) -> dict[str, pl.DataFrame]:
     """
     further = [name for one in views for name in matching_views(study.connection, one)]
     baselines = matching_views(study.connection, f"{BASELINE_PREFIX}*")
-    names = dict.fromkeys([FIT_VIEW, *VIEWS, *FURTHER_VIEWS, *further, *baselines])
+    names = dict.fromkeys(
+        [FIT_VIEW, *VIEWS, PREDICTION_VIEW, *FURTHER_VIEWS, SMALL_VIEW, *further, *baselines]
+    )
     frames = {view: view_rows(study, view) for view in names}
     drawn = {view: set(finite_rows(frame)["network"]) for view, frame in frames.items()}
     if not any(drawn.values()):
@@ -153,7 +155,7 @@ def _curves(
 
 def _side_by_side(views: Sequence[str]) -> list[str]:
     """The views whose networks stand side by side: a few, the baselines, and those asked for."""
-    known = {*VIEWS, *FURTHER_VIEWS} - {*NETWORK_VIEWS}
+    known = {*VIEWS, *FURTHER_VIEWS, SMALL_VIEW} - {*NETWORK_VIEWS}
     return [view for view in views if view not in known or view == views[0]]
 
 
