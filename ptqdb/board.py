@@ -1,14 +1,16 @@
 """The leaderboard for a picture: what ``compare`` stored, or else a few views fitted now."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ptqdb.database import looks_at_losses
-from ptqdb.defaults import PREDICTION_VIEW
+from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.fitted_view import FittedView, fit_whole_view
+from ptqdb.fitting import fit_view_frame
 from ptqdb.leaderboard import BASELINE_PREFIX, matching_views
 from ptqdb.pictures import view_rows
 
@@ -64,6 +66,46 @@ def board_of(
             rows.append({name: getattr(whole.pool, name) for name in FIGURES})
     note = f"{len(names)} views fitted for this picture; ptqdb compare fits and keeps them all"
     return _marked(pl.DataFrame(rows, infer_schema_length=None)), note
+
+
+@dataclass(frozen=True)
+class BestPrediction:
+    """The view and curve that predict best a network that they did not see."""
+
+    view: str
+    curve: str
+    held_out_r_squared: float
+
+
+def best_prediction(study: "Study", leave_out: str = "network") -> BestPrediction | None:
+    """The best that ``ptqdb compare`` stored, else the default of ``predict``, fitted now.
+
+    Parameters
+    ----------
+    leave_out
+        ``network`` or ``architecture``.
+
+    Returns
+    -------
+    None where nothing can be left out, as with a single network.
+    """
+    stored = study.sql(
+        "select view, curve, held_out_r_squared::double from fit "
+        f"where leave_out = '{leave_out}' and held_out_r_squared is not null "
+        "order by held_out_r_squared desc, view, curve limit 1"
+    )
+    if stored.height:
+        return BestPrediction(*stored.row(0))
+    (pool,) = fit_view_frame(
+        study.view(PREDICTION_VIEW),
+        view=PREDICTION_VIEW,
+        curve=PREDICTION_CURVE,
+        by=None,
+        leave_out_by=leave_out,
+    )
+    if pool.held_out_r_squared is None:
+        return None
+    return BestPrediction(PREDICTION_VIEW, PREDICTION_CURVE, pool.held_out_r_squared)
 
 
 def _marked(entries: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,8 @@ import polars as pl
 
 from ptqdb.charts.distribution import FORMATS, Distribution
 from ptqdb.closest import closest_first
+from ptqdb.database import layer_call
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -108,7 +110,8 @@ def _layer(shapes: pl.DataFrame, name: str) -> Layer:
 
 def layers_that_lose_most(study: "Study", count: int = 2) -> list[Layer]:
     """Of each network those layers that add most to its divergence in the formats looked at."""
-    frame = study.view("layer_divergence").filter(pl.col("number_format").is_in(FORMATS))
+    frame = study.view(layer_call(PREDICTION_VIEW))
+    frame = frame.filter(pl.col("number_format").is_in(FORMATS))
     added = frame.group_by("network", "layer").agg(pl.col("contribution").sum())
     order = added.sort("network", "contribution", descending=[False, True])
     most = order.group_by("network", maintain_order=True).head(count)

@@ -10,9 +10,9 @@ from pathlib import Path
 import duckdb
 
 from ptqdb.database import connect
+from ptqdb.database.exchange import import_study
 from ptqdb.errors import DatabaseError, DataError
 from ptqdb.resources import data_folder, sql_folder
-from ptqdb.studies import import_study
 
 _PREFIX = "embedded-"
 

@@ -2,12 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from ptqdb.errors import UsageError
 
+LARGEST_EDGE = 16_384
+"""In pixels: one picture of that edge takes 768 MiB."""
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 
 
@@ -27,7 +29,7 @@ class Geometry:
     Raises
     ------
     UsageError
-        An edge below one pixel, or an unknown interpolation.
+        An edge below one pixel or above `LARGEST_EDGE`, or an unknown interpolation.
     """
 
     resize: int | None = None
@@ -38,6 +40,8 @@ class Geometry:
         for option, edge in (("--resize", self.resize), ("--crop", self.crop)):
             if edge is not None and edge < 1:
                 raise UsageError(f"{option}: expected at least 1 pixel, found {edge}")
+            if edge is not None and edge > LARGEST_EDGE:
+                raise UsageError(f"{option}: expected at most {LARGEST_EDGE} pixels, found {edge}")
         if self.interpolation not in INTERPOLATIONS:
             raise UsageError(
                 f"interpolation: expected any of {', '.join(INTERPOLATIONS)}, "
@@ -103,6 +107,19 @@ class Preprocessing:
         return cls(
             tuple(fields["mean"]), tuple(fields["std"]), Geometry(**fields.get("geometry", {}))
         )
+
+
+def require_both(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse a mean without a standard deviation, or the reverse.
+
+    Raises
+    ------
+    UsageError
+        One of them is given alone.
+    """
+    if (mean is None) != (std is None):
+        found, missing = ("--std", "--mean") if mean is None else ("--mean", "--std")
+        raise UsageError(f"--mean and --std: expected both or none, found {found}; add {missing}")
 
 
 def channel_values(option: str, text: str) -> tuple[float, ...]:

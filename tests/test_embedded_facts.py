@@ -13,9 +13,9 @@ import pytest
 from ptqdb import embedded_facts
 from ptqdb.cli import main
 from ptqdb.database import query
+from ptqdb.database.exchange import export_study
 from ptqdb.embedded_facts import embedded_facts_folder, open_embedded_facts
 from ptqdb.errors import DataError
-from ptqdb.studies import export_study
 
 SAID = "no --db given and no ptqdb.duckdb here: reading the embedded study\n"
 
@@ -159,5 +159,5 @@ def test_damaged_facts_are_said(
     facts.mkdir(parents=True)
     monkeypatch.setattr(embedded_facts, "data_folder", lambda: tmp_path / "damaged")
     done = run("fit")
-    assert (done.code, "dataset.parquet is missing" in done.err) == (1, True)
+    assert (done.code, "such as dataset.parquet" in done.err) == (1, True)
     assert list(cache.iterdir()) == []

@@ -4,7 +4,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ import pytest
 import vl_convert
 from picture_study import NAMES, data, opened, spec_of, write_study
 from PIL import Image
+from scipy.stats import spearmanr
 
 import ptqdb
 from ptqdb.charts import (
@@ -28,6 +29,7 @@ from ptqdb.charts.distribution import Distribution
 from ptqdb.charts.style import DARK, LIGHT, PALETTE, format_key
 from ptqdb.charts.variants import Variant
 from ptqdb.curves import curve
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.distributions import chosen_layers, distributions_of
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitted_view import fit_whole_view
@@ -38,6 +40,7 @@ from ptqdb.validation import leave_out
 
 NETWORKS = ["Plain", "Plain_BN", "Small"]
 VIEW = "fakefreeze_flops"
+CURVED = ("fit", "networks", "variants", "frontier", "residuals")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,8 @@ def parts(spec: Any) -> Iterator[dict[str, Any]]:
 def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
     theme = ("light", "dark")[KINDS.index(kind) % 2]
     views = {"leaderboard": ("l2_flops",), "variants": ("l2_flops", "l2_param")}.get(kind, ())
-    spec = spec_of(draw(shown, kind, Request(views=views, curves=("hill",), theme=theme)))
+    curves = ("hill",) if kind in CURVED else ()
+    spec = spec_of(draw(shown, kind, Request(views=views, curves=curves, theme=theme)))
     assert spec["title"]["text"]
     assert spec["config"]["background"] == (LIGHT if theme == "light" else DARK).background
     marks = [part for part in parts(spec) if "mark" in part]
@@ -85,22 +89,24 @@ def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"residuals", "leaderboard"}))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"networks", "residuals", "leaderboard"}))
 def test_one_network_alone(shown: Study, kind: str) -> None:
-    views = ("l2_param", VIEW) if kind == "variants" else (VIEW,)
-    spec = spec_of(draw(shown, kind, Request(views, ("hill",), "Small")))
+    views = {"variants": ("l2_param", VIEW), "distribution": ()}.get(kind, (VIEW,))
+    curves = ("hill",) if kind in CURVED else ()
+    spec = spec_of(draw(shown, kind, Request(views, curves, "Small")))
     rows = [row for rows in spec["datasets"].values() for row in rows]
-    assert {row["network"] for row in rows if "network" in row} <= (
-        set(NETWORKS) if kind == "networks" else {"Small"}
-    )
+    assert {row["network"] for row in rows if "network" in row} <= {"Small"}
 
 
 @pytest.mark.slow
 def test_a_study_of_one_network(empty_file: Path, tmp_path: Path) -> None:
     path = write_study(Path(shutil.copy(empty_file, tmp_path / "one.duckdb")), networks=1)
-    few = Request(views=("l2_flops",), curves=("hill",))
     with opened(path) as study:
         for kind in KINDS:
+            few = Request(
+                views=() if kind == "distribution" else ("l2_flops",),
+                curves=("hill",) if kind in CURVED else (),
+            )
             if kind == "leaderboard":
                 with pytest.raises(DataError, match="collect two networks or more"):
                     draw(study, kind, few)
@@ -349,26 +355,82 @@ def test_residuals_are_measured_less_fitted(shown: Study) -> None:
     assert f"R² {fitted.rsquared:.4f}" in spec["title"]["subtitle"][0]
 
 
-def test_layers_add_up(shown: Study) -> None:
-    spec = spec_of(draw(shown, "layers"))
-    assert [one["title"]["text"] for one in spec["vconcat"]] == NETWORKS
-    rows = pl.DataFrame(data(spec, spec["vconcat"][0]))
+@pytest.mark.parametrize(
+    "view", [VIEW, "l2_param_cuberoot", "variant(measure := 'nsr', aggregate := 'mean')"]
+)
+def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view: str) -> None:
+    spec = spec_of(draw(shown, "layers", Request((view,), network="Plain")))
+    assert spec["title"]["text"] == "The layers of Plain"
+    assert view in spec["title"]["subtitle"][0]
+    added = spec["hconcat"][0]
+    rows = pl.DataFrame(data(spec, added))
     summed = rows.group_by("number_format").agg(pl.col("contribution").sum())
-    frame = shown.view(VIEW, "network = 'Plain'").join(summed, on="number_format")
-    np.testing.assert_allclose(frame["divergence"], frame["contribution"])
-    encoding = spec["vconcat"][0]["encoding"]
-    assert encoding["y"]["sort"] == ["layer0", "layer1", "layer2"]
+    frame = shown.view(view, "network = 'Plain'").join(summed, on="number_format")
+    assert len(frame) == len(NAMES)
+    np.testing.assert_allclose(frame["divergence"], frame["contribution"], rtol=1e-12)
+    whole = frame.select("number_format", whole=pl.col("divergence").replace(0.0, 1.0))
+    mean = (
+        rows.join(whole, on="number_format")
+        .group_by("layer")
+        .agg((pl.col("contribution") / pl.col("whole")).mean().alias("mean"))
+    )
+    ranked = mean.sort("mean", descending=True)["layer"].to_list()
+    encoding = added["encoding"]
+    assert encoding["y"]["sort"] == encoding["y"]["scale"]["domain"] == ranked
     assert encoding["x"]["scale"]["domain"] == sorted(NAMES, key=format_key)
-    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Network", "Layer", "Format"}
-    # One scale of colours, so that networks compare.
-    largest = {one["encoding"]["color"]["scale"]["domain"][1] for one in spec["vconcat"]}
-    assert largest == {shown.view("layer_divergence")["contribution"].max()}
+    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Layer", "Place", "Rank", "Format"}
+    # A scale of colours for this network.
+    assert encoding["color"]["scale"]["domain"] == [0, rows["contribution"].max()]
+
+
+def test_layers_are_of_one_network_and_of_the_view_that_predicts(shown: Study) -> None:
+    spec = spec_of(draw(shown, "layers"))
+    assert spec["title"]["text"] == "The layers of Plain"
+    assert PREDICTION_VIEW in spec["title"]["subtitle"][0]
+    assert spec["title"]["subtitle"][-1] == "the first of 3 networks"
+    largest = {
+        name: spec_of(draw(shown, "layers", Request(network=name)))["hconcat"][0]["encoding"][
+            "color"
+        ]["scale"]["domain"][1]
+        for name in NETWORKS
+    }
+    assert len(set(largest.values())) == 3
+    # Below 1 MMAC the logarithm of a network is NULL: it is not the first then.
+    with pytest.raises(DataError, match="contribution to l2_flops_log, found none"):
+        draw(shown, "layers", Request(("l2_flops_log",), network="Small"))
+
+
+def test_what_layers_cost_alone_stands_beside(shown: Study) -> None:
+    spec = spec_of(draw(shown, "layers", Request((VIEW,), network="Plain")))
+    added, alone = spec["hconcat"]
+    assert alone["encoding"]["y"]["sort"] == added["encoding"]["y"]["sort"]
+    assert spec["resolve"]["scale"] == {"color": "independent", "y": "shared"}
+    found = {
+        (row["layer"], row["number_format"]): (row["accuracy_loss"], row["accuracy_loss_se"])
+        for row in data(spec, alone)
+    }
+    losses = shown.view("layer_loss", "network = 'Plain'")
+    assert len(found) == len(losses) == 3 * len(NAMES)
+    for row in losses.to_dicts():
+        expected = (row["accuracy_loss"], row["accuracy_loss_se"])
+        assert found[row["layer"], row["number_format"]] == pytest.approx(expected)
+    correlations = []
+    for _, rows in losses.group_by("number_format"):
+        if rows["contribution"].n_unique() > 1 and rows["accuracy_loss"].n_unique() > 1:
+            correlations.append(
+                spearmanr(rows["contribution"].to_numpy(), rows["accuracy_loss"].to_numpy())[0]
+            )
+    assert f"correlation with the contributions {np.mean(correlations):.2f}" in str(spec["title"])
+    frame = shown.view("layer_divergence", "network = 'Plain'")
+    plain = spec_of(layers_chart(frame, view=VIEW))
+    assert len(plain["hconcat"]) == 1
+    assert "alone" not in str(plain["title"])
 
 
 def test_layers_without_a_finite_contribution_are_none(shown: Study) -> None:
     frame = shown.view("layer_divergence").with_columns(contribution=pl.lit(float("nan")))
     with pytest.raises(DataError, match="collect the network first"):
-        layers_chart(frame)
+        layers_chart(frame, view=VIEW)
 
 
 def test_many_layers_have_lower_rows(shown: Study) -> None:
@@ -377,8 +439,61 @@ def test_many_layers_have_lower_rows(shown: Study) -> None:
         frame.with_columns(layer=pl.lit(f"layer{number}"), position=pl.lit(number))
         for number in range(300)
     )
-    (one,) = spec_of(layers_chart(many))["vconcat"]
+    (one,) = spec_of(layers_chart(many, view=VIEW))["hconcat"]
     assert one["height"] == 300 * 6
+
+
+@pytest.mark.parametrize("view", ["network_overview", "fakefreeze_flop", "variant(shar := 'a')"])
+def test_layers_of_what_is_no_variant(shown: Study, view: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        draw(shown, "layers", Request((view,)))
+    said = {
+        "network_overview": "nothing says what each layer adds",
+        "fakefreeze_flop": "choose fakefreeze_flops",
+    }.get(view, "shar")
+    assert said in str(raised.value)
+
+
+USED = {
+    "fit": {"view", "curve", "network", "x-scale"},
+    "networks": {"view", "curve", "x-scale"},
+    "variants": {"view", "curve", "network", "x-scale"},
+    "distribution": {"network", "layer"},
+    "layers": {"view", "network"},
+    "frontier": {"view", "curve", "network"},
+    "leaderboard": {"view"},
+    "crowding": {"view", "network"},
+    "residuals": {"view", "curve"},
+}
+OPTIONS = {
+    "view": Request(views=("l2_flops",)),
+    "curve": Request(curves=("hill",)),
+    "network": Request(network="Small"),
+    "layer": Request(layers=("Small:layer0",)),
+    "x-scale": Request(x_scale="linear"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_without_effect_is_refused(kind: str) -> None:
+    for option, request in OPTIONS.items():
+        # What is not refused asks the study, which is none here.
+        expected = AttributeError if option in USED[kind] else UsageError
+        with pytest.raises(expected) as raised:
+            draw(cast(Any, None), kind, request)
+        if expected is UsageError:
+            assert f"chart {kind} takes no --{option}, only " in str(raised.value)
+            assert str(raised.value).endswith(f"do: leave out --{option}")
+
+
+def test_one_of_what_a_kind_draws_once(shown: Study) -> None:
+    for kind, request, said in (
+        ("fit", Request(views=("l2_flops", "l2_param")), "--view: chart fit draws one"),
+        ("layers", Request(views=("l2_flops", "l2_param")), "--view: chart layers draws one"),
+        ("residuals", Request(curves=("hill", "linear")), "--curve: chart residuals draws one"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            draw(shown, kind, request)
 
 
 def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 from ptqdb.charts.axes import Columns, XAxis, loss_axis
 from ptqdb.charts.rows import inline
 from ptqdb.charts.style import family_order, family_shapes
+from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError
 
 TOOLTIPS: tuple[tuple[str, str, Literal["nominal", "quantitative"], str], ...] = (
@@ -41,7 +42,8 @@ def drawable_rows(
         whose = "" if network is None else f" of {network}"
         raise DataError(
             f"expected rows{whose} with a divergence and a loss, found none; "
-            "collect the network first or choose another view"
+            f"choose another view, such as {VIEW_OF_SMALL_NETWORKS} for networks up to 1 MMAC, "
+            "or collect the network first"
         )
     form = "{:.2%}" if columns is None else "{:.5g}"
     loss = pl.col("accuracy_loss").map_elements(form.format, pl.String)

@@ -11,7 +11,8 @@ from typing import Any
 
 from altair.utils.schemapi import debug_mode
 
-from ptqdb.errors import DataError, UsageError
+from ptqdb.errors import UsageError
+from ptqdb.paths import is_there, written_beside
 
 SUFFIXES = (".html", ".png", ".svg", ".json")
 PNG_SCALE = 2
@@ -42,18 +43,12 @@ def save_chart(chart: Any, path: Path) -> None:
     check_path(path)
     kind = path.suffix.lower()[1:]
     options = {"scale_factor": PNG_SCALE} if kind == "png" else {}
-    try:
-        # The tests check charts against Altair's schema; here it would take most of the time.
-        with debug_mode(False):
-            if kind == "html":
-                path.write_text(chart_page(chart), encoding="utf-8")
-            else:
-                chart.save(str(path), format=kind, **options)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"expected to write a chart to {path}, found: {reason}; choose another place"
-        ) from error
+    # The tests check charts against Altair's schema; here it would take most of the time.
+    with written_beside(path) as partial, debug_mode(False):
+        if kind == "html":
+            partial.write_text(chart_page(chart), encoding="utf-8")
+        else:
+            chart.save(str(partial), format=kind, **options)
 
 
 def chart_page(chart: Any) -> str:
@@ -140,5 +135,5 @@ def check_path(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
             f"expected a chart file ending in {', '.join(suffixes)}, found {path.name!r}; "
             "choose one of them"
         )
-    if not path.parent.is_dir():
+    if not (is_there(path.parent) and path.parent.is_dir()):
         raise UsageError(f"expected an existing folder, found none at {path.parent}; create it")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.options import ReadDatabase, refuse
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
@@ -29,20 +30,6 @@ class Kind(StrEnum):
     LEADERBOARD = "leaderboard"
     CROWDING = "crowding"
     RESIDUALS = "residuals"
-
-
-# The options that each kind looks at, beside --db, --theme and --output.
-USED = {
-    Kind.FIT: ("--view", "--curve", "--network", "--x-scale"),
-    Kind.NETWORKS: ("--view", "--curve", "--x-scale"),
-    Kind.VARIANTS: ("--view", "--curve", "--network", "--x-scale"),
-    Kind.DISTRIBUTION: ("--network", "--layer"),
-    Kind.LAYERS: ("--view", "--network"),
-    Kind.FRONTIER: ("--view", "--curve", "--network"),
-    Kind.LEADERBOARD: ("--view",),
-    Kind.CROWDING: ("--view", "--network"),
-    Kind.RESIDUALS: ("--view", "--curve"),
-}
 
 
 class XScale(StrEnum):
@@ -73,23 +60,36 @@ def register(app: typer.Typer) -> None:
 
 
 def chart(
-    context: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
     views: Annotated[
         list[str] | None,
         typer.Option(
             "--view",
             help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
-            "leaderboard take several, leaderboard globs too.",
-            show_default=f"{FIT_VIEW}; of frontier, crowding, variants and leaderboard their own",
+            "leaderboard take several, leaderboard globs too; distribution takes none.",
+            autocompletion=completion.views,
+            show_default=f"{FIT_VIEW}; of layers, frontier, crowding, variants and leaderboard "
+            "their own",
         ),
     ] = None,
     db: ReadDatabase = None,
     curve: Annotated[
-        str,
-        typer.Option(help="The curve's name; fit, networks and variants take several, by commas."),
-    ] = FIT_CURVE,
-    network: Annotated[str | None, typer.Option(help="One network alone.")] = None,
+        str | None,
+        typer.Option(
+            help="The curve's name; fit, networks and variants take several, by commas, frontier "
+            "and residuals one.",
+            show_default=FIT_CURVE,
+            autocompletion=completion.curves,
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="One network alone: of fit, variants, distribution, layers, frontier, crowding.",
+            show_default="all; of layers the first by name",
+            autocompletion=completion.collected_networks,
+        ),
+    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,7 +98,12 @@ def chart(
             show_default="a pointed and a flat one",
         ),
     ] = None,
-    x_scale: Annotated[XScale, typer.Option(help="The scale of the divergence.")] = XScale.AUTO,
+    x_scale: Annotated[
+        XScale | None,
+        typer.Option(
+            help="The scale of the divergence in fit, networks and variants.", show_default="auto"
+        ),
+    ] = None,
     theme: Annotated[ThemeName, typer.Option(help="Colours.")] = ThemeName.LIGHT,
     table: Annotated[
         Path | None,
@@ -131,9 +136,10 @@ def chart(
 
     fit: loss over divergence, with the curve and the band that new networks should lie in.
     networks: the same, a panel per network. variants: views, or curves, side by side.
-    distribution: a layer's weights, float and quantized. layers: what each layer adds.
-    frontier: bits against loss. leaderboard: which view and curve predict best. crowding: the
-    column of powers of two. residuals: what the curve misses.
+    distribution: a layer's weights, float and quantized. layers: what each layer of a network
+    adds to the divergence of --view, the largest first, and beside it what the layer costs alone
+    (`ptqdb collect --scopes layer`). frontier: bits against loss. leaderboard: which view and
+    curve predict best. crowding: the column of powers of two. residuals: what the curve misses.
     """
     from ptqdb.charts import save_chart
     from ptqdb.charts.saving import check_path
@@ -141,13 +147,12 @@ def chart(
 
     path = output or Path(f"{kind.value}.html")
     check_path(path)
-    _refuse_unused(context, kind)
     request = Request(
         views=tuple(views or ()),
-        curves=tuple(part.strip() for part in curve.split(",")),
+        curves=() if curve is None else tuple(part.strip() for part in curve.split(",")),
         network=network,
         layers=tuple(layer or ()),
-        x_scale=x_scale.value,
+        x_scale="" if x_scale is None else x_scale.value,
         theme=theme.value,
     )
     if table is None:
@@ -159,19 +164,6 @@ def chart(
         drawn = _draw_table(table, kind, request, x, y, by)
     save_chart(drawn, path)
     say(f"wrote {path}")
-
-
-def _refuse_unused(context: typer.Context, kind: Kind) -> None:
-    """Refuse what was given and would change nothing."""
-    names = {"views": "--view", "curve": "--curve", "network": "--network", "layer": "--layer"}
-    names["x_scale"] = "--x-scale"
-    used = USED[kind]
-    given = {
-        option: str(context.get_parameter_source(name)).endswith("COMMANDLINE") or None
-        for name, option in names.items()
-        if option not in used
-    }
-    refuse(given, f"would change nothing: {kind.value} looks at {', '.join(used)}")
 
 
 def _draw_table(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
 from ptqdb.cli.output import say
 
 
@@ -17,17 +17,31 @@ def register(app: typer.Typer) -> None:
 def import_(
     folder: Annotated[Path, typer.Argument(help="A folder that `ptqdb export` wrote.")],
     db: Database = DEFAULT_DATABASE,
+    prefix: Annotated[
+        str,
+        typer.Option(
+            help="Put this before the names of the imported networks: `theirs_` makes AlexNet "
+            "theirs_AlexNet.",
+            show_default=False,
+        ),
+    ] = "",
+    wait: Wait = 0,
 ) -> None:
     """Merge a study into a database, which is created if need be.
 
-    A network that is there already gets only the cells that it lacks; one of the same name with
-    another checkpoint or other images is refused. Importing again changes nothing.
+    A network that is there already gets only the cells that it lacks. Refused, and then nothing
+    is imported: a network of the same name with another checkpoint or other images (`--prefix`
+    keeps both), other facts of a cell that is there, and facts that contradict each other.
+    Importing again changes nothing.
     """
     from ptqdb.database import connect
-    from ptqdb.studies import import_study
+    from ptqdb.database.exchange import created_if_imported, import_study
 
-    with connect(db, read_only=False) as connection:
-        added = import_study(connection, folder, say)
+    with (
+        created_if_imported(db, folder),
+        connect(db, read_only=False, wait_s=wait, remarked=say) as connection,
+    ):
+        added = import_study(connection, folder, say, prefix=prefix)
     say(
         f"added {added['network']} networks, {added['evaluation']} evaluations and "
         f"{added['quantized_tensor']} quantized tensors to {db}"

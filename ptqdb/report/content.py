@@ -23,7 +23,7 @@ from ptqdb.errors import DataError
 from ptqdb.fitted_view import FittedView
 from ptqdb.fitting import ALL, finite_rows
 from ptqdb.interval_validation import ValidationRow, validate_view_frame
-from ptqdb.pictures import frontier_rows
+from ptqdb.pictures import frontier_rows, layer_rows
 from ptqdb.report.figures import Choice, Figure, Key, Section
 from ptqdb.report.fits import Fits
 from ptqdb.report.text import Number, amount, code, fixed, percent, said, table
@@ -262,10 +262,12 @@ def powers_of_two(study: "Study") -> Body:
 
 def layers(study: "Study") -> Body:
     """What each layer adds, and the weights of those that add most."""
-    frame = study.view("layer_divergence")
+    frame = layer_rows(study, PREDICTION_VIEW)
+    frame = frame.filter(pl.col("contribution").is_finite())
     names = tuple(frame["network"].unique(maintain_order=True).sort())
     maps: Charts = {
-        (name,): layers_chart(frame.filter(pl.col("network") == name)) for name in names
+        (name,): layers_chart(frame.filter(pl.col("network") == name), view=PREDICTION_VIEW)
+        for name in names
     }
     worst: dict[str, list[tuple[str, str]]] = {}
     for network, layer in layers_that_lose_most(study):

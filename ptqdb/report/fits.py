@@ -1,14 +1,13 @@
 """All fits that the page shows, made in several processes."""
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import polars as pl
 
 from ptqdb.fitted_view import FittedView, fit_whole_view
-from ptqdb.leaderboard import CompareReporter, Silent, single_threaded_children
+from ptqdb.leaderboard import CompareReporter, Silent
+from ptqdb.workers import results_of
 
 Fits = Mapping[tuple[str, str], FittedView]
 
@@ -54,22 +53,12 @@ def fit_views(
     reporter = reporter or Silent()
     reporter.planned(sum(len(task.every_curve) for task in tasks), 0)
     found: dict[tuple[str, str], FittedView] = {}
-
-    def keep(task: Task, fitted: Sequence[FittedView]) -> None:
+    calls = [(task,) for task in tasks]
+    for place, fitted in results_of(_fitted, calls, job_count=job_count):
+        task = tasks[place]
         for curve, one in zip(task.every_curve, fitted, strict=True):
             found[task.view, curve] = one
             reporter.fitted(task.view, curve)
-
-    if job_count <= 1:
-        for task in tasks:
-            keep(task, _fitted(task))
-        return found
-    with (
-        single_threaded_children(),
-        ProcessPoolExecutor(job_count, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        for task, fitted in zip(tasks, pool.map(_fitted, tasks), strict=True):
-            keep(task, fitted)
     return found
 
 

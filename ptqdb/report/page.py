@@ -20,10 +20,12 @@ from ptqdb.defaults import (
     FIT_VIEW,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
+    VIEW_OF_SMALL_NETWORKS,
 )
 from ptqdb.errors import DataError
 from ptqdb.fitting import finite_rows
 from ptqdb.leaderboard import BASELINE_PREFIX, CompareReporter, matching_views
+from ptqdb.paths import written_beside
 from ptqdb.pictures import view_rows
 from ptqdb.report import content
 from ptqdb.report.figures import Section
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 
 # The gallery has further degrees of rational curves, of all networks together.
 CURVES = COMPARED_CURVES
-# Takes the place of FIT_VIEW where that one has no rows: the logarithm of up to 1 MMAC is none.
-SMALL_VIEW = "fakefreeze_flops_depth"
 # Views with a picture of every network side by side.
 NETWORK_VIEWS = (FIT_VIEW, "fakefreeze_flops", "l2_flops", PREDICTION_VIEW)
 FURTHER_VIEWS = ("nsr_layer_rootdepth",)
@@ -88,13 +88,8 @@ def write_report(
     path = Path(path)
     check_path(path, (".html",))
     text = report_page(study, views, curves, job_count=job_count, reporter=reporter)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"expected to write a page to {path}, found: {reason}; choose another place"
-        ) from error
+    with written_beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def report_page(
@@ -129,15 +124,14 @@ def _frames(study: "Study", views: Sequence[str]) -> dict[str, pl.DataFrame]:
     """
     further = [name for one in views for name in matching_views(study.connection, one)]
     baselines = matching_views(study.connection, f"{BASELINE_PREFIX}*")
-    names = dict.fromkeys(
-        [FIT_VIEW, *VIEWS, PREDICTION_VIEW, *FURTHER_VIEWS, SMALL_VIEW, *further, *baselines]
-    )
+    own = [FIT_VIEW, *VIEWS, PREDICTION_VIEW, *FURTHER_VIEWS, VIEW_OF_SMALL_NETWORKS]
+    names = dict.fromkeys([*own, *further, *baselines])
     frames = {view: view_rows(study, view) for view in names}
     drawn = {view: set(finite_rows(frame)["network"]) for view, frame in frames.items()}
     if not any(drawn.values()):
         raise DataError("expected networks with a divergence and a loss, found none: collect one")
     # Not of some of the networks, where another view has them all.
-    first = max((FIT_VIEW, SMALL_VIEW), key=lambda view: len(drawn[view]))
+    first = max((FIT_VIEW, VIEW_OF_SMALL_NETWORKS), key=lambda view: len(drawn[view]))
     order = [first, *(view for view in frames if view != first)]
     return {view: frames[view] for view in order if drawn[view]}
 
@@ -155,7 +149,7 @@ def _curves(
 
 def _side_by_side(views: Sequence[str]) -> list[str]:
     """The views whose networks stand side by side: a few, the baselines, and those asked for."""
-    known = {*VIEWS, *FURTHER_VIEWS, SMALL_VIEW} - {*NETWORK_VIEWS}
+    known = {*VIEWS, *FURTHER_VIEWS, VIEW_OF_SMALL_NETWORKS} - {*NETWORK_VIEWS}
     return [view for view in views if view not in known or view == views[0]]
 
 

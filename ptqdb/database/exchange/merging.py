@@ -1,0 +1,195 @@
+"""Inserts what a database lacks of a staged study, under ids of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptqdb.database.exchange.conflicts import REMEDY, require_agreement
+from ptqdb.database.exchange.statements import Statements, same, words
+from ptqdb.database.exchange.tables import CELL, TABLES, Table
+from ptqdb.database.writing import next_id
+from ptqdb.errors import MismatchError
+
+# Rows of these tables are there only where a row of that one is; all others follow the network.
+_ROOTS = {"number_format_code": "number_format"}
+# One of two studies may have evaluated what failed in the other.
+_DROP_FAILURES_EVALUATED = (
+    """
+    delete from failed_cell where exists (
+        from evaluation as e
+        where e.network_id = failed_cell.network_id
+            and e.number_format_id = failed_cell.number_format_id
+            and e.scheme_id = failed_cell.scheme_id
+            and e.scope = failed_cell.scope
+    )
+    """,
+    """
+    delete from failed_layer_cell where exists (
+        from layer_evaluation as e
+        where e.layer_id = failed_layer_cell.layer_id
+            and e.number_format_id = failed_layer_cell.number_format_id
+            and e.scheme_id = failed_layer_cell.scheme_id
+    )
+    """,
+)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did.
+
+    Attributes
+    ----------
+    added
+        How many rows each table got.
+    network_ids
+        The networks of the folder, under the database's ids.
+    """
+
+    added: dict[str, int]
+    network_ids: tuple[int, ...]
+
+
+def merge(statements: Statements, folder: Path) -> Merged:
+    """Insert the rows of the staged tables that are not there yet.
+
+    Ids of a database mean nothing in another. ``ids_TABLE`` translates those of the file: what
+    is there under the same key has that id, and the rest keep theirs where all are free, so that
+    a study survives a round trip as it is.
+
+    Raises
+    ------
+    MismatchError
+        The database holds something else under the same name, or other facts of the same cell.
+    DataError
+        A row breaks a constraint; the message names the file.
+    """
+    try:
+        old_rows: dict[str, int] = {}
+        added = {}
+        for table in TABLES:
+            added[table.name] = _Merge(statements, table, folder, old_rows).add()
+        for statement in _DROP_FAILURES_EVALUATED:
+            statements.run(statement)
+        rows = statements.rows("select database from ids_network order by all")
+        return Merged(added, tuple(number for (number,) in rows))
+    finally:
+        for table in TABLES:
+            statements.drop("view", f"translated_{table.name}")
+            statements.drop("table", f"ids_{table.name}")
+        statements.drop("table", "new_cell")
+
+
+@dataclass(frozen=True)
+class _Merge:
+    """One table of a merge; those before it are done.
+
+    Attributes
+    ----------
+    old_rows
+        How many rows of each table with ids were there already.
+    """
+
+    statements: Statements
+    table: Table
+    folder: Path
+    old_rows: dict[str, int]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.table.name}.parquet"
+
+    def add(self) -> int:
+        """Insert the rows that are not there; return how many."""
+        name = self.table.name
+        self._translate()
+        if self.table.row_id is not None:
+            self._number()
+        elif name == "quantized_tensor":
+            # Before the cells are inserted: their codes are as new as they are.
+            self.statements.run(
+                f"create or replace temp table new_cell as select {', '.join(CELL)} "
+                f"from translated_{name} as f anti join {name} as d using ({', '.join(CELL)})"
+            )
+        if self.old_rows[name if self.table.row_id else _ROOTS.get(name, "network")]:
+            require_agreement(self.statements, self.table, self.path)
+        return self.statements.count(
+            f"insert into {name} by name select f.* from {self._new_rows()}", self.path
+        )
+
+    def _translate(self) -> None:
+        """Give the rows the database's ids of what they refer to."""
+        translated, joins = [], []
+        for place, reference in enumerate(self.table.references):
+            column = reference.columns[0]
+            if len(reference.columns) == 1:
+                joins.append(
+                    f"left join ids_{reference.table} as i{place} on f.{column} = i{place}.file"
+                )
+                translated.append(f"i{place}.database as {column}")
+        replaced = f" replace ({', '.join(translated)})" if translated else ""
+        self.statements.run(
+            f"create or replace temp view translated_{self.table.name} as "
+            f"select f.*{replaced} from staged_{self.table.name} as f {' '.join(joins)}"
+        )
+
+    def _number(self) -> None:
+        """Find the ids of the rows that are there, and number the others."""
+        table, row_id = self.table.name, self.table.row_id
+        self.statements.run(
+            f"create or replace temp table ids_{table} as "
+            f"select f.{row_id} as file, d.{row_id} as database, d.{row_id} is null as is_new, "
+            f"row_number() over (partition by is_new order by f.{row_id}) as place "
+            f"from translated_{table} as f left join {table} as d on {same(self.table.key)}"
+        )
+        old, taken = self.statements.rows(
+            f"select count(*) filter (where not i.is_new), "
+            f"count(*) filter (where i.is_new and d.{row_id} is not null) "
+            f"from ids_{table} as i left join {table} as d on i.file = d.{row_id}"
+        )[0]
+        self.old_rows[table] = old
+        if self.table.owner is not None and self.old_rows[self.table.owner]:
+            self._refuse_new_parts(self.table.owner)
+        first = next_id(self.statements.connection, table)
+        number = f"{first - 1} + place" if taken else "file"
+        self.statements.run(f"update ids_{table} set database = {number} where is_new", self.path)
+
+    def _refuse_new_parts(self, parent: str) -> None:
+        """Refuse a layer or tensor that a network of the database does not have."""
+        table, part = self.table.name, self.table.key[1]
+        foreign = self.statements.rows(
+            f"select f.{part} from staged_{table} as f join ids_{table} as i "
+            f"on f.{table}_id = i.file and i.is_new join ids_{parent} as p "
+            f"on f.{parent}_id = p.file and not p.is_new order by i.file limit 1"
+        )
+        if foreign:
+            raise MismatchError(
+                f"{self.path}: {part} {words(foreign[0])} is none of the {table}s that the "
+                f"database holds of its {parent}; {REMEDY}"
+            )
+
+    def _new_rows(self) -> str:
+        """The translated rows ``f`` that the database lacks, as SQL after ``from``."""
+        table, translated = self.table, f"translated_{self.table.name} as f"
+        if table.row_id is not None:
+            row_id = table.row_id
+            return (
+                f"(select t.* replace (i.database as {row_id}) from translated_{table.name} as t "
+                f"join ids_{table.name} as i on t.{row_id} = i.file where i.is_new "
+                f"order by i.database) as f"
+            )
+        if table.owner == "quantized_tensor":
+            return f"{translated} semi join new_cell as n using ({', '.join(CELL)})"
+        if table.owner is not None:
+            column = f"{table.owner}_id"
+            return (
+                f"{translated} semi join (from ids_{table.owner} where is_new) as n "
+                f"on f.{column} = n.database"
+            )
+        if table.name == "quantized_tensor_channel":
+            cell = ", ".join(CELL)
+            measured = f"(select distinct {cell} from {table.name}) as d"
+            return f"{translated} anti join {measured} using ({cell})"
+        lacking = f"{translated} anti join {table.name} as d on {same(table.key)}"
+        if table.name == "failed_cell":
+            return f"{lacking} anti join evaluation as d on {same(table.key)}"
+        return lacking

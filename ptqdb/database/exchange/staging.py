@@ -1,0 +1,264 @@
+"""Opens the Parquet files of an exported study as views, and refuses what no export holds."""
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ptqdb.database.exchange.statements import Statements, words
+from ptqdb.database.exchange.tables import TABLES, Reference, Table
+from ptqdb.database.file_errors import first_line
+from ptqdb.database.variants import literal
+from ptqdb.errors import DataError, UsageError
+from ptqdb.paths import without_magic
+from ptqdb.text import is_harmless
+
+_OPTIONS = "hive_partitioning = false, union_by_name = false, binary_as_string = false"
+
+
+def require_export(folder: Path) -> None:
+    """Refuse a folder that lacks one of the files that an export has; none is opened.
+
+    Raises
+    ------
+    DataError
+        There is no such folder, or a file is missing; the message names it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: name one that `ptqdb export` wrote")
+    paths = [_path(folder, table) for table in TABLES if not table.may_be_missing]
+    missing = [path for path in paths if not path.is_file()]
+    if len(missing) == len(paths):
+        raise DataError(
+            f"expected an exported study in {folder}, found none of its files, such as "
+            f"{missing[0].name}: name a folder that `ptqdb export` wrote"
+        )
+    if missing:
+        raise DataError(f"{missing[0]} is missing: export the study again")
+
+
+@contextmanager
+def staged(statements: Statements, folder: Path, prefix: str = "") -> Iterator[None]:
+    """Give each file as the temporary view ``staged_TABLE``, of the columns and types of the table.
+
+    No file is read into memory: each statement over a view reads what it needs.
+
+    Parameters
+    ----------
+    prefix
+        What is put before the names of the networks.
+
+    Raises
+    ------
+    DataError
+        A file is missing, is no Parquet, lacks a column, has another one or another type, a key
+        twice, a control character in a name, or refers to what is not there; the message names
+        file and column.
+    UsageError
+        The prefix has a control character.
+    """
+    if not is_harmless(prefix):
+        raise UsageError(f"expected a prefix without control characters, found {prefix!r}")
+    require_export(folder)
+    columns = _columns_of_tables(statements)
+    try:
+        for table in TABLES:
+            path = _path(folder, table)
+            _stage(statements, table, columns[table.name], path, prefix)
+            _refuse_control_characters(statements, table, columns[table.name], path)
+            _require_unique(statements, table, path)
+        for table in TABLES:
+            for reference in table.required:
+                _require_present(statements, table, reference, _path(folder, table))
+        yield
+    finally:
+        for table in TABLES:
+            statements.drop("view" if table.is_large else "table", f"staged_{table.name}")
+
+
+def _path(folder: Path, table: Table) -> Path:
+    return folder / f"{table.name}.parquet"
+
+
+def _columns_of_tables(statements: Statements) -> dict[str, dict[str, str]]:
+    """The types of the columns of each base table, in their order."""
+    rows = statements.rows(
+        "select table_name, column_name, data_type from duckdb_columns() "
+        "where database_name = current_database() and schema_name = 'main' "
+        "order by table_name, column_index"
+    )
+    columns: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        columns.setdefault(table, {})[column] = kind
+    return columns
+
+
+def _stage(
+    statements: Statements, table: Table, expected: dict[str, str], path: Path, prefix: str
+) -> None:
+    kind_of_stage = "view" if table.is_large else "table"
+    creation = f"create or replace temp {kind_of_stage} staged_{table.name} as select"
+    if table.may_be_missing and not path.exists():
+        statements.run(f"{creation} {', '.join(expected)} from {table.name} limit 0")
+        return
+    # DuckDB takes a name for a pattern.
+    source = f"read_parquet({literal_path(Path(glob.escape(str(path))))}, {_OPTIONS})"
+    try:
+        described = statements.connection.execute(f"describe from {source}").fetchall()
+    except duckdb.Error as error:
+        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
+    found = {name: kind for name, kind, *_ in described}
+    cells = _cells(table, expected, found)
+    for column, kind in expected.items():
+        if column not in cells:
+            raise DataError(f"{path}: expected the column {column} ({kind}), found none")
+        if cells[column] == column and found[column] != kind:
+            raise DataError(
+                f"{path}: expected the column {column} as {kind}, found {found[column]}"
+            )
+    unknown = [column for column in found if column not in expected]
+    if unknown:
+        raise DataError(
+            f"{path}: found the column {unknown[0]}, expected none but {', '.join(expected)}"
+        )
+    if prefix:
+        cells |= _renamed(table, prefix)
+    chosen = ", ".join(
+        f"({cells[column]})::{kind} as {column}" for column, kind in expected.items()
+    )
+    statements.run(f"{creation} {chosen} from {source}", path)
+
+
+def literal_path(path: Path) -> str:
+    """The path as SQL writes it: no beginning of it is a service.
+
+    Raises
+    ------
+    DataError
+        It is no text that SQL can hold.
+    """
+    text = str(without_magic(path))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"expected a folder whose name is UTF-8, found {str(path)!r}: rename it"
+        ) from error
+    return literal(text)
+
+
+def _cells(table: Table, expected: dict[str, str], found: dict[str, str]) -> dict[str, str]:
+    """What each column of the table is in the file: SQL over the columns that the file has."""
+    cells = {column: column for column in expected if column in found}
+    # What an older column is computed from has to be there itself.
+    cells |= {
+        column: value
+        for column, value in table.newer.items()
+        if column not in found and (value in found or value not in expected)
+    }
+    return cells | {
+        column: f"{column}::double" for column in table.widened if found.get(column) == "FLOAT"
+    }
+
+
+def _renamed(table: Table, prefix: str) -> dict[str, str]:
+    """The columns that name networks, with the prefix before each name."""
+    if table.name == "network":
+        return {"name": f"{literal(prefix)} || name"}
+    if table.name != "collection_run":
+        return {}
+    before = f"{literal(prefix)} || "
+    return {
+        "cells": f"[struct_update(cell, network := {before}cell.network) for cell in cells]",
+        "failures": f"[struct_update(one, network := {before}one.network) for one in failures]",
+    }
+
+
+def _refuse_control_characters(
+    statements: Statements, table: Table, columns: dict[str, str], path: Path
+) -> None:
+    names = [
+        column
+        for column, kind in columns.items()
+        if "VARCHAR" in kind and column not in table.free_texts
+    ]
+    if not names:
+        return
+    distinct = ", ".join(f"list(distinct {name})" for name in names)
+    (values,) = statements.rows(f"select {distinct} from staged_{table.name}", path)
+    for name, value in zip(names, values, strict=True):
+        harmful = sorted(text for text in _texts(value) if not is_harmless(text))
+        if harmful:
+            raise DataError(
+                f"{path}: expected the column {name} without control characters, found "
+                f"{harmful[0]!r}; export the study again from one without"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a value, also of those in lists and structs."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def _require_unique(statements: Statements, table: Table, path: Path) -> None:
+    """Refuse a key that two rows have; where each is larger than the one before, none is twice.
+
+    An export is sorted, and to see that takes one pass and no memory.
+    """
+    names = sorted({column for key in table.unique for column in key})
+    before = ", ".join(f"lag({column}) over () as {column}_before" for column in names)
+    unsorted = ", ".join(
+        f"count(*) filter (where ({_is_larger(key)}) is distinct from true)" for key in table.unique
+    )
+    (counts,) = statements.rows(
+        f"select {unsorted} from (select {', '.join(names)}, {before} from staged_{table.name})",
+        path,
+    )
+    for key, count in zip(table.unique, counts, strict=True):
+        if count <= 1:  # the first row, which has none before it
+            continue
+        columns = ", ".join(key)
+        twice = statements.rows(
+            f"select {columns} from staged_{table.name} group by all having count(*) > 1 "
+            "order by all limit 1",
+            path,
+        )
+        if twice:
+            raise DataError(f"{path}: expected each {columns} once, found {words(twice[0])} again")
+
+
+def _is_larger(key: tuple[str, ...]) -> str:
+    column, *others = key
+    first = f"{column} > {column}_before"
+    if not others:
+        return first
+    return f"{first} or ({column} = {column}_before and ({_is_larger(tuple(others))}))"
+
+
+def _require_present(
+    statements: Statements, table: Table, reference: Reference, path: Path
+) -> None:
+    """Refuse a row that refers to what the folder does not hold."""
+    columns = ", ".join(f"s.{column}" for column in reference.columns)
+    pairs = " and ".join(
+        f"s.{column} = t.{target}"
+        for column, target in zip(reference.columns, reference.targets, strict=True)
+    )
+    given = f"where s.{reference.columns[0]} is not null" if reference.is_optional else ""
+    absent = statements.rows(
+        f"select distinct {columns} from staged_{table.name} as s "
+        f"anti join staged_{reference.table} as t on {pairs} {given} order by all limit 1",
+        path,
+    )
+    if absent:
+        raise DataError(
+            f"{path}: {', '.join(reference.columns)} {words(absent[0])} is not in "
+            f"{reference.table}.parquet"
+        )
