@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 CURVES = COMPARED_CURVES
 # Views with a picture of every network side by side.
 NETWORK_VIEWS = (FIT_VIEW, "fakefreeze_flops", "l2_flops", PREDICTION_VIEW)
-FURTHER_VIEWS = (PREDICTION_VIEW, "nsr_layer_rootdepth", VIEW_OF_SMALL_NETWORKS)
+FURTHER_VIEWS = ("nsr_layer_rootdepth",)
 # The page's style sheet gives these their values, of either theme, also while it is printed.
 PAGE_THEME = replace(
     LIGHT,
@@ -124,7 +124,8 @@ def _frames(study: "Study", views: Sequence[str]) -> dict[str, pl.DataFrame]:
     """
     further = [name for one in views for name in matching_views(study.connection, one)]
     baselines = matching_views(study.connection, f"{BASELINE_PREFIX}*")
-    names = dict.fromkeys([FIT_VIEW, *VIEWS, *FURTHER_VIEWS, *further, *baselines])
+    own = [FIT_VIEW, *VIEWS, PREDICTION_VIEW, *FURTHER_VIEWS, VIEW_OF_SMALL_NETWORKS]
+    names = dict.fromkeys([*own, *further, *baselines])
     frames = {view: view_rows(study, view) for view in names}
     drawn = {view: set(finite_rows(frame)["network"]) for view, frame in frames.items()}
     if not any(drawn.values()):
@@ -148,7 +149,7 @@ def _curves(
 
 def _side_by_side(views: Sequence[str]) -> list[str]:
     """The views whose networks stand side by side: a few, the baselines, and those asked for."""
-    known = {*VIEWS, *FURTHER_VIEWS} - {*NETWORK_VIEWS}
+    known = {*VIEWS, *FURTHER_VIEWS, VIEW_OF_SMALL_NETWORKS} - {*NETWORK_VIEWS}
     return [view for view in views if view not in known or view == views[0]]
 
 
