@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ptqdb.defaults import MOST_CLASSES
 from ptqdb.errors import DataError
-from ptqdb.paths import is_there, written_beside
+from ptqdb.paths import is_there, regular_file, written_beside
 from ptqdb.preprocessing import Preprocessing
 
 WRAPPERS = (
@@ -23,6 +25,8 @@ WRAPPERS = (
 )
 """Under which keys training scripts put the weights, the likeliest first."""
 DEEPEST_WRAPPER = 4
+_WIDEST = 1024
+"""Factor on the channels of a reference network; nothing wider fits into any memory."""
 PICKLE_SIGNATURES = (b"PK\x03\x04", b"\x80")
 """How torch's files begin: the zip archives of today, the bare pickles of before 2020."""
 
@@ -127,14 +131,63 @@ def read_description(path: Path) -> NetworkDescription | None:
     if "ptqdb" not in metadata:
         return None
     try:
-        fields = json.loads(metadata["ptqdb"])
-        fields |= {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}
-        return NetworkDescription(**fields)
+        return _described(json.loads(metadata["ptqdb"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = error if isinstance(error, DataError) else type(error).__name__
         raise DataError(
             f"expected the description that `ptqdb train` writes in {path}, found another "
-            f"({type(error).__name__}); save the weights anew without it"
+            f"({reason}); save the weights anew without it"
         ) from error
+
+
+def _described(fields: Any) -> NetworkDescription:
+    """The description, if its values are of the kinds that `save_checkpoint` writes."""
+    if not isinstance(fields, dict):
+        raise DataError(f"a {type(fields).__name__}")
+    name, width, class_count = (fields.pop(key) for key in ("name", "width", "class_count"))
+    mean, std = (_numbers(key, fields.pop(key)) for key in ("mean", "std"))
+    if fields:
+        raise DataError(f"the unknown {', '.join(map(repr, fields))}")
+    if not isinstance(name, str):
+        raise DataError(f"the name {name!r}")
+    if not _is_number(width) or not 0 < width <= _WIDEST:
+        raise DataError(f"the width {width!r}")
+    if (
+        not isinstance(class_count, int)
+        or isinstance(class_count, bool)
+        or not 0 < class_count <= MOST_CLASSES
+    ):
+        raise DataError(f"the class_count {class_count!r}")
+    if len(mean) != len(std) or not mean or min(std) <= 0:
+        raise DataError(f"the mean {mean} and the std {std}")
+    return NetworkDescription(name, width, class_count, mean, std)
+
+
+def _numbers(key: str, values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list) or not all(map(_is_number, values)):
+        raise DataError(f"the {key} {values!r}")
+    return tuple(values)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one whose square is finite, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e150
+
+
+def element_count(path: Path) -> int:
+    """How many numbers the tensors of a safetensors file hold together; none is read.
+
+    Raises
+    ------
+    DataError
+        No such file, or another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (SafetensorError, OSError) as error:
+        raise _not_weights(path, error) from error
 
 
 def read_weights(path: Path) -> Weights:
@@ -169,7 +222,7 @@ def checkpoint_sha256(path: Path) -> str:
         The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise _not_weights(path, error) from error
@@ -189,7 +242,7 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
 def _begins_as_pickle(path: Path) -> bool:
     """Whether the file is one of torch's; a safetensors file begins with the header's length."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             beginning = file.read(10)
     except OSError as error:
         raise _not_weights(path, error) from error

@@ -16,3 +16,6 @@ LAYER_SCOPE = "layer"
 """One layer is quantized, all of it; the others are not."""
 COVERAGE = 0.9
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")
+
+MOST_CLASSES = 1_000_000
+"""What numbers more is no class."""

@@ -96,6 +96,19 @@ def shortened(path: Path) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
+def regular_file(path: Path) -> Path:
+    """The path, unless a pipe or a device is there: whoever opens such a one may wait for ever.
+
+    Raises
+    ------
+    OSError
+        It is neither a regular file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path
+
+
 def without_magic(path: str | Path) -> Path:
     """The path for Polars and DuckDB, which read more into a relative one.
 

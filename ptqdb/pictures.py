@@ -10,18 +10,20 @@ from altair.utils.schemapi import debug_mode
 
 from ptqdb.closest import closest_first
 from ptqdb.database import layer_call
-from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW, VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitted_view import FittedView, fit_whole_view
 from ptqdb.fitting import ALL, of_network
 
 if TYPE_CHECKING:
+    from ptqdb.charts.axes import Columns
     from ptqdb.study import Study
 
 DEFAULT_VARIANTS = (
     *("fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
     *(PREDICTION_VIEW, "baseline_nsr", "baseline_bits"),
 )
+_OF_FIT_VIEW = ("fit", "networks", "residuals")
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,26 @@ def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
         raise UsageError(f"expected a kind of picture, found {kind!r}; choose one of {names}")
     request = request or Request()
     _refuse_unused(kind, request)
-    resolved = replace(
-        request, curves=request.curves or (FIT_CURVE,), x_scale=request.x_scale or "auto"
-    )
+    if not request.views and kind in _OF_FIT_VIEW:
+        request = replace(request, views=(_view_with_rows(study),))
     # Altair would check each part at every step against its schema: most of the time. The tests
     # check what comes of it.
     with debug_mode(False):
-        return _KINDS[kind].draw(study, resolved)
+        return _KINDS[kind].draw(study, _resolved(request))
+
+
+def _resolved(request: Request) -> Request:
+    """The request with what every kind takes where nothing is said."""
+    return replace(
+        request, curves=request.curves or (FIT_CURVE,), x_scale=request.x_scale or "auto"
+    )
+
+
+def _view_with_rows(study: "Study") -> str:
+    """`FIT_VIEW`, or where none of its rows has a divergence that of small networks."""
+    frame = study.view(FIT_VIEW)
+    is_empty = frame.height and frame["divergence"].null_count() == frame.height
+    return VIEW_OF_SMALL_NETWORKS if is_empty else FIT_VIEW
 
 
 def _refuse_unused(kind: str, request: Request) -> None:
@@ -225,25 +240,117 @@ def _frontier(study: "Study", request: Request) -> Any:
     from ptqdb.charts import frontier_chart
 
     view = request.views[0] if request.views else PREDICTION_VIEW
-    frame, said = frontier_rows(view_rows(study, view, request.network), view, request.curves[0])
+    rows = view_rows(study, view, request.network)
+    frame, said = frontier_rows(
+        fit_whole_view(rows, view, request.curves[0], by_network=False), request.curves[0]
+    )
     if request.network is not None:
         frame = of_network(frame, request.network)
     return frontier_chart(frame, subtitle=said, theme=request.theme)
 
 
-def frontier_rows(frame: pl.DataFrame, view: str, curve: str) -> tuple[pl.DataFrame, str]:
+def frontier_rows(whole: FittedView, curve: str) -> tuple[pl.DataFrame, str]:
     """A view's rows with what is predicted from the other networks, and by what.
 
     Of a single network there are no predictions, and no column of them.
     """
     from ptqdb.fitting import finite_rows
 
-    rows = finite_rows(frame)
-    predictor = fit_whole_view(frame, view, curve, by_network=False).predictor
-    if predictor is None:
+    rows = finite_rows(whole.frame)
+    if whole.predictor is None:
         return rows, ""
-    predicted = pl.Series("predicted_loss", predictor.held_out)
-    return rows.with_columns(predicted), f"predicted by {curve} over {view}"
+    predicted = pl.Series("predicted_loss", whole.predictor.held_out)
+    return rows.with_columns(predicted), f"predicted by {curve} over {whole.view}"
+
+
+# --- a table made elsewhere ------------------------------------------------------------------
+
+TABLE_KINDS = ("fit", "networks")
+SERIES = ("family", "series")
+
+
+def draw_table(
+    frame: pl.DataFrame,
+    columns: "Columns",
+    kind: str = "fit",
+    *,
+    name: str,
+    by: str | None = None,
+    request: Request | None = None,
+) -> Any:
+    """Draw the points of a table, and curves fitted to them; no study is needed.
+
+    Parameters
+    ----------
+    frame
+        As `ptqdb.tables.read_points` gives it. Its column ``number_format`` names the points,
+        ``family`` or ``series`` gives them their shapes.
+    kind
+        ``fit`` or ``networks``.
+    name
+        What the picture calls the table.
+    by
+        The column that groups the points; None: ``network``, if there is one.
+    request
+        Curves, network (a value of `by`), scale and theme.
+
+    Raises
+    ------
+    UsageError
+        Another kind, no such curve, network, scale or theme.
+    DataError
+        There are no points.
+    """
+    from ptqdb.charts import fit_chart, networks_chart
+    from ptqdb.fitting import fit_view_frame
+
+    request = _resolved(request or Request())
+    if kind not in TABLE_KINDS:
+        raise UsageError(
+            f"expected a picture of a table, found {kind}; choose one of {', '.join(TABLE_KINDS)}"
+        )
+    points = _named_points(frame, columns, by)
+    if request.network is not None:
+        of_network(points, request.network)
+    fits = [
+        fit
+        for curve in request.curves
+        for fit in fit_view_frame(points, view=name, curve=curve, x="divergence")
+    ]
+    if kind == "networks":
+        return networks_chart(
+            points, fits, view=name, x_scale=request.x_scale, columns=columns, theme=request.theme
+        )
+    return fit_chart(
+        points,
+        fits,
+        view=name,
+        network=request.network,
+        x_scale=request.x_scale,
+        columns=columns,
+        theme=request.theme,
+    )
+
+
+def _named_points(frame: pl.DataFrame, columns: "Columns", by: str | None) -> pl.DataFrame:
+    """The points with the columns that a view has."""
+    from ptqdb.fitting import finite_rows
+
+    finite = finite_rows(frame, x=columns.x, y=columns.y)
+    group = by or ("network" if "network" in frame.columns else None)
+    series = next((name for name in SERIES if name in frame.columns), None)
+    kept: dict[str, pl.Expr] = {
+        "network": pl.lit("all points") if group is None else pl.col(group).cast(pl.String),
+        "family": pl.lit("points") if series is None else pl.col(series).cast(pl.String),
+        "divergence": pl.col(columns.x),
+        "accuracy_loss": pl.col(columns.y),
+    }
+    if "number_format" in frame.columns:
+        kept["number_format"] = pl.col("number_format").cast(pl.String)
+        if series is None:
+            kept["family"] = pl.col("number_format").cast(pl.String).str.split("_").list.first()
+    named = pl.col("network", "family").fill_null("NULL")
+    return finite.select(**kept).with_columns(named)
 
 
 # --- layers ----------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from ptqdb.errors import UsageError
 
+LARGEST_EDGE = 16_384
+"""In pixels: one picture of that edge takes 768 MiB."""
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 
 
@@ -27,7 +29,7 @@ class Geometry:
     Raises
     ------
     UsageError
-        An edge below one pixel, or an unknown interpolation.
+        An edge below one pixel or above `LARGEST_EDGE`, or an unknown interpolation.
     """
 
     resize: int | None = None
@@ -38,6 +40,8 @@ class Geometry:
         for option, edge in (("--resize", self.resize), ("--crop", self.crop)):
             if edge is not None and edge < 1:
                 raise UsageError(f"{option}: expected at least 1 pixel, found {edge}")
+            if edge is not None and edge > LARGEST_EDGE:
+                raise UsageError(f"{option}: expected at most {LARGEST_EDGE} pixels, found {edge}")
         if self.interpolation not in INTERPOLATIONS:
             raise UsageError(
                 f"interpolation: expected any of {', '.join(INTERPOLATIONS)}, "

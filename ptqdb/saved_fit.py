@@ -1,6 +1,7 @@
 """Fitted curves as a JSON file, which predict the same when they are loaded again."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.errors import DataError
 from ptqdb.fitting import GroupFit
-from ptqdb.paths import written_beside
+from ptqdb.paths import regular_file, written_beside
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:
@@ -58,36 +59,80 @@ def load_fits(path: Path | str) -> "Mapping[str, FixedCurve]":
     Raises
     ------
     DataError
-        The file is missing or was not written by `save_fits`.
+        The file is missing or was not written by `save_fits`, or a value in it is none that a
+        fitted curve has; the message names the file and the field.
     """
-    from ptqdb.curves.function import FixedCurve
-
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("ptqdb_fit") != LAYOUT:
-            raise ValueError(f"layout {content.get('ptqdb_fit')!r}")
-        return {
-            entry["group"]: FixedCurve(
-                _function(entry),
-                np.array(entry["params"]),
-                entry["prediction"]["low"],
-                entry["prediction"]["high"],
-            )
-            for entry in content["fits"]
-            if "prediction" in entry
-        }
+        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"expected a saved fit at {path}, found: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"expected a file written by `ptqdb fit --save-fit` at {path}, found another: {error}"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise _another(path, str(error)) from error
+    if not isinstance(content, dict) or content.get("ptqdb_fit") != LAYOUT:
+        raise _another(path, "its ptqdb_fit is not 1")
+    fits = content.get("fits")
+    if not isinstance(fits, list) or not all(isinstance(entry, dict) for entry in fits):
+        raise _another(path, "its fits are no list of objects")
+    curves: dict[str, FixedCurve] = {}
+    for place, entry in enumerate(fits):
+        group = entry.get("group")
+        if not isinstance(group, str) or group in curves:
+            raise _another(path, f"fits[{place}].group is no name of its own")
+        if "prediction" in entry:
+            curves[group] = _fixed_curve(path, f"fits[{place}]", entry)
+    return curves
 
 
-def _function(entry: dict[str, Any]) -> Any:
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in entry["prediction"]["options"].items()
+def _another(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"expected a file written by `ptqdb fit --save-fit` at {path}, found another: {reason}"
+    )
+
+
+def _fixed_curve(path: Path, place: str, entry: dict[str, Any]) -> "FixedCurve":
+    from ptqdb.curves.function import FixedCurve
+
+    prediction = entry["prediction"]
+    if not isinstance(prediction, dict):
+        raise _another(path, f"{place}.prediction is no object")
+    low, high = (
+        _numbers(path, f"{place}.prediction.{end}", [prediction.get(end)])[0]
+        for end in ("low", "high")
+    )
+    params = _numbers(path, f"{place}.params", entry.get("params"))
+    options = prediction.get("options")
+    if not isinstance(options, dict):
+        raise _another(path, f"{place}.prediction.options is no object")
+    try:
+        function = _function(entry.get("curve"), options)
+        fixed = FixedCurve(function, np.array(params), low, high)
+        # A curve of other options or params than its own fails, or gives no number.
+        with np.errstate(all="ignore"):
+            is_whole = low <= high and len(params) == len(function.parameter_names)
+            values = fixed.predict([low, high], 0.5)
+    except Exception as error:  # whatever a formula raises of what was never fitted
+        raise _another(path, f"{place} is no fitted curve ({type(error).__name__})") from error
+    if not is_whole or values.shape != (2,) or np.isnan(values).any():
+        raise _another(path, f"{place} is no fitted curve")
+    return fixed
+
+
+def _numbers(path: Path, place: str, values: Any) -> list[float]:
+    """Finite numbers, as `save_fits` writes them."""
+    if not isinstance(values, list):
+        raise _another(path, f"{place} is no list of numbers")
+    for value in values:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= sys.float_info.max:
+            raise _another(path, f"{place}: expected finite numbers, found {str(value)[:80]}")
+    return [float(value) for value in values]
+
+
+def _function(curve: Any, options: dict[str, Any]) -> Any:
+    if not isinstance(curve, str):
+        raise TypeError("the curve has no name")
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
     }
-    return curve_by_name(entry["curve"]).function_class(**options)
+    return curve_by_name(curve).function_class(**values)

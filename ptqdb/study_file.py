@@ -61,11 +61,11 @@ from typing import Any
 
 from ptqdb.closest import closest_first
 from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-from ptqdb.defaults import LAYER_SCOPE, SCOPES
+from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
-from ptqdb.paths import is_file, named_path
-from ptqdb.preprocessing import INTERPOLATIONS
+from ptqdb.paths import is_file, named_path, regular_file
+from ptqdb.preprocessing import INTERPOLATIONS, LARGEST_EDGE
 from ptqdb.text import is_harmless
 from ptqdb.toml_table import TomlTable
 
@@ -111,13 +111,13 @@ def read_study_file(path: Path) -> StudyDeclaration:
 
 def _loaded(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(regular_file(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"expected a study file, found no file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"expected a study file in UTF-8, found {path}: {reason}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise UsageError(f"{path}: expected TOML, found: {error}") from error
 
 
@@ -175,10 +175,10 @@ def _network(table: TomlTable, datasets: tuple[DatasetEntry, ...], folder: Path)
         architecture=_name(table, "architecture"),
         mean=mean,
         std=std,
-        resize=table.count("resize"),
-        crop=table.count("crop"),
+        resize=table.count("resize", LARGEST_EDGE),
+        crop=table.count("crop", LARGEST_EDGE),
         interpolation=table.text("interpolation", INTERPOLATIONS),
-        class_count=table.count("class_count"),
+        class_count=table.count("class_count", MOST_CLASSES),
         seed=table.count("seed"),
     )
 

@@ -1,6 +1,6 @@
 """A table of a TOML file, read strictly: every key is known and every value of its kind."""
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,10 @@ from typing import Any
 
 from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
+
+MOST = 2**31 - 1
+LARGEST = sys.float_info.max
+LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,15 @@ class TomlTable:
                 )
         return tuple(dict.fromkeys(found))
 
-    def count(self, key: str) -> int | None:
-        """A whole number from 1 up; None if absent."""
+    def count(self, key: str, most: int = MOST) -> int | None:
+        """A whole number from 1 to `most`; None if absent."""
         found = self.values.get(key)
         if found is None:
             return None
         if not isinstance(found, int) or isinstance(found, bool) or found < 1:
             raise self.error(f"{key}: expected a whole number from 1 up, found {_shown(found)}")
+        if found > most:
+            raise self.error(f"{key}: expected at most {most}, found {_shown(found)}")
         return found
 
     def flag(self, key: str) -> bool:
@@ -117,7 +123,8 @@ class TomlTable:
         numeric = all(
             isinstance(entry, int | float) and not isinstance(entry, bool) for entry in entries
         )
-        if not entries or not numeric or not all(map(math.isfinite, entries)):
+        # Not math.isfinite, which fails on whole numbers that no float holds.
+        if not entries or not numeric or not all(abs(entry) <= LARGEST for entry in entries):
             raise self.error(
                 f"{key}: expected a list of one number per channel, found {_shown(found)}"
             )
@@ -125,4 +132,11 @@ class TomlTable:
 
 
 def _shown(value: object) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    """As TOML has it, and no longer than a line."""
+    if isinstance(value, bool):
+        return {True: "true", False: "false"}[value]
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too long to print"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -215,6 +215,12 @@ class Training:
 
         A KeyboardInterrupt ends the training after the step that is under way, and its state is
         kept.
+
+        Raises
+        ------
+        MismatchError
+            There are weights already that `begin_anew` did not give up, or the state is of another
+            training.
         """
         self._begin()
         mean = torch.tensor(CIFAR10_MEAN, device=self.device)
@@ -260,11 +266,14 @@ class Training:
             weight_decay=self.settings.weight_decay,
             nesterov=True,
         )
-        state = self._read_state()
-        if state is None:
-            return
+        state = self._read_state() or {"identity": self.identity, "is_anew": False, "step": 0}
         self._require_same(f"the training begun in {self.state_path}", state["identity"])
         self.is_anew, self.step = state["is_anew"], state["step"]
+        if self.path.exists() and not self.is_anew:
+            raise MismatchError(
+                f"expected no weights at {self.path} yet, found some; give another folder, or "
+                "--replace to train anew"
+            )
         if "module" in state:
             self.module.load_state_dict(state["module"])
             self.optimizer.load_state_dict(state["optimizer"])

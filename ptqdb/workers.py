@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
 from ptqdb.errors import PtqdbError
+from ptqdb.interruption import interrupts_kept
 
 _THREAD_COUNTS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"),
@@ -44,7 +45,9 @@ def results_of(
     """
     if job_count <= 1 or len(calls) <= 1:
         for place, arguments in enumerate(calls):
-            yield place, function(*arguments)
+            with interrupts_kept():
+                result = function(*arguments)
+            yield place, result
         return
     waiting = deque(enumerate(calls))
     with _processes(min(job_count, len(calls))) as processes:

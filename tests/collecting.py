@@ -100,14 +100,14 @@ def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 # Its processes are copies of one that has imported everything, which takes seconds.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["ptqdb.collection.sweep"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["ptqdb.collection.sweep"])
 
 
 def started(folder: Path, database: Path) -> ForkServerProcess:
     """A process that collects the three networks; it has planned its cells."""
-    ear, mouth = _SERVER.Pipe(duplex=False)
-    process = _SERVER.Process(target=_collect, args=(folder, database, mouth))
+    ear, mouth = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=_collect, args=(folder, database, mouth))
     process.start()
     mouth.close()
     assert ear.recv() > 0

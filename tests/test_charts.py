@@ -213,8 +213,8 @@ def test_html_fills_the_window(chart: Any, tmp_path: Path) -> None:
     panels = networks_chart(frame, fitted(frame), view=VIEW)
     save_chart(chart, tmp_path / "single.html")
     save_chart(panels, tmp_path / "panels.html")
-    size = """(() => { const { clientWidth, clientHeight } = document.querySelector("#vis svg, #vis canvas");
-        return [clientWidth, clientHeight]; })()"""
+    size = """(() => { const drawn = document.querySelector("#vis svg, #vis canvas");
+        return [drawn.clientWidth, drawn.clientHeight]; })()"""
     drawn = "document.documentElement.dataset.drawn === 'yes'"
     with browser.Browser(tmp_path / "profile") as window:
         for name in ("single", "panels"):
@@ -249,9 +249,7 @@ def test_where_nothing_can_be_saved(chart: Any, tmp_path: Path) -> None:
     for suffix in ("html", "png", "svg", "json"):
         folder = tmp_path / f"a.{suffix}"
         folder.mkdir()
-        with pytest.raises(
-            DataError, match=r"expected to write a chart to .*found: Is a directory"
-        ):
+        with pytest.raises(DataError, match=r"expected to write .*found: Is a directory"):
             save_chart(chart, folder)
 
 

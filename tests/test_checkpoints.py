@@ -1,7 +1,9 @@
 """Files of weights: what is recognised is said, what is not weights is refused, nothing is run."""
 
 import argparse
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -216,12 +218,59 @@ def test_the_identity_of_weights_is_their_keys_types_shapes_and_bytes() -> None:
     assert weights_sha256(renamed) != expected
 
 
+NAMES: tuple[Any, ...] = ([], None, 3)
+WIDTHS = (0, -1, 1e9, 10**400, float("nan"), float("inf"), "1", None, True)
+CLASS_COUNTS = (0, -1, 1e12, 10**12, 2.5, "10", None, True)
+
+
+def described(**values: Any) -> str:
+    """The description of a network with some values in place of its own."""
+    return json.dumps(asdict(DESCRIPTION) | values)
+
+
 @pytest.mark.parametrize(
-    "described",
-    ["", "null", "[]", "{}", "[" * 100_000, '{"name": "AlexNet", "mean": null, "std": null}'],
+    "text",
+    [
+        *("", "null", "[]", "{", "{}", "[" * 100_000, "NaN", "1" * 5000),
+        described(mean=None, std=None),
+        described(mean=[], std=[]),
+        described(mean=["a"], std=[1]),
+        described(std=[0, 1, 1]),
+        described(std=[float("nan"), 1, 1]),
+        described(more=1),
+        *(described(name=name) for name in NAMES),
+        *(described(width=width) for width in WIDTHS),
+        *(described(class_count=count) for count in CLASS_COUNTS),
+    ],
 )
-def test_a_description_that_is_none_is_refused(tmp_path: Path, described: str) -> None:
+def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.safetensors"
-    save_file({"a": torch.zeros(1)}, path, {"ptqdb": described})
+    save_file({"a": torch.zeros(1)}, path, {"ptqdb": text})
     with pytest.raises(DataError, match="expected the description that `ptqdb train` writes"):
         read_description(path)
+
+
+def test_a_description_of_more_than_the_file_holds_takes_no_memory(tmp_path: Path) -> None:
+    """Of AlexNet 1,000 times as wide: 3.4 TB."""
+    path = tmp_path / "a.safetensors"
+    save_file(weights(), path, {"ptqdb": described(width=1000)})
+    with pytest.raises(DataError, match=r"of width 1000 with 10 classes, which has \d+ params"):
+        described_source(path)
+
+
+def test_a_description_names_no_code(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    code = tmp_path / "evil.py"
+    code.write_text(f"open({str(marker)!r}, 'w')\ndef net(): pass\n")
+    path = tmp_path / "a.safetensors"
+    save_file(weights(), path, {"ptqdb": described(name=f"{code}:net")})
+    with pytest.raises(DataError, match="expected the name of a reference network"):
+        described_source(path)
+    assert not marker.exists()
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_weights, read_description, checkpoint_sha256):
+        with pytest.raises(DataError, match="it is no regular file"):
+            read(tmp_path / "pipe")

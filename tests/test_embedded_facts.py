@@ -159,5 +159,5 @@ def test_damaged_facts_are_said(
     facts.mkdir(parents=True)
     monkeypatch.setattr(embedded_facts, "data_folder", lambda: tmp_path / "damaged")
     done = run("fit")
-    assert (done.code, "dataset.parquet is missing" in done.err) == (1, True)
+    assert (done.code, "such as dataset.parquet" in done.err) == (1, True)
     assert list(cache.iterdir()) == []

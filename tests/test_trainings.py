@@ -82,6 +82,14 @@ def test_what_is_finished_is_not_trained_again(whole: Path) -> None:
     assert weights(whole) == before
 
 
+def test_a_training_alone_overwrites_nothing_either(whole: Path) -> None:
+    before = weights(whole)
+    (training,) = trainings(whole, "AlexNet")
+    with pytest.raises(MismatchError, match=r"expected no weights at .*AlexNet.safetensors yet"):
+        training.run(lambda _: None)
+    assert weights(whole) == before
+
+
 @pytest.mark.parametrize(
     ("settings", "shown", "said"),
     [

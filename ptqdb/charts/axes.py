@@ -223,12 +223,31 @@ class XAxis:
         return [-tick for tick in reversed(ticks) if self.low < 0] + [0.0, *ticks]
 
 
-def loss_axis(field: str = "accuracy_loss", *, small: bool = False, named: bool = True) -> alt.Y:
-    """The encoding of a loss in percent."""
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table made elsewhere: what they mean, and in which unit, nobody knows.
+
+    Attributes
+    ----------
+    x, y
+        Their names.
+    """
+
+    x: str
+    y: str
+
+
+def loss_axis(*, small: bool = False, named: bool = True, columns: Columns | None = None) -> alt.Y:
+    """The encoding of a loss in percent, or of the y of a table."""
     sizes = SMALL_AXIS if small else {}
+    said = "Relative loss of accuracy" if small else LOSS_TITLE
     return alt.Y(
-        f"{field}:Q",
-        title=("Relative loss of accuracy" if small else LOSS_TITLE) if named else None,
+        "accuracy_loss:Q",
+        title=(said if columns is None else columns.y) if named else None,
         scale=alt.Scale(nice=False, padding=10),
-        axis=alt.Axis(format="%", tickCount=5 if small else alt.Undefined, **sizes),
+        axis=alt.Axis(
+            format="%" if columns is None else "~g",
+            tickCount=5 if small else alt.Undefined,
+            **sizes,
+        ),
     )

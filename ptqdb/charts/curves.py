@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ptqdb.charts.axes import XAxis
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import DASHES
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Floats

@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from ptqdb.charts.panels import side_by_side
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import (
     PANEL_WIDTH,
     SMALL_AXIS,

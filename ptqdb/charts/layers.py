@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import CELL, format_key, themed, title
 from ptqdb.errors import DataError
 from ptqdb.interval_validation import rank_correlation

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import layered, themed, title
 from ptqdb.errors import DataError
 

@@ -4,7 +4,8 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from ptqdb.charts.points import drawable_rows, inline
+from ptqdb.charts.points import drawable_rows
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import CELL, format_key, layered, themed, title
 from ptqdb.errors import DataError
 from ptqdb.fitting import GroupFit

@@ -17,7 +17,7 @@ from ptqdb.paths import is_there, written_beside
 SUFFIXES = (".html", ".png", ".svg", ".json")
 PNG_SCALE = 2
 # More digits than a picture can show.
-DIGITS = 6
+DIGITS = 5
 
 
 def save_chart(chart: Any, path: Path) -> None:
@@ -76,7 +76,7 @@ def short(value: Any) -> Any:
     Examples
     --------
     >>> short({"x": [1.23456789, float("nan"), 7]})
-    {'x': [1.23457, None, 7]}
+    {'x': [1.2346, None, 7]}
     """
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import altair as alt
 
+from ptqdb.charts.rows import Rows
 from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 from ptqdb.text import visible
@@ -184,6 +185,8 @@ def _visible(part: Any) -> Any:
     """A part of a chart, of whatever kind, with all texts in it made visible."""
     if isinstance(part, str):
         return visible(part)
+    if isinstance(part, Rows):
+        return part  # made visible already
     if isinstance(part, alt.SchemaBase):
         for name, value in part._kwds.items():
             part._kwds[name] = _visible(value)

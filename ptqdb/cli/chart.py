@@ -2,14 +2,20 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase
+from ptqdb.cli import completion
+from ptqdb.cli.options import ReadDatabase, refuse
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
+
+if TYPE_CHECKING:
+    from ptqdb.pictures import Request
+
+TABLE = "A table made elsewhere"
 
 
 class Kind(StrEnum):
@@ -48,7 +54,8 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: `ptqdb chart fit --view fakefreeze_flops_log -o fit.html`; "
         "`ptqdb chart variants --curve rational2,rational3,rational4 -o degrees.png`; "
         "`ptqdb chart variants --view fakefreeze_param --view fakefreeze_flops --network VGG_16`; "
-        "`ptqdb chart distribution --layer VGG_16:features.0 --theme dark -o layer.svg`"
+        "`ptqdb chart distribution --layer VGG_16:features.0 --theme dark -o layer.svg`; "
+        "`ptqdb chart --from points.csv --x js --y loss --by network -o points.png`"
     )(chart)
 
 
@@ -60,6 +67,7 @@ def chart(
             "--view",
             help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
             "leaderboard take several, leaderboard globs too; distribution takes none.",
+            autocompletion=completion.views,
             show_default=f"{FIT_VIEW}; of layers, frontier, crowding, variants and leaderboard "
             "their own",
         ),
@@ -71,6 +79,7 @@ def chart(
             help="The curve's name; fit, networks and variants take several, by commas, frontier "
             "and residuals one.",
             show_default=FIT_CURVE,
+            autocompletion=completion.curves,
         ),
     ] = None,
     network: Annotated[
@@ -78,6 +87,7 @@ def chart(
         typer.Option(
             help="One network alone: of fit, variants, distribution, layers, frontier, crowding.",
             show_default="all; of layers the first by name",
+            autocompletion=completion.collected_networks,
         ),
     ] = None,
     layer: Annotated[
@@ -95,6 +105,26 @@ def chart(
         ),
     ] = None,
     theme: Annotated[ThemeName, typer.Option(help="Colours.")] = ThemeName.LIGHT,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Draw the points of a .csv, .parquet or .json file (fit, networks); no database "
+            "is read.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    x: Annotated[str | None, typer.Option(help="Its column of x.", rich_help_panel=TABLE)] = None,
+    y: Annotated[str | None, typer.Option(help="Its column of y.", rich_help_panel=TABLE)] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Its column of networks, or of other groups.",
+            show_default="network, where there is one",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -125,7 +155,24 @@ def chart(
         x_scale="" if x_scale is None else x_scale.value,
         theme=theme.value,
     )
-    with open_reader(db) as study:
-        drawn = draw(study, kind.value, request)
+    if table is None:
+        refuse({"--x": x, "--y": y, "--by": by}, "belong to --from FILE")
+        with open_reader(db) as study:
+            drawn = draw(study, kind.value, request)
+    else:
+        refuse({"--view": views, "--layer": layer}, "belong to a study, not to --from FILE")
+        drawn = _draw_table(table, kind, request, x, y, by)
     save_chart(drawn, path)
     say(f"wrote {path}")
+
+
+def _draw_table(
+    path: Path, kind: Kind, request: "Request", x: str | None, y: str | None, by: str | None
+) -> Any:
+    from ptqdb.charts.axes import Columns
+    from ptqdb.pictures import draw_table
+    from ptqdb.tables import read_points
+
+    frame = read_points(path, x, y, by)
+    columns = Columns(str(x), str(y))
+    return draw_table(frame, columns, kind.value, name=path.name, by=by, request=request)

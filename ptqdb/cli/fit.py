@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ptqdb.cli import completion
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOrNone, ReadDatabase, ViewOrNone
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOrNone, ReadDatabase, ViewOrNone, refuse
 from ptqdb.cli.output import OutputFormat, print_rows, say, write
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 from ptqdb.text import visible
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ptqdb.board import BestPrediction
     from ptqdb.fitting import GroupFit
 
@@ -65,7 +63,7 @@ def fit(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Fit the points of a .csv or .parquet file; no database is read.",
+            help="Fit the points of a .csv, .parquet or .json file; no database is read.",
             rich_help_panel=TABLE,
         ),
     ] = None,
@@ -97,7 +95,7 @@ def fit(
     fits: list[GroupFit] = []
     best = None
     if table is None:
-        _refuse({"--x": x, "--y": y}, "belong to --from FILE")
+        refuse({"--x": x, "--y": y}, "belong to --from FILE")
         view, left_out = view or FIT_VIEW, (leave_out or LeaveOut.NETWORK).value
         from ptqdb.board import best_prediction
         from ptqdb.fitting import fit_view_frame, view_remarks
@@ -117,7 +115,7 @@ def fit(
             "--where": where,
             "--leave-out": leave_out,
         }
-        _refuse(given, "cannot stand beside --from FILE")
+        refuse(given, "cannot stand beside --from FILE")
         fits = _fits_of_table(table, names, x, y, by)
     _print(fits, show_summary, output)
     if best is not None and output is OutputFormat.TABLE:
@@ -143,28 +141,15 @@ def _tell_best(best: "BestPrediction", fits: "list[GroupFit]") -> None:
     )
 
 
-def _refuse(options: dict[str, str | None], why: str) -> None:
-    from ptqdb.errors import UsageError
-
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"{' and '.join(given)} {why}")
-
-
 def _fits_of_table(
     path: Path, names: list[str], x: str | None, y: str | None, by: str | None
 ) -> "list[GroupFit]":
-    from ptqdb.errors import UsageError
     from ptqdb.fitting import fit_view_frame
-    from ptqdb.tables import read_table
+    from ptqdb.tables import read_points
 
-    frame = read_table(path)
-    if x is None or y is None:
-        raise UsageError(
-            f"--from: expected --x and --y, two columns of {path.name}; "
-            f"it has {', '.join(frame.columns)}"
-        )
-    frame = _with_network(frame, by)
+    frame = read_points(path, x, y, by)
+    assert x is not None
+    assert y is not None
     return [
         fit
         for name in names
@@ -172,15 +157,6 @@ def _fits_of_table(
             frame, view=path.name, curve=name, by=by, x=x, y=y, leave_out_by=by
         )
     ]
-
-
-def _with_network(frame: "pl.DataFrame", by: str | None) -> "pl.DataFrame":
-    """Let the groups be the networks, whose points are not independent."""
-    import polars as pl
-
-    if by is None or by not in frame.columns or "network" in frame.columns:
-        return frame
-    return frame.with_columns(network=pl.col(by).cast(pl.String))
 
 
 def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> None:

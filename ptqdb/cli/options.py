@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -78,3 +79,25 @@ Coverage = Annotated[
         max=0.99,
     ),
 ]
+
+
+def refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Parameters
+    ----------
+    options
+        Values by name; None, or an empty list: not given.
+    why
+        Completes the sentence that begins with their names.
+
+    Raises
+    ------
+    UsageError
+        One is given.
+    """
+    from ptqdb.errors import UsageError
+
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(f"{' and '.join(given)} {why}")

@@ -47,6 +47,7 @@ from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
 from ptqdb.number_formats import number_format as named_format
+from ptqdb.preprocessing import Preprocessing
 
 
 class Reporter(Protocol):
@@ -248,36 +249,22 @@ def _collect_network(
 ) -> None:
     """Measure and write a network's float facts if they are missing, then its cells."""
     reporter.preparing(plan.task.name)
-    trained = plan.task.source.load()
-    for remark in trained.remarks:
-        reporter.remarked(f"{trained.name}: {remark}")
-    names = dict.fromkeys(cell.number_format for cell in plan.cells)
-    device = torch.device(request.device)
-    measurement = NetworkMeasurement(
-        trained,
-        plan.task.calibration,
-        [named_format(name) for name in names],
-        request.scheme,
-        device=device,
-    )
-    preprocessing = trained.preprocessing
-    del trained  # with its weights; the measurement has the folded ones
-    for remark in measurement.remarks:
-        reporter.remarked(f"{plan.task.name}: {remark}")
+    measurement, preprocessing = _measured(request, plan, reporter)
     try:
-        evaluation = NetworkEvaluation(
-            measurement.network,
-            plan.task.images,
-            preprocessing,
-            device=device,
-            precision=request.precision,
-        )
-        if plan.is_new:
-            facts, of_float = measurement.float_facts(), evaluation.of_float()
+        with interrupts_kept():
+            evaluation = NetworkEvaluation(
+                measurement.network,
+                plan.task.images,
+                preprocessing,
+                device=torch.device(request.device),
+                precision=request.precision,
+            )
+            facts = measurement.float_facts() if plan.is_new else None
+        if facts is not None:
             with transaction(connection):
                 dataset_id = _ensure(connection, plan.task.images)
                 calibration_id = _ensure(connection, plan.task.calibration)
-                write_network(connection, facts, dataset_id, calibration_id, of_float)
+                write_network(connection, facts, dataset_id, calibration_id, evaluation.of_float())
         plan = plan.with_layers(list(measurement.network.layers))
         reporter.prepared(plan.task.name, plan.cell_count)
         for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
@@ -286,6 +273,32 @@ def _collect_network(
             )
     finally:
         measurement.network.release()
+
+
+@interrupts_kept()
+def _measured(
+    request: CollectionRequest, plan: NetworkPlan, reporter: Reporter
+) -> tuple[NetworkMeasurement, Preprocessing]:
+    """The network calibrated, and how it is fed.
+
+    A Ctrl-C of which a library made an error may have passed for a failure of the network and
+    decided what stays in float: it ends this before anything is written.
+    """
+    trained = plan.task.source.load()
+    for remark in trained.remarks:
+        reporter.remarked(f"{trained.name}: {remark}")
+    names = dict.fromkeys(cell.number_format for cell in plan.cells)
+    measurement = NetworkMeasurement(
+        trained,
+        plan.task.calibration,
+        [named_format(name) for name in names],
+        request.scheme,
+        device=torch.device(request.device),
+    )
+    for remark in measurement.remarks:
+        reporter.remarked(f"{plan.task.name}: {remark}")
+    # without the network itself: the measurement has the folded weights
+    return measurement, trained.preprocessing
 
 
 def _add_channels(
@@ -346,7 +359,8 @@ def _collect_format(
     """Fill the cells of one network in one format; the first also brings the tensors' facts."""
     network_id, number_format_id = _ids(connection, cells[0])
     number_format = named_format(cells[0].number_format)
-    coded = measurement.code(number_format)
+    with interrupts_kept():
+        coded = measurement.code(number_format)
     layer_ids = layer_ids_of(connection, network_id)
     for cell in cells:
         chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}

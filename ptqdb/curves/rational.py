@@ -1,8 +1,9 @@
 """Rational curves: the search for the best of those proved to rise without a pole."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from math import comb
 from operator import itemgetter
 from typing import Any
@@ -48,6 +49,8 @@ NODES = np.concatenate(
 )
 ROUND_COUNT, ITERATION_COUNT = 12, 60
 SLOPE_FLOOR, POLE_FLOOR = 1e-6, 1e-5
+# Of the points of a view, whole, by network and without each.
+REMEMBERED_SEARCHES = 256
 OUT_OF_ITERATIONS = 9  # what SciPy calls it
 
 
@@ -190,20 +193,32 @@ class _Shape:
 
 def _forms(u: Floats, y: Floats, degree: int) -> list[_Form]:
     """Fit degree 2 up to `degree`, x in [0, 1]; empty where nothing beats a constant."""
-    shapes = [shape for shape in _search_degree_two(u, y) if shape.rise > 0]
-    if not shapes:
-        return []
-    forms = [shapes[0].form(u, y, margin) for margin in MARGINS]
-    kept = [shape.form(u, y, MARGINS[1]) for shape in shapes]
-    for _ in range(2, degree):
-        starts = [form.raised(*ends) for form in _best(kept, u, y) for ends in RAISES]
-        refined = [form for start in starts if (form := _refine(start, u, y)) is not None]
-        forms += refined
-        kept = [*refined, *(form.raised(1.0, 1.0) for form in kept)]
-    return forms
+    return list(_search(u.tobytes(), y.tobytes(), degree)[0])
 
 
-def _best(forms: list[_Form], u: Floats, y: Floats) -> list[_Form]:
+@lru_cache(maxsize=REMEMBERED_SEARCHES)
+def _search(
+    u_bytes: bytes, y_bytes: bytes, degree: int
+) -> tuple[tuple[_Form, ...], tuple[_Form, ...]]:
+    """The forms up to `degree`, and those to start the next degree from.
+
+    Remembered, since degree 4 begins with all of degree 3, which is often fitted to the same
+    points.
+    """
+    u, y = np.frombuffer(u_bytes), np.frombuffer(y_bytes)
+    if degree == 2:
+        shapes = [shape for shape in _search_degree_two(u, y) if shape.rise > 0]
+        if not shapes:
+            return (), ()
+        forms = tuple(shapes[0].form(u, y, margin) for margin in MARGINS)
+        return forms, tuple(shape.form(u, y, MARGINS[1]) for shape in shapes)
+    forms, kept = _search(u_bytes, y_bytes, degree - 1)
+    starts = [form.raised(*ends) for form in _best(kept, u, y) for ends in RAISES]
+    refined = tuple(form for start in starts if (form := _refine(start, u, y)) is not None)
+    return (*forms, *refined), (*refined, *(form.raised(1.0, 1.0) for form in kept))
+
+
+def _best(forms: Iterable[_Form], u: Floats, y: Floats) -> list[_Form]:
     """The best few that differ, the best first."""
     best: dict[float, _Form] = {}
     for sse, form in sorted(((_sse(form, u, y), form) for form in forms), key=itemgetter(0)):

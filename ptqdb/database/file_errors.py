@@ -48,10 +48,12 @@ def database_error(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -
     """Say in one line what is wrong with the file of a connection."""
     found = _OPERATION.search(str(error))
     if found:
-        done = "read" if found["verb"] == "read" else "written"
+        path, reason = found["path"], found["reason"].strip()
+        if found["verb"] == "read":
+            return DatabaseError(f"{path} cannot be read: {reason}; look after the disk")
         return DatabaseError(
-            f"{found['path']} cannot be {done}: {found['reason'].strip()}; what was committed is "
-            "kept: make room and run the command again"
+            f"{path} cannot be written: {reason}; what was committed is kept: make room and run "
+            "the command again"
         )
     if _CORRUPT in str(error):
         return damage(_path(connection), error)

@@ -11,6 +11,7 @@ import polars as pl
 from ptqdb.database.file_errors import database_error, file_errors, first_line, is_of_file
 from ptqdb.database.reading import read_number
 from ptqdb.errors import DataError
+from ptqdb.interruption import interrupts_kept
 from ptqdb.resources import sql_folder
 
 _FORMULA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError)
@@ -19,7 +20,7 @@ _FORMULA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingEr
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what the block writes, or, on any exception, none of it.
+    """Commit what the block writes, or, on any exception or interruption, none of it.
 
     Raises
     ------
@@ -30,7 +31,8 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         try:
             # Within the try: an interrupt may come when the transaction has already begun.
             connection.execute("begin")
-            yield
+            with interrupts_kept():
+                yield
             connection.execute("commit")
         except BaseException:
             # DuckDB may have ended the transaction itself or refuse everything; or none has begun.

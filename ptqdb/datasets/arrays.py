@@ -1,7 +1,6 @@
 """Images from arrays of numbers: ``.npz`` files, and what lists in Parquet become."""
 
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ptqdb.closest import closest_first
 from ptqdb.datasets.decoding import Picture, PixelBlock, Pixels, rows_of
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import class_names_of, class_numbers, notes_on_classes
+from ptqdb.datasets.npz_file import NpzFile
 from ptqdb.datasets.request import AS_IT_IS, ImageRequest
 from ptqdb.datasets.splits import EVERY_SPLIT, SPLIT_WORDS, notes_on, stand_ins
 from ptqdb.errors import DataError
@@ -43,7 +43,13 @@ def read_npz(path: Path, split: str, request: ImageRequest | None = None) -> Ima
         ambiguous order of axes, labels of another length or out of range.
     """
     request = request or ImageRequest()
-    arrays = _loaded(path)
+    with NpzFile(path) as arrays:
+        return _read(path, arrays, split, request)
+
+
+def _read(
+    path: Path, arrays: Mapping[str, NDArray[Any]], split: str, request: ImageRequest
+) -> ImageSet:
     taken, image_key, label_key = _keys(path, arrays, split, request)
     pixels = _checked_pixels(arrays[image_key], f"{image_key} of {path}")
     if not len(pixels):
@@ -89,26 +95,8 @@ def _picture(pixels: Pixels, origin: str) -> Picture:
     return Picture(origin, lambda: Image.fromarray(np.ascontiguousarray(flat)))
 
 
-def _loaded(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array of the file; nothing is unpickled, which could run code."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = None
-        else:
-            with loaded as file:
-                arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"expected an .npz file of plain arrays, found {path}: {str(error).splitlines()[0]}"
-        ) from error
-    if arrays is None:
-        raise DataError(f"expected several named arrays in {path}, found one; use np.savez")
-    return arrays
-
-
 def _keys(
-    path: Path, arrays: dict[str, NDArray[Any]], split: str, request: ImageRequest
+    path: Path, arrays: Mapping[str, NDArray[Any]], split: str, request: ImageRequest
 ) -> tuple[str, str, str | None]:
     """The split that is taken, and its arrays of images and of labels, if those are wanted."""
     by_name = {key.lower(): key for key in arrays}
@@ -172,6 +160,9 @@ def _checked_pixels(array: NDArray[Any], what: str) -> Pixels:
             f"expected pixels from 0 to 255 in {what}, found numbers from {array.min()} to "
             f"{array.max()}"
         )
+    if len(array) and not array.size:
+        shape = " x ".join(map(str, array.shape[1:]))
+        raise DataError(f"expected pictures with pixels in {what}, found {shape}")
     pixels = array.astype(np.uint8, copy=False)
     if pixels.ndim == 3:
         return pixels[..., None]
@@ -209,7 +200,7 @@ def _flat_labels(array: NDArray[Any], what: str) -> pl.Series:
     return pl.Series(array.tolist() if array.dtype.kind == "U" else array)
 
 
-def _class_names(arrays: dict[str, NDArray[Any]], label_key: str) -> tuple[str, ...]:
+def _class_names(arrays: Mapping[str, NDArray[Any]], label_key: str) -> tuple[str, ...]:
     """As declared, else from the labels of every split that are named alike."""
     for word in _CLASS_WORDS:
         if word in arrays and arrays[word].dtype.kind in "US" and arrays[word].ndim == 1:

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from ptqdb.datasets.geometry import eight_bit, fitted
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.errors import DataError
+from ptqdb.paths import regular_file
 
 Pixels = NDArray[np.uint8]
 # What PIL raises on damaged files: more than it documents.
@@ -31,6 +32,9 @@ _DECODING_ERRORS = (
     EOFError,
     struct.error,
     zlib.error,
+    MemoryError,
+    OverflowError,
+    RecursionError,
     Image.DecompressionBombError,
 )
 _WINDOW = 256
@@ -69,7 +73,7 @@ def picture_file(path: Path) -> Picture:
 
     def opened() -> Image.Image:
         # Read whole: a file that PIL opens itself stays open where decoding fails.
-        data = path.read_bytes()
+        data = regular_file(path).read_bytes()
         if not data:
             raise OSError("it is empty")
         return Image.open(io.BytesIO(data))

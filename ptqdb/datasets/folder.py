@@ -1,12 +1,12 @@
 """Images from a folder with one subfolder per class, or of nothing but pictures."""
 
-import os
 from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
+from ptqdb.datasets.class_files import EXTENSIONS, class_files
 from ptqdb.datasets.decoding import PixelBlock, picture_file
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import sorted_as_text
@@ -14,15 +14,15 @@ from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import EVERY_SPLIT, SPLIT_WORDS, notes_on, stand_ins
 from ptqdb.errors import DataError
 
-# Those of torchvision's ImageFolder.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_LINKS_NAMED = 3
 
 
 def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> ImageSet:
     """The images of ``ROOT/SPLIT/CLASS/*``, or of ``ROOT/CLASS/*`` for every split.
 
     Classes are the subfolders, sorted by name as torchvision's ``ImageFolder`` does; those of
-    every split count, so that a class which one split lacks does not shift the others. Images
+    every split count, so that a class which one split lacks does not shift the others. Links
+    are followed as ``class_files`` says. Images
     come in turns: the first of every class, the second of every class, and so on, so that
     the first so many are spread over the classes. Files are skipped by extension only; hidden
     folders are skipped. Without labels the same images come in the same order; where no
@@ -47,7 +47,8 @@ def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> 
         raise DataError(
             f"expected one subfolder per class with images in {folders[taken]}, found none"
         )
-    files = list(_in_turns([_image_files(folders[taken] / name) for name in class_names]))
+    by_class, left_out = class_files(root, folders[taken], class_names)
+    files = list(_in_turns(by_class))
     if not files and not request.labelled:
         files = [(path, 0) for path in _own_files(folders[taken])]
     if not files:
@@ -59,7 +60,7 @@ def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> 
     files = files[: request.taken(len(files), f"{name} {taken}")]
     block = PixelBlock(len(files), request)
     block.extend(picture_file(path) for path, _ in files)
-    notes = notes_on(split, taken, root)
+    notes = (*notes_on(split, taken, root), *_note_on_links(left_out))
     if not request.labelled:
         return ImageSet(name, taken, block.images(), None, (), notes)
     labels = torch.tensor([number for _, number in files], dtype=torch.int64)
@@ -73,9 +74,11 @@ def has_pictures(root: Path, *, in_classes: bool) -> bool:
     Where classes need not be, an image in a split or at the top will do.
     """
     folders = _split_folders(root, in_classes=in_classes).values()
-    return any(_image_files(folder / name) for folder in folders for name in _classes(folder)) or (
-        not in_classes and any(map(_own_files, folders))
-    )
+    for folder in folders:
+        by_class, _ = class_files(root, folder, _classes(folder))
+        if any(by_class) or (not in_classes and _own_files(folder)):
+            return True
+    return False
 
 
 def _split_folders(root: Path, *, in_classes: bool) -> dict[str, Path]:
@@ -104,20 +107,19 @@ def _subfolders(folder: Path) -> list[Path]:
     )
 
 
-def _image_files(folder: Path) -> list[Path]:
-    """In ImageFolder's order: by folder, then by name; links are followed."""
-    return [
-        Path(parent) / name
-        for parent, _, names in sorted(os.walk(folder, followlinks=True))
-        for name in sorted(names)
-        if name.lower().endswith(EXTENSIONS)
-    ]
+def _note_on_links(left_out: list[Path]) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    named = ", ".join(map(str, left_out[:_LINKS_NAMED])) + (
+        ", ..." if len(left_out) > _LINKS_NAMED else ""
+    )
+    return (f"left out links to folders that are read elsewhere, or hold them: {named}",)
 
 
 def _own_files(folder: Path) -> list[Path]:
     """The images in the folder itself, by name."""
     return sorted(
-        path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in EXTENSIONS
+        path for path in folder.iterdir() if not path.is_dir() and path.suffix.lower() in EXTENSIONS
     )
 
 

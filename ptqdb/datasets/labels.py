@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ptqdb.defaults import MOST_CLASSES
 from ptqdb.errors import DataError
 
 # Far more classes than any classifier has: such labels are ids of something else.
-_MOST_CLASSES = 1_000_000
 
 
 def class_names_of(labels: Iterable[pl.Series]) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def class_names_of(labels: Iterable[pl.Series]) -> tuple[str, ...]:
         or [pl.Series([], dtype=pl.Int128)]
     )
     largest = -1 if numbers.is_empty() else numbers.sort()[-1]
-    if largest >= _MOST_CLASSES:
+    if largest >= MOST_CLASSES:
         raise DataError(
             f"expected labels that number the classes from 0, found {largest}; "
             "give the column of the class numbers as --label-column"

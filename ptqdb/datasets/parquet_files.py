@@ -55,6 +55,9 @@ def parquet_files(source: str) -> Files:
         paths = matching_paths(source)
     if not paths:
         raise DataError(f"expected Parquet files in {source}, found none")
+    for path in paths:
+        if not path.startswith(REMOTE) and Path(path).exists() and not Path(path).is_file():
+            raise DataError(f"expected a Parquet file, found {path}, which is no regular file")
     if not root:
         return _by_split(paths)
     return best_place(paths, root)

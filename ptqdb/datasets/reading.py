@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ptqdb.closest import closest_first
 from ptqdb.datasets.arrays import read_npz
-from ptqdb.datasets.folder import EXTENSIONS, has_pictures, read_folder
+from ptqdb.datasets.class_files import EXTENSIONS
+from ptqdb.datasets.folder import has_pictures, read_folder
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.parquet import read_parquet
 from ptqdb.datasets.parquet_files import REMOTE, has_parquet_files, is_glob
@@ -79,7 +80,13 @@ def read_images(
     if path.is_file():
         return _read_file(path, split, request)
     if path.is_dir():
-        return _read_folder(path, split, request)
+        try:
+            return _read_folder(path, split, request)
+        except OSError as error:  # of the listing: pictures have errors of their own
+            place = error.filename or path
+            raise DataError(f"{place} cannot be read: {error.strerror or error}") from error
+    if path.exists():
+        raise DataError(f"expected a file or a folder of images, found {path}: no regular file")
     if is_glob(text):
         return read_parquet(str(path), split, request)
     raise DataError(_nothing_there(text, path))

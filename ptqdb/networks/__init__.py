@@ -40,6 +40,14 @@ class ReferenceNetwork:
         built: nn.Module = kind(**self.arguments, width=width, class_count=class_count)
         return built
 
+    def element_count(self, width: float, class_count: int) -> int:
+        """How many numbers the network holds, without any memory for them."""
+        import torch
+
+        with torch.device("meta"):
+            network = self.build(width, class_count)
+        return sum(tensor.numel() for tensor in network.state_dict().values())
+
 
 REFERENCE_NETWORKS = {
     network.name: network

@@ -13,12 +13,13 @@ from ptqdb.checkpoints import (
     NetworkDescription,
     TrainedNetwork,
     checkpoint_sha256,
+    element_count,
     read_description,
     read_weights,
     weights_sha256,
 )
 from ptqdb.errors import DataError, UsageError
-from ptqdb.networks import ReferenceNetwork, keys, reference_network
+from ptqdb.networks import REFERENCE_NETWORKS, ReferenceNetwork, keys, reference_network
 from ptqdb.networks.builder import Builder, Unpublished
 from ptqdb.networks.copies import full_copy
 from ptqdb.networks.factories import Factory, find_factory
@@ -321,6 +322,12 @@ def described_source(checkpoint: Path) -> NetworkSource:
             f"expected a checkpoint written by 'ptqdb train', found no description in "
             f"{checkpoint}; give --network too"
         )
+    # A name of somebody else's code would be imported.
+    if description.name not in REFERENCE_NETWORKS:
+        raise DataError(
+            f"expected the name of a reference network in {checkpoint}, found "
+            f"{description.name!r}; give --network too"
+        )
     return network_source(description.name, checkpoint=checkpoint)
 
 
@@ -342,7 +349,23 @@ def _reference(spec: str, checkpoint: Path | None) -> Reference:
             f"expected a checkpoint of {network.name}, found one of {description.name} in "
             f"{checkpoint}; give --network {description.name}"
         )
+    if description is not None and checkpoint is not None:
+        _require_as_large(network, description, checkpoint)
     return Reference(network, description)
+
+
+def _require_as_large(
+    network: ReferenceNetwork, description: NetworkDescription, checkpoint: Path
+) -> None:
+    """Refuse a description of more than the file holds, before memory is taken for it."""
+    described = network.element_count(description.width, description.class_count)
+    held = element_count(checkpoint)
+    if described > 2 * held:
+        raise DataError(
+            f"{checkpoint} describes a {network.name} of width {description.width:g} with "
+            f"{description.class_count} classes, which has {described} params, and holds {held}; "
+            "save the weights anew without the description"
+        )
 
 
 def _recognised(

@@ -9,9 +9,8 @@ from ptqdb.database.exchange.tables import CELL, TABLES, Table
 from ptqdb.database.writing import next_id
 from ptqdb.errors import MismatchError
 
-# A part of a network is new only where the network is.
-_PARENTS = {"layer": "network", "tensor": "layer"}
-_TEMPORARY = (*(f"ids_{table.name}" for table in TABLES), "new_cell")
+# Rows of these tables are there only where a row of that one is; all others follow the network.
+_ROOTS = {"number_format_code": "number_format"}
 # One of two studies may have evaluated what failed in the other.
 _DROP_FAILURES_EVALUATED = (
     """
@@ -65,25 +64,35 @@ def merge(statements: Statements, folder: Path) -> Merged:
         A row breaks a constraint; the message names the file.
     """
     try:
-        added = {table.name: _Merge(statements, table, folder).add() for table in TABLES}
+        old_rows: dict[str, int] = {}
+        added = {}
+        for table in TABLES:
+            added[table.name] = _Merge(statements, table, folder, old_rows).add()
         for statement in _DROP_FAILURES_EVALUATED:
             statements.run(statement)
         rows = statements.rows("select database from ids_network order by all")
         return Merged(added, tuple(number for (number,) in rows))
     finally:
-        for name in _TEMPORARY:
-            statements.drop("table", name)
         for table in TABLES:
             statements.drop("view", f"translated_{table.name}")
+            statements.drop("table", f"ids_{table.name}")
+        statements.drop("table", "new_cell")
 
 
 @dataclass(frozen=True)
 class _Merge:
-    """One table of a merge; those before it are done."""
+    """One table of a merge; those before it are done.
+
+    Attributes
+    ----------
+    old_rows
+        How many rows of each table with ids were there already.
+    """
 
     statements: Statements
     table: Table
     folder: Path
+    old_rows: dict[str, int]
 
     @property
     def path(self) -> Path:
@@ -101,7 +110,8 @@ class _Merge:
                 f"create or replace temp table new_cell as select {', '.join(CELL)} "
                 f"from translated_{name} as f anti join {name} as d using ({', '.join(CELL)})"
             )
-        require_agreement(self.statements, self.table, self.path)
+        if self.old_rows[name if self.table.row_id else _ROOTS.get(name, "network")]:
+            require_agreement(self.statements, self.table, self.path)
         return self.statements.count(
             f"insert into {name} by name select f.* from {self._new_rows()}", self.path
         )
@@ -131,22 +141,21 @@ class _Merge:
             f"row_number() over (partition by is_new order by f.{row_id}) as place "
             f"from translated_{table} as f left join {table} as d on {same(self.table.key)}"
         )
-        self._refuse_new_parts()
-        taken = self.statements.count(
-            f"select count(*) from ids_{table} as i join {table} as d on i.file = d.{row_id} "
-            "where i.is_new"
-        )
+        old, taken = self.statements.rows(
+            f"select count(*) filter (where not i.is_new), "
+            f"count(*) filter (where i.is_new and d.{row_id} is not null) "
+            f"from ids_{table} as i left join {table} as d on i.file = d.{row_id}"
+        )[0]
+        self.old_rows[table] = old
+        if self.table.owner is not None and self.old_rows[self.table.owner]:
+            self._refuse_new_parts(self.table.owner)
         first = next_id(self.statements.connection, table)
         number = f"{first - 1} + place" if taken else "file"
         self.statements.run(f"update ids_{table} set database = {number} where is_new", self.path)
 
-    def _refuse_new_parts(self) -> None:
+    def _refuse_new_parts(self, parent: str) -> None:
         """Refuse a layer or tensor that a network of the database does not have."""
-        table = self.table.name
-        parent = _PARENTS.get(table)
-        if parent is None:
-            return
-        part = self.table.key[1]
+        table, part = self.table.name, self.table.key[1]
         foreign = self.statements.rows(
             f"select f.{part} from staged_{table} as f join ids_{table} as i "
             f"on f.{table}_id = i.file and i.is_new join ids_{parent} as p "
@@ -180,4 +189,7 @@ class _Merge:
             cell = ", ".join(CELL)
             measured = f"(select distinct {cell} from {table.name}) as d"
             return f"{translated} anti join {measured} using ({cell})"
-        return f"{translated} anti join {table.name} as d on {same(table.key)}"
+        lacking = f"{translated} anti join {table.name} as d on {same(table.key)}"
+        if table.name == "failed_cell":
+            return f"{lacking} anti join evaluation as d on {same(table.key)}"
+        return lacking

@@ -63,39 +63,54 @@ def staged(statements: Statements, folder: Path, prefix: str = "") -> Iterator[N
     if not is_harmless(prefix):
         raise UsageError(f"expected a prefix without control characters, found {prefix!r}")
     require_export(folder)
+    columns = _columns_of_tables(statements)
     try:
         for table in TABLES:
-            _stage(statements, table, _path(folder, table), prefix)
-        for table in TABLES:
             path = _path(folder, table)
-            for key in table.unique:
-                _require_unique(statements, table, key, path)
+            _stage(statements, table, columns[table.name], path, prefix)
+            _refuse_control_characters(statements, table, columns[table.name], path)
+            _require_unique(statements, table, path)
+        for table in TABLES:
             for reference in table.required:
-                _require_present(statements, table, reference, path)
+                _require_present(statements, table, reference, _path(folder, table))
         yield
     finally:
         for table in TABLES:
-            statements.drop("view", f"staged_{table.name}")
+            statements.drop("view" if table.is_large else "table", f"staged_{table.name}")
 
 
 def _path(folder: Path, table: Table) -> Path:
     return folder / f"{table.name}.parquet"
 
 
-def _stage(statements: Statements, table: Table, path: Path, prefix: str) -> None:
-    expected = _columns(statements, f"from {table.name}")
+def _columns_of_tables(statements: Statements) -> dict[str, dict[str, str]]:
+    """The types of the columns of each base table, in their order."""
+    rows = statements.rows(
+        "select table_name, column_name, data_type from duckdb_columns() "
+        "where database_name = current_database() and schema_name = 'main' "
+        "order by table_name, column_index"
+    )
+    columns: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        columns.setdefault(table, {})[column] = kind
+    return columns
+
+
+def _stage(
+    statements: Statements, table: Table, expected: dict[str, str], path: Path, prefix: str
+) -> None:
+    kind_of_stage = "view" if table.is_large else "table"
+    creation = f"create or replace temp {kind_of_stage} staged_{table.name} as select"
     if table.may_be_missing and not path.exists():
-        statements.run(
-            f"create or replace temp view staged_{table.name} as "
-            f"select {', '.join(expected)} from {table.name} limit 0"
-        )
+        statements.run(f"{creation} {', '.join(expected)} from {table.name} limit 0")
         return
     # DuckDB takes a name for a pattern.
     source = f"read_parquet({literal_path(Path(glob.escape(str(path))))}, {_OPTIONS})"
     try:
-        found = _columns(statements, f"from {source}")
+        described = statements.connection.execute(f"describe from {source}").fetchall()
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
+    found = {name: kind for name, kind, *_ in described}
     cells = _cells(table, expected, found)
     for column, kind in expected.items():
         if column not in cells:
@@ -109,14 +124,12 @@ def _stage(statements: Statements, table: Table, path: Path, prefix: str) -> Non
         raise DataError(
             f"{path}: found the column {unknown[0]}, expected none but {', '.join(expected)}"
         )
-    _refuse_control_characters(statements, table, source, found, path)
-    cells |= {column: cell for column, cell in _renamed(table, prefix).items() if prefix}
+    if prefix:
+        cells |= _renamed(table, prefix)
     chosen = ", ".join(
         f"({cells[column]})::{kind} as {column}" for column, kind in expected.items()
     )
-    statements.run(
-        f"create or replace temp view staged_{table.name} as select {chosen} from {source}", path
-    )
+    statements.run(f"{creation} {chosen} from {source}", path)
 
 
 def literal_path(path: Path) -> str:
@@ -135,12 +148,6 @@ def literal_path(path: Path) -> str:
             f"expected a folder whose name is UTF-8, found {str(path)!r}: rename it"
         ) from error
     return literal(text)
-
-
-def _columns(statements: Statements, relation: str) -> dict[str, str]:
-    """The types of a relation's columns, by name."""
-    rows = statements.connection.execute(f"describe {relation}").fetchall()
-    return {name: kind for name, kind, *_ in rows}
 
 
 def _cells(table: Table, expected: dict[str, str], found: dict[str, str]) -> dict[str, str]:
@@ -171,18 +178,22 @@ def _renamed(table: Table, prefix: str) -> dict[str, str]:
 
 
 def _refuse_control_characters(
-    statements: Statements, table: Table, source: str, found: dict[str, str], path: Path
+    statements: Statements, table: Table, columns: dict[str, str], path: Path
 ) -> None:
-    for column, kind in found.items():
-        if "VARCHAR" not in kind or column in table.free_texts:
-            continue
-        rows = statements.rows(f"select distinct {column} from {source}", path)
-        harmful = sorted(
-            text for (value,) in rows for text in _texts(value) if not is_harmless(text)
-        )
+    names = [
+        column
+        for column, kind in columns.items()
+        if "VARCHAR" in kind and column not in table.free_texts
+    ]
+    if not names:
+        return
+    distinct = ", ".join(f"list(distinct {name})" for name in names)
+    (values,) = statements.rows(f"select {distinct} from staged_{table.name}", path)
+    for name, value in zip(names, values, strict=True):
+        harmful = sorted(text for text in _texts(value) if not is_harmless(text))
         if harmful:
             raise DataError(
-                f"{path}: expected the column {column} without control characters, found "
+                f"{path}: expected the column {name} without control characters, found "
                 f"{harmful[0]!r}; export the study again from one without"
             )
 
@@ -196,27 +207,31 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _require_unique(statements: Statements, table: Table, key: tuple[str, ...], path: Path) -> None:
+def _require_unique(statements: Statements, table: Table, path: Path) -> None:
     """Refuse a key that two rows have; where each is larger than the one before, none is twice.
 
     An export is sorted, and to see that takes one pass and no memory.
     """
-    before = ", ".join(f"lag({column}) over () as {column}_before" for column in key)
-    unsorted = statements.rows(
-        f"select count(*) from (select {', '.join(key)}, {before} from staged_{table.name}) "
-        f"where ({_is_larger(key)}) is distinct from true",
+    names = sorted({column for key in table.unique for column in key})
+    before = ", ".join(f"lag({column}) over () as {column}_before" for column in names)
+    unsorted = ", ".join(
+        f"count(*) filter (where ({_is_larger(key)}) is distinct from true)" for key in table.unique
+    )
+    (counts,) = statements.rows(
+        f"select {unsorted} from (select {', '.join(names)}, {before} from staged_{table.name})",
         path,
     )
-    if unsorted[0][0] <= 1:  # the first row, which has none before it
-        return
-    columns = ", ".join(key)
-    twice = statements.rows(
-        f"select {columns} from staged_{table.name} group by all having count(*) > 1 "
-        "order by all limit 1",
-        path,
-    )
-    if twice:
-        raise DataError(f"{path}: expected each {columns} once, found {words(twice[0])} again")
+    for key, count in zip(table.unique, counts, strict=True):
+        if count <= 1:  # the first row, which has none before it
+            continue
+        columns = ", ".join(key)
+        twice = statements.rows(
+            f"select {columns} from staged_{table.name} group by all having count(*) > 1 "
+            "order by all limit 1",
+            path,
+        )
+        if twice:
+            raise DataError(f"{path}: expected each {columns} once, found {words(twice[0])} again")
 
 
 def _is_larger(key: tuple[str, ...]) -> str:

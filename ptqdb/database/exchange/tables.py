@@ -60,6 +60,8 @@ class Table:
         Columns in which it has to be nearly the same.
     owner
         Table whose new rows these rows come with, all or none.
+    is_large
+        Whether it has a row for each bin, code or channel: too many to hold twice.
     may_be_missing
         Whether a folder that an older ptqdb exported has no such file: it had no such rows.
     newer
@@ -78,6 +80,7 @@ class Table:
     agreeing_if_known: tuple[str, ...] = ()
     measured: tuple[Measured, ...] = ()
     owner: str | None = None
+    is_large: bool = False
     may_be_missing: bool = False
     newer: Mapping[str, str] = field(default_factory=dict)
     widened: tuple[str, ...] = ()
@@ -212,8 +215,9 @@ TABLES = (
             Measured("sum_x2", "f.sum_x2"),
         ),
         owner="tensor",
+        is_large=True,
     ),
-    Table("tensor_histogram", ("tensor_id", "bin"), (_TENSOR,), owner="tensor"),
+    Table("tensor_histogram", ("tensor_id", "bin"), (_TENSOR,), owner="tensor", is_large=True),
     Table(
         "quantized_tensor",
         CELL,
@@ -236,12 +240,14 @@ TABLES = (
         # The reference to the cell comes first: it needs the ids as they are in the file.
         _QUANTIZED,
         owner="quantized_tensor",
+        is_large=True,
     ),
     Table(
         "quantized_tensor_channel",
         (*CELL, "channel"),
         _QUANTIZED,
         measured=(Measured("squared_error_sum", "greatest(f.squared_error_sum, 1e-7 * x.sum_x2)"),),
+        is_large=True,
         may_be_missing=True,
         widened=("squared_error_sum",),
     ),

@@ -18,12 +18,11 @@ PROVED = ("duplicate_key",)
 """Checks of what a merge makes sure of on its own."""
 _SHOWN_ROWS = 3
 _OWNERS = {
-    "network_id": "select network_id from checked_network",
-    "layer_id": "select layer_id from {main}.layer where network_id in (from checked_network)",
-    "tensor_id": "select tensor_id from {main}.tensor as t join {main}.layer as l "
-    "using (layer_id) where l.network_id in (from checked_network)",
+    "network_id": "network",
+    "layer_id": "layer join network using (network_id)",
+    "tensor_id": "tensor join layer using (layer_id) join network using (network_id)",
 }
-"""Which rows of a table belong to the networks that are checked, by the first such column."""
+"""By which column a row belongs to a network, the first of these that a table has."""
 
 
 def verify(statements: Statements, folder: Path, network_ids: tuple[int, ...]) -> list[str]:
@@ -45,8 +44,9 @@ def verify(statements: Statements, folder: Path, network_ids: tuple[int, ...]) -
     """
     remarks = []
     before = Statements(statements.connection.cursor())
+    conditions = _conditions(statements, network_ids)
     try:
-        with _narrowed(statements, network_ids), _narrowed(before, network_ids):
+        with _narrowed(statements, conditions), _narrowed(before, conditions):
             for file in sorted((sql_folder() / "checks").glob("*.sql")):
                 if file.stem in PROVED:
                     continue
@@ -109,41 +109,47 @@ def _message(
     )
 
 
+def _conditions(statements: Statements, network_ids: tuple[int, ...]) -> dict[str, str]:
+    """By table, which rows are looked at: a range of ids that holds those of the networks.
+
+    Rows of other networks within the range are compared with themselves.
+    """
+    numbers = ", ".join(map(str, network_ids)) or "null"
+    if not statements.count(
+        f"select count(*) from network where (network_id in ({numbers})) is distinct from true"
+    ):
+        return {}
+    conditions: dict[str, str] = {}
+    for column, joined in _OWNERS.items():
+        low, high = statements.rows(
+            f"select coalesce(min({column}), 1), coalesce(max({column}), 0) from {joined} "
+            f"where network_id in ({numbers})"
+        )[0]
+        tables = statements.rows(
+            "select c.table_name from duckdb_columns() as c join duckdb_tables() as t "
+            "using (database_oid, table_oid) where c.database_name = current_database() "
+            f"and c.column_name = '{column}'"
+        )
+        for (table,) in tables:
+            conditions.setdefault(table, f"{column} between {low} and {high}")
+    return conditions
+
+
 @contextmanager
-def _narrowed(statements: Statements, network_ids: tuple[int, ...]) -> Iterator[None]:
-    """Let temporary views stand in for the tables: their rows of some networks alone.
+def _narrowed(statements: Statements, conditions: dict[str, str]) -> Iterator[None]:
+    """Let temporary views stand in for tables: those of their rows that meet a condition.
 
     A temporary view comes before a table of its name, in the checks and in the macros and views
     that they use. Nothing can be inserted meanwhile.
     """
-    connection = statements.connection
-    database = str(connection.execute("select current_database()").fetchall()[0][0])
-    main = '"' + database.replace('"', '""') + '".main'
-    columns = connection.execute(
-        "select c.table_name, c.column_name from duckdb_columns() as c "
-        "join duckdb_tables() as t using (table_oid) "
-        "where c.database_name = current_database() and c.column_name in ?",
-        [list(_OWNERS)],
-    ).fetchall()
-    owners = {
-        table: column
-        for column in reversed(list(_OWNERS))
-        for table, found in columns
-        if found == column
-    }
-    numbers = ", ".join(map(str, network_ids))
+    database = str(statements.rows("select current_database()")[0][0]).replace('"', '""')
     try:
-        statements.run(
-            "create or replace temp table checked_network as "
-            f"select unnest([{numbers}]::integer[]) as network_id"
-        )
-        for table, column in owners.items():
+        for table, condition in conditions.items():
             statements.run(
-                f"create or replace temp view {table} as from {main}.{table} "
-                f"where {column} in ({_OWNERS[column].format(main=main)})"
+                f"create or replace temp view {table} as "
+                f'from "{database}".main.{table} where {condition}'
             )
         yield
     finally:
-        for table in owners:
+        for table in conditions:
             statements.drop("view", table)
-        statements.drop("table", "checked_network")
