@@ -122,6 +122,8 @@ def networks_only(folder: Path, *names: str) -> None:
         ("quantized_tensor", "tensor"),
         ("quantized_tensor_channel", "tensor"),
         ("code_histogram", "tensor"),
+        ("layer_evaluation", "layer"),
+        ("failed_layer_cell", "layer"),
     ):
         keep(folder, table, pl.read_parquet(folder / f"{parent}.parquet"), f"{parent}_id")
 
