@@ -36,8 +36,10 @@ from results import (
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.database import connect, query, variant_names
 from ptqdb.database.exchange import import_study
+from ptqdb.database.schema import columns_of, known_version
 from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.networks import REFERENCE_NETWORKS
+from ptqdb.resources import sql_folder
 
 DOCS = Path(__file__).parent
 FULL_STUDY = DOCS.parent / "data" / "cifar10"
@@ -48,21 +50,36 @@ def main() -> None:
     """Write the pages that are named, or every generated page.
 
     All rest on the embedded study's facts; ``results.md`` on those of the full study too.
+    ``tables.csv``, asked for by name, is written into sql/ after a new migration.
     """
-    pages = {"sql.md": sql_page, "prediction.md": prediction_page, "results.md": results_page}
+    if sys.argv[1:] == ["tables.csv"]:
+        write_tables()
+        return
+    pages = {"sql.md": sql_page, "results.md": results_page}
     folder = os.environ.get("PTQDB_TEST_DATA")
-    asked = sys.argv[1:] or [*pages, *(["published.md"] if folder else [])]
-    with open_embedded_facts(read_only=False) as connection:
+    asked = sys.argv[1:] or [*pages, "prediction.md", *(["published.md"] if folder else [])]
+    if "prediction.md" in asked:
+        comparison = Comparison.of(open_embedded_facts, len(os.sched_getaffinity(0)))
+    with open_embedded_facts() as connection:
         for name in asked:
             if name in pages:
                 _write(name, pages[name](connection))
+            elif name == "prediction.md":
+                _write(name, prediction_page(connection, comparison))
             elif name == "published.md" and folder is not None:
                 _write(name, published_page(Path(folder) / "published"))
             else:
                 raise SystemExit(
-                    f"expected one of {', '.join(pages)}, or published.md where PTQDB_TEST_DATA "
-                    f"is set, found {name}"
+                    f"expected one of {', '.join(pages)}, prediction.md, or published.md where "
+                    f"PTQDB_TEST_DATA is set, found {name}"
                 )
+
+
+def write_tables() -> None:
+    """Write sql/tables.csv, which a file is held against: every column of every table."""
+    rows = [(*key, kind) for key, kind in sorted(columns_of(known_version()).items())]
+    frame = pl.DataFrame(rows, ["table", "column", "type"], orient="row")
+    frame.write_csv(sql_folder() / "tables.csv")
 
 
 def _write(name: str, text: str) -> None:
@@ -76,18 +93,8 @@ def _filled(name: str, parts: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def prediction_page(
-    connection: duckdb.DuckDBPyConnection, comparison: Comparison | None = None
-) -> str:
-    """The page about predictions, with what validation and comparison give.
-
-    Parameters
-    ----------
-    comparison
-        None: made now, in minutes.
-    """
-    if comparison is None:
-        comparison = Comparison.of(connection, len(os.sched_getaffinity(0)))
+def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Comparison) -> str:
+    """The page about predictions, with what validation and comparison give."""
     choices = [board.choice for board in (comparison.network, comparison.architecture)]
     chosen = [choice.held_out_r_squared if choice else float("nan") for choice in choices]
     nsr = max(

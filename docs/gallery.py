@@ -52,9 +52,9 @@ def parsed(arguments: str) -> tuple[str, Request]:
     view = options.pop("--view", None)
     return Kind(kind).value, Request(
         views=() if view is None else (view,),
-        curves=tuple(options.pop("--curve", "rational2").split(",")),
+        curves=tuple(filter(None, options.pop("--curve", "").split(","))),
         network=options.pop("--network", None),
-        x_scale=options.pop("--x-scale", "auto"),
+        x_scale=options.pop("--x-scale", ""),
         theme=options.pop("--theme", "light"),
     )
 

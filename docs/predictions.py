@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from ptqdb.comparison import Leaderboard, compare
+from ptqdb.comparison import Leaderboard, OpenDatabase, compare
 from ptqdb.curves import curve
 from ptqdb.curves.points import Points
 from ptqdb.database import read_view
@@ -103,10 +103,10 @@ class Comparison:
     architecture: Leaderboard
 
     @classmethod
-    def of(cls, connection: duckdb.DuckDBPyConnection, job_count: int) -> "Comparison":
+    def of(cls, open_database: OpenDatabase, job_count: int) -> "Comparison":
         """Fit all that is not fitted yet; minutes."""
         network, architecture = (
-            compare(connection, leave_out=unit, job_count=job_count) for unit in UNITS
+            compare(open_database, leave_out=unit, job_count=job_count) for unit in UNITS
         )
         return cls(network, architecture)
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from ptqdb.datasets import read_images as images
     from ptqdb.networks.sources import network_source as network
     from ptqdb.prediction import predict, recommend
+    from ptqdb.report import write_report
     from ptqdb.saved_fit import load_fits
-    from ptqdb.study import Study, chart, collect, compare, fit, validate
+    from ptqdb.study import Study, chart, check, collect, compare, export, fit, train, validate
     from ptqdb.study import open_study as open  # noqa: A004
     from ptqdb.version import VERSION as __version__  # noqa: N811
 
@@ -24,8 +25,10 @@ __all__ = [
     "Study",
     "__version__",
     "chart",
+    "check",
     "collect",
     "compare",
+    "export",
     "fit",
     "images",
     "load_fits",
@@ -33,15 +36,19 @@ __all__ = [
     "open",
     "predict",
     "recommend",
+    "train",
     "validate",
+    "write_report",
 ]
 
 _PLACES = {
     "Study": ("ptqdb.study", "Study"),
     "__version__": ("ptqdb.version", "VERSION"),
     "chart": ("ptqdb.study", "chart"),
+    "check": ("ptqdb.study", "check"),
     "collect": ("ptqdb.study", "collect"),
     "compare": ("ptqdb.study", "compare"),
+    "export": ("ptqdb.study", "export"),
     "fit": ("ptqdb.study", "fit"),
     "images": ("ptqdb.datasets", "read_images"),
     "load_fits": ("ptqdb.saved_fit", "load_fits"),
@@ -49,7 +56,9 @@ _PLACES = {
     "open": ("ptqdb.study", "open_study"),
     "predict": ("ptqdb.prediction", "predict"),
     "recommend": ("ptqdb.prediction", "recommend"),
+    "train": ("ptqdb.study", "train"),
     "validate": ("ptqdb.study", "validate"),
+    "write_report": ("ptqdb.report", "write_report"),
 }
 
 

@@ -1,13 +1,16 @@
 """The leaderboard for a picture: what ``compare`` stored, or else a few views fitted now."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ptqdb.database import looks_at_losses
-from ptqdb.defaults import PREDICTION_VIEW
-from ptqdb.fitted_view import fit_whole_view
+from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
+from ptqdb.fitted_view import FittedView, fit_whole_view
+from ptqdb.fitting import fit_view_frame
 from ptqdb.leaderboard import BASELINE_PREFIX, matching_views
 from ptqdb.pictures import view_rows
 
@@ -23,7 +26,11 @@ FIGURES = ("view", "curve", "held_out_r_squared", "held_out_rmse", "r_squared")
 FEW_CURVES = ("rational2", "hill", "logistic", "isotonic")
 
 
-def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, str]:
+def board_of(
+    study: "Study",
+    views: Sequence[str] = (),
+    fitted: Mapping[tuple[str, str], FittedView] = MappingProxyType({}),
+) -> tuple[pl.DataFrame, str]:
     """Columns as `ptqdb.charts.leaderboard` takes them, and where the figures are from.
 
     Parameters
@@ -31,6 +38,8 @@ def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, s
     views
         Names, globs or calls of ``variant`` to fit; none: what ``ptqdb compare`` stored, and
         where it has not run, a few views.
+    fitted
+        Fits that are at hand, by view and curve.
 
     Raises
     ------
@@ -48,14 +57,55 @@ def board_of(study: "Study", views: Sequence[str] = ()) -> tuple[pl.DataFrame, s
         chosen = [*FEW_VIEWS, *matching_views(study.connection, f"{BASELINE_PREFIX}*")]
     names = list(dict.fromkeys(chosen))
     frames = {view: view_rows(study, view) for view in names}
-    rows = [_row(frames[view], view, curve) for view in names for curve in FEW_CURVES]
+    rows = []
+    for view in names:
+        for curve in FEW_CURVES:
+            whole = fitted.get((view, curve)) or fit_whole_view(
+                frames[view], view, curve, by_network=False
+            )
+            rows.append({name: getattr(whole.pool, name) for name in FIGURES})
     note = f"{len(names)} views fitted for this picture; ptqdb compare fits and keeps them all"
     return _marked(pl.DataFrame(rows, infer_schema_length=None)), note
 
 
-def _row(frame: pl.DataFrame, view: str, curve: str) -> dict[str, Any]:
-    pool = fit_whole_view(frame, view, curve, by_network=False).pool
-    return {name: getattr(pool, name) for name in FIGURES}
+@dataclass(frozen=True)
+class BestPrediction:
+    """The view and curve that predict best a network that they did not see."""
+
+    view: str
+    curve: str
+    held_out_r_squared: float
+
+
+def best_prediction(study: "Study", leave_out: str = "network") -> BestPrediction | None:
+    """The best that ``ptqdb compare`` stored, else the default of ``predict``, fitted now.
+
+    Parameters
+    ----------
+    leave_out
+        ``network`` or ``architecture``.
+
+    Returns
+    -------
+    None where nothing can be left out, as with a single network.
+    """
+    stored = study.sql(
+        "select view, curve, held_out_r_squared::double from fit "
+        f"where leave_out = '{leave_out}' and held_out_r_squared is not null "
+        "order by held_out_r_squared desc, view, curve limit 1"
+    )
+    if stored.height:
+        return BestPrediction(*stored.row(0))
+    (pool,) = fit_view_frame(
+        study.view(PREDICTION_VIEW),
+        view=PREDICTION_VIEW,
+        curve=PREDICTION_CURVE,
+        by=None,
+        leave_out_by=leave_out,
+    )
+    if pool.held_out_r_squared is None:
+        return None
+    return BestPrediction(PREDICTION_VIEW, PREDICTION_CURVE, pool.held_out_r_squared)
 
 
 def _marked(entries: pl.DataFrame) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ptqdb.defaults import MOST_CLASSES
 from ptqdb.errors import DataError
-from ptqdb.paths import regular_file
+from ptqdb.paths import is_there, regular_file, written_beside
 from ptqdb.preprocessing import Preprocessing
 
 WRAPPERS = (
@@ -45,6 +45,8 @@ class NetworkDescription:
         Number of logits.
     mean, std
         Per channel, in units of the full range 0..1: the network is fed ``(x / 255 - mean) / std``.
+    training
+        How it was trained, as `ptqdb.training.Training` records it; None where nobody did.
     """
 
     name: str
@@ -52,6 +54,7 @@ class NetworkDescription:
     class_count: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    training: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,21 @@ class Weights:
 def save_checkpoint(
     path: Path, description: NetworkDescription, weights: dict[str, Tensor]
 ) -> None:
-    """Write the weights and their description; the same content gives the same bytes."""
+    """Write the weights and their description; the same content gives the same bytes.
+
+    The file is written beside and renamed, so that one of that name is whole at any time.
+
+    Raises
+    ------
+    DataError
+        The file cannot be written.
+    """
     metadata = {"ptqdb": json.dumps(asdict(description))}
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata)
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    with written_beside(path) as partial:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata
+        )
+        partial.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def read_description(path: Path) -> NetworkDescription | None:
@@ -132,6 +146,7 @@ def _described(fields: Any) -> NetworkDescription:
         raise DataError(f"a {type(fields).__name__}")
     name, width, class_count = (fields.pop(key) for key in ("name", "width", "class_count"))
     mean, std = (_numbers(key, fields.pop(key)) for key in ("mean", "std"))
+    training = fields.pop("training", None)  # weights of an older ptqdb have none
     if fields:
         raise DataError(f"the unknown {', '.join(map(repr, fields))}")
     if not isinstance(name, str):
@@ -146,7 +161,9 @@ def _described(fields: Any) -> NetworkDescription:
         raise DataError(f"the class_count {class_count!r}")
     if len(mean) != len(std) or not mean or min(std) <= 0:
         raise DataError(f"the mean {mean} and the std {std}")
-    return NetworkDescription(name, width, class_count, mean, std)
+    if not isinstance(training, dict | None):
+        raise DataError(f"the training {training!r}")
+    return NetworkDescription(name, width, class_count, mean, std, training)
 
 
 def _numbers(key: str, values: Any) -> tuple[float, ...]:
@@ -237,7 +254,7 @@ def _begins_as_pickle(path: Path) -> bool:
 
 
 def _not_weights(path: Path, error: Exception) -> DataError:
-    if not path.exists():
+    if isinstance(error, FileNotFoundError) or not is_there(path):
         return DataError(f"expected a checkpoint, found no file {path}")
     if path.is_dir():
         return DataError(f"expected a checkpoint, found the folder {path}; name the file in it")

@@ -1,14 +1,15 @@
 """Compares views and curves by what they predict of networks that they did not see."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
+from typing import Protocol
 
 import duckdb
 
 from ptqdb.database import looks_at_losses
 from ptqdb.defaults import COMPARED_CURVES
-from ptqdb.fit_store import store_entries, stored_entries
+from ptqdb.fit_store import keeping, stored_entries
 from ptqdb.leaderboard import (
     Choice,
     CompareReporter,
@@ -21,8 +22,6 @@ from ptqdb.leaderboard import (
     spread_of,
     tasks_of,
 )
-
-STORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,15 @@ class Leaderboard:
     choice: Choice | None
 
 
+class OpenDatabase(Protocol):
+    """Opens a database, as ``partial(connect, path)`` does."""
+
+    def __call__(self, *, read_only: bool) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection that the context closes."""
+
+
 def compare(
-    connection: duckdb.DuckDBPyConnection,
+    open_database: OpenDatabase,
     pattern: str = "*",
     curves: Sequence[str] = COMPARED_CURVES,
     *,
@@ -58,12 +64,11 @@ def compare(
     """Fit every curve over every view, with each unit left out, and rank them.
 
     What was fitted before over the same points is taken from the table ``fit``; the rest is
-    added to it as it is found, so that a stopped comparison goes on where it was.
+    added to it as it is found, so that a stopped comparison resumes. The views are read on a
+    connection that cannot write; where nothing is missing, no other is opened.
 
     Parameters
     ----------
-    connection
-        Open for writing.
     pattern
         A name or glob of views, or a call of ``variant``; the baselines are always among them.
     leave_out
@@ -75,23 +80,25 @@ def compare(
     ------
     UsageError
         No such view or curve.
+    DatabaseError
+        The database cannot be read, or not be written where something is to be kept.
     """
     reporter = reporter or Silent()
-    tasks = tasks_of(connection, matching_views(connection, pattern), curves, leave_out)
-    entries = stored_entries(connection, tasks)
+    with open_database(read_only=True) as reader:
+        tasks = tasks_of(reader, matching_views(reader, pattern), curves, leave_out)
+        entries = stored_entries(reader, tasks)
     missing = [task for place, task in enumerate(tasks) if place not in entries]
-    reporter.planned(len(missing), len(entries))
-    found = run_tasks(missing, job_count=job_count, reporter=reporter)
     every = list(entries.values())
-    for batch in _batches(found):
-        store_entries(connection, batch)
-        every += batch
+    if missing:
+        with open_database(read_only=False) as writer, keeping(writer) as keep:
+            reporter.planned(len(missing), len(entries))
+            for place, entry in run_tasks(missing, job_count=job_count):
+                keep(place, entry)
+                every.append(entry)
+                reporter.fitted(entry.view, entry.curve)
+    else:
+        reporter.planned(0, len(entries))
     evaluated = frozenset(filter(looks_at_losses, dict.fromkeys(task.view for task in tasks)))
     rivals = [one for one in every if not one.is_baseline and one.view not in evaluated]
     choice = choose_inside_folds(rivals, spread_of(tasks))
     return Leaderboard(tuple(ranked(every)), evaluated, choice)
-
-
-def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    while batch := list(islice(entries, STORED_AT_ONCE)):
-        yield batch

@@ -1,7 +1,15 @@
 """What a user declares of a study, by options or in a file: its datasets, networks and formats."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+
+from ptqdb.defaults import LAYER_SCOPE, SCOPES
+from ptqdb.errors import UsageError
+from ptqdb.networks.specs import check_spec
+from ptqdb.number_formats import matching
+from ptqdb.preprocessing import Preprocessing, require_both
 
 DEFAULT_CALIBRATION_COUNT = 1024
 
@@ -106,3 +114,89 @@ class StudyDeclaration:
     def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
         """The dataset that a network of this study is measured on."""
         return next(entry for entry in self.datasets if entry.name == network.dataset)
+
+
+def entries_of(specs: Sequence[str], said: NetworkEntry) -> tuple[NetworkEntry, ...]:
+    """One entry per spec; what else is said belongs to a single one.
+
+    Parameters
+    ----------
+    said
+        What the options say of the network; its own spec is not looked at.
+
+    Raises
+    ------
+    UsageError
+        Something is said, and there is no spec or several.
+    """
+    options = [field.name for field in fields(said) if field.name not in ("spec", "dataset")]
+    given = [name for name in options if getattr(said, name) is not None]
+    if given and len(specs) != 1:
+        option = given[0].replace("_", "-")
+        raise UsageError(
+            f"--{option}: expected one --network that it belongs to, found {len(specs) or 'none'}"
+        )
+    return tuple(replace(said, spec=spec) for spec in dict.fromkeys(specs))
+
+
+def check_declaration(study: StudyDeclaration) -> None:
+    """Refuse what cannot be collected, as far as names tell; PyTorch is not imported for it.
+
+    Raises
+    ------
+    UsageError
+        A format, scope, device or network that does not exist, or a number that means nothing.
+    """
+    matching(study.number_formats)
+    check_scopes(study.scopes)
+    check_device(study.device)
+    for entry in study.networks:
+        check_network(entry)
+
+
+def check_network(entry: NetworkEntry) -> None:
+    """Refuse a network whose name, weights or preprocessing cannot be meant.
+
+    Raises
+    ------
+    UsageError
+        The message names the option.
+    """
+    from ptqdb.networks import REFERENCE_NETWORKS
+
+    has_file = entry.weights is not None and Path(entry.weights).is_file()
+    travels = entry.spec in REFERENCE_NETWORKS and entry.weights is None
+    check_spec(
+        entry.spec,
+        has_checkpoint=entry.checkpoint is not None or has_file or travels,
+        weights=None if has_file else entry.weights,
+    )
+    require_both(entry.mean, entry.std)
+    if entry.mean is not None and entry.std is not None:
+        Preprocessing(entry.mean, entry.std)
+
+
+def check_scopes(scopes: Sequence[str]) -> None:
+    """Refuse a scope that does not exist.
+
+    Raises
+    ------
+    UsageError
+        The message names the valid ones.
+    """
+    known = (*SCOPES, LAYER_SCOPE)
+    for scope in scopes:
+        if scope not in known:
+            raise UsageError(f"--scopes: expected any of {', '.join(known)}, found {scope!r}")
+
+
+def check_device(device: str) -> None:
+    """Refuse the name of a device that is misspelled.
+
+    Raises
+    ------
+    UsageError
+        The message names the valid ones.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError(f"--device: expected cpu, cuda or cuda:N, found {device!r}")

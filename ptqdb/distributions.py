@@ -7,6 +7,8 @@ import polars as pl
 
 from ptqdb.charts.distribution import FORMATS, Distribution
 from ptqdb.closest import closest_first
+from ptqdb.database import layer_call
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def chosen_layers(
 ) -> list[Layer]:
     """The layers that are named; or the most pointed and the flattest of them.
 
+    Two layers with the same weights, as the same checkpoint has under two names, count once.
+
     Parameters
     ----------
     named
@@ -79,8 +83,16 @@ def chosen_layers(
     known = many if many.height > 1 else known
     if known.is_empty():
         known = shapes
+    known = _without_twins(known)
     ends = known[[-1, 0]] if known.height > 1 else known
     return [(row["network"], row["layer"]) for row in ends.rows(named=True)]
+
+
+def _without_twins(shapes: pl.DataFrame) -> pl.DataFrame:
+    """One of the layers that share their weights: of as many elements and of the same kurtosis."""
+    same = pl.struct("element_count", pl.col("kurtosis").round_sig_figs(9))
+    order = shapes.sort("network", "layer").unique(same, keep="first")
+    return order.sort("kurtosis", "network", "layer")
 
 
 def _layer(shapes: pl.DataFrame, name: str) -> Layer:
@@ -98,7 +110,8 @@ def _layer(shapes: pl.DataFrame, name: str) -> Layer:
 
 def layers_that_lose_most(study: "Study", count: int = 2) -> list[Layer]:
     """Of each network those layers that add most to its divergence in the formats looked at."""
-    frame = study.view("layer_divergence").filter(pl.col("number_format").is_in(FORMATS))
+    frame = study.view(layer_call(PREDICTION_VIEW))
+    frame = frame.filter(pl.col("number_format").is_in(FORMATS))
     added = frame.group_by("network", "layer").agg(pl.col("contribution").sum())
     order = added.sort("network", "contribution", descending=[False, True])
     most = order.group_by("network", maintain_order=True).head(count)

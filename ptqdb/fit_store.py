@@ -1,6 +1,9 @@
 """Keeps the entries of the leaderboard in the tables ``fit`` and ``fit_fold``."""
 
-from collections.abc import Sequence
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -8,8 +11,11 @@ import duckdb
 import polars as pl
 
 from ptqdb.database import insert, next_id, query, transaction
+from ptqdb.interruption import interrupts_deferred
 from ptqdb.leaderboard import FIGURES, Entry, Task
 from ptqdb.validation import Fold
+
+SECONDS_BETWEEN_WRITES = 0.5
 
 
 def stored_entries(
@@ -37,12 +43,61 @@ def stored_entries(
     return entries
 
 
-def store_entries(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:
-    """Write entries, each in the place of the one of the same view, curve and left-out column."""
+@contextmanager
+def keeping(connection: duckdb.DuckDBPyConnection) -> Iterator[Callable[[int, Entry], None]]:
+    """A function that keeps an entry, within half a second; whatever ends the block, all are kept.
+
+    It takes the entry and its place in an order that the table's ids are to follow. The entries
+    are written by a thread of its own: no Ctrl-C reaches that, and the fits go on meanwhile.
+
+    Parameters
+    ----------
+    connection
+        Open for writing, and not to be used for anything else within the block.
+    """
+    first_id = next_id(connection, "fit")
+    waiting: queue.SimpleQueue[tuple[int, Entry]] = queue.SimpleQueue()
+    is_over = threading.Event()
+    failures: list[BaseException] = []
+
+    def store() -> None:
+        try:
+            while not is_over.wait(SECONDS_BETWEEN_WRITES):
+                store_entries(connection, _taken(waiting))
+            store_entries(connection, _taken(waiting))
+        except BaseException as error:
+            failures.append(error)
+
+    def keep(place: int, entry: Entry) -> None:
+        if failures:
+            raise failures[0]
+        waiting.put((first_id + place, entry))
+
+    thread = threading.Thread(target=store)
+    thread.start()
+    try:
+        yield keep
+    finally:
+        with interrupts_deferred():
+            is_over.set()
+            thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _taken(waiting: "queue.SimpleQueue[tuple[int, Entry]]") -> dict[int, Entry]:
+    """All that waits."""
+    return dict(waiting.get() for _ in range(waiting.qsize()))
+
+
+def store_entries(connection: duckdb.DuckDBPyConnection, entries: Mapping[int, Entry]) -> None:
+    """Write entries by id, each in place of the one of the same view, curve and left-out column."""
     if not entries:
         return
+    now = datetime.now(UTC).replace(tzinfo=None)
+    rows, folds = [], []
     with transaction(connection):
-        for entry in entries:
+        for fit_id, entry in entries.items():
             key = [entry.view, entry.curve, entry.leave_out]
             condition = "view = ? and curve = ? and leave_out = ?"
             connection.execute(
@@ -50,10 +105,6 @@ def store_entries(connection: duckdb.DuckDBPyConnection, entries: Sequence[Entry
                 key,
             )
             connection.execute(f"delete from fit where {condition}", key)
-        first = next_id(connection, "fit")
-        now = datetime.now(UTC).replace(tzinfo=None)
-        rows, folds = [], []
-        for fit_id, entry in enumerate(entries, start=first):
             figures = {name: getattr(entry, name) for name in FIGURES}
             rows.append(
                 figures | {"params": list(entry.params), "fit_id": fit_id, "fitted_at": now}

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
-from ptqdb.fitting import ALL, GroupFit, finite_rows, fit_view_frame, names_of
+from ptqdb.fitting import ALL, GroupFit, finite_rows, fit_view_frame, names_of, units_of
 from ptqdb.intervals import LossPredictor
-from ptqdb.validation import leave_out
+from ptqdb.validation import folds_of, leave_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +68,15 @@ def fit_whole_view(
     """
     by = "network" if by_network else None
     fits = fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=None)
-    units = names_of(finite_rows(frame)["network"])
+    finite = finite_rows(frame)
+    units, networks = units_of(finite, "network"), names_of(finite["network"])
     fitted = fits[0].fitted
     if fitted is None or len(np.unique(units)) < 2:
         return FittedView(view, frame, tuple(fits), None)
-    held_out = leave_out(fitted.points, curve_by_name(curve), units)
+    held_out = leave_out(fitted.points, curve_by_name(curve), folds_of(units))
     whole = []
     for fit in fits:
-        part = held_out if fit.group == ALL else held_out.where(units == fit.group)
+        part = held_out if fit.group == ALL else held_out.where(networks == fit.group)
         if fit.fitted is None:
             whole.append(fit)
             continue

@@ -13,8 +13,9 @@ from ptqdb.closest import closest_first
 from ptqdb.curves import Curve
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Points
+from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
-from ptqdb.validation import HeldOut, leave_out
+from ptqdb.validation import HeldOut, folds_of, leave_out
 
 if TYPE_CHECKING:
     from ptqdb.curves.function import CurveFit
@@ -163,8 +164,8 @@ def fit_view_frame(
             )
     finite = finite_rows(frame, x=x, y=y)
     points = view_points(finite, x=x, y=y)
-    units = None if leave_out_by is None else names_of(finite[leave_out_by])
-    pool = None if units is None else leave_out(points, chosen, units)
+    units = None if leave_out_by is None else units_of(finite, leave_out_by)
+    pool = None if units is None else leave_out(points, chosen, folds_of(units))
     fits = []
     for group, members, dropped in _groups(frame, finite, by):
         fit = GroupFit(view, chosen.name, by or "", group, int(members.sum()), dropped=dropped)
@@ -201,7 +202,8 @@ def view_points(frame: pl.DataFrame, *, x: str = "divergence", y: str = "accurac
     ----------
     frame
         Without missing x and y. Where it has the columns ``float_accuracy`` and
-        ``chance_accuracy`` they give the loss at chance; also ``images`` and ``network``.
+        ``chance_accuracy`` they give the loss at chance; also ``images`` and ``network``
+        (networks of the same weights count as one).
     """
     beside: dict[str, Any] = {}
     if {"float_accuracy", "chance_accuracy"} <= set(frame.columns):
@@ -213,7 +215,7 @@ def view_points(frame: pl.DataFrame, *, x: str = "divergence", y: str = "accurac
         beside["images"] = frame["images"].cast(pl.Float64)
     numbers = {name: values.to_numpy() for name, values in beside.items() if not _gaps(values)}
     if "network" in frame.columns:
-        numbers["network"] = names_of(frame["network"])
+        numbers["network"] = units_of(frame, "network")
     return Points(frame[x].to_numpy(), frame[y].to_numpy(), **numbers)
 
 
@@ -224,6 +226,72 @@ def _gaps(values: pl.Series) -> int:
 def names_of(values: pl.Series) -> NDArray[np.str_]:
     """Values as text, NULL as ``NULL``."""
     return values.cast(pl.String).fill_null("NULL").to_numpy().astype(np.str_)
+
+
+def units_of(frame: pl.DataFrame, column: str) -> NDArray[np.str_]:
+    """What must not be split when points are left out: the values of a column, shape (rows,).
+
+    Networks of one checkpoint are one network under several names. Values that share one, such as
+    two networks or two architectures, are one unit, named by the first of them.
+
+    Parameters
+    ----------
+    frame
+        A view's rows; its column ``weights_of``, where it has one, tells which share a checkpoint.
+    column
+        Such as ``network`` or ``architecture``.
+    """
+    units = names_of(frame[column])
+    if "weights_of" not in frame.columns:
+        return units
+    found = pl.DataFrame({"unit": units, "checkpoint": names_of(frame["weights_of"])})
+    while True:
+        shared = found.with_columns(pl.col("unit").min().over("checkpoint").alias("least"))
+        least = shared.select(pl.col("least").min().over("unit"))["least"]
+        if least.equals(found["unit"]):
+            return names_of(least)
+        found = found.with_columns(least.alias("unit"))
+
+
+def view_remarks(frame: pl.DataFrame, view: str) -> list[str]:
+    """What to know of figures over a view's rows: networks that do not count, or not alone."""
+    if "network" not in frame.columns:
+        return []
+    return [*_twins(frame), *_without_divergence(frame, view)]
+
+
+def _without_divergence(frame: pl.DataFrame, view: str) -> list[str]:
+    if "divergence" not in frame.columns:
+        return []
+    counts = frame.group_by("network").agg(pl.col("divergence").count())
+    names = counts.filter(pl.col("divergence") == 0)["network"].sort().to_list()
+    if not names:
+        return []
+    reason = no_divergence_reason(view)
+    return [f"{', '.join(names)}: no divergence in {view}" + (f": {reason}" if reason else "")]
+
+
+def no_divergence_reason(view: str) -> str | None:
+    """Why a network may have no divergence in a view and what to do; None: nothing is known."""
+    from ptqdb.database.variants import variant_words
+
+    if variant_words(view).get("mac_weight") != "log":
+        return None
+    return (
+        "log10(MMAC) is undefined up to 1 MMAC; choose a view without it, such as "
+        f"{VIEW_OF_SMALL_NETWORKS}"
+    )
+
+
+def _twins(frame: pl.DataFrame) -> list[str]:
+    if "weights_of" not in frame.columns:
+        return []
+    pairs = frame.select("weights_of", "network").unique().group_by("weights_of")
+    twins = pairs.agg(pl.col("network").sort()).filter(pl.col("network").list.len() > 1)
+    return [
+        f"{', '.join(names)} have the same weights: they are left out together, as one network"
+        for names in twins.sort("weights_of")["network"].to_list()
+    ]
 
 
 def _groups(
@@ -249,7 +317,7 @@ def _held_out(
     """The held-out predictions of a group: see `fit_view_frame`."""
     inside, outside = set(units[members]), set(units[~members])
     if inside & outside and len(inside) > 1:
-        return leave_out(points.take(members), chosen, units[members])
+        return leave_out(points.take(members), chosen, folds_of(units[members]))
     return pool.where(members)
 
 

@@ -1,14 +1,20 @@
 """Runs the checks in sql/checks: queries that return the rows that are wrong."""
 
 import fnmatch
+import re
 from dataclasses import dataclass
 
 import duckdb
 import polars as pl
 
-from ptqdb.database import query
+from ptqdb.database import query, read_every_block
 from ptqdb.errors import UsageError
 from ptqdb.resources import sql_folder
+
+_LARGE = re.compile(
+    r"\b(tensor_histogram|code_histogram|tensor_channel|quantized_tensor_channel|tensor_divergence)\b"
+)
+"""Tables with a row for each bin, code or channel."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,23 @@ class CheckResult:
         return self.rows.is_empty()
 
 
-def check(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> list[CheckResult]:
+def check(
+    connection: duckdb.DuckDBPyConnection, pattern: str = "*", *, quick: bool = False
+) -> list[CheckResult]:
     """Run the checks whose name matches a glob, sorted by name; nothing is written.
+
+    Parameters
+    ----------
+    quick
+        Whether the file's blocks are not all read and compared with their checksums, and the
+        checks are left out that read the large tables.
 
     Raises
     ------
     UsageError
         No name matches.
+    DatabaseError
+        A block of the file is damaged.
     QueryError
         A check cannot be run; the database lacks ptqdb's tables or macros.
     """
@@ -50,6 +66,12 @@ def check(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> list[Che
     if not chosen:
         names = ", ".join(file.stem for file in files)
         raise UsageError(f"there is no check {pattern!r}: choose from {names}")
+    if quick:
+        chosen = [file for file in chosen if not _LARGE.search(file.read_text(encoding="utf-8"))]
+        if not chosen:
+            raise UsageError(f"check {pattern!r} reads a large table: leave out --quick")
+    else:
+        read_every_block(connection)
     results = []
     for file in chosen:
         sql = file.read_text(encoding="utf-8")

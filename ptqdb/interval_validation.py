@@ -13,9 +13,9 @@ from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Floats, Points
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import DataError
-from ptqdb.fitting import ALL, finite_rows, names_of, view_points
+from ptqdb.fitting import ALL, finite_rows, names_of, units_of, view_points
 from ptqdb.intervals import LossPredictor, Prediction, interval_score
-from ptqdb.validation import HeldOut
+from ptqdb.validation import HeldOut, folds_of
 
 LOSSLESS = 0.05
 BANDS = ("near lossless", "middle", "collapsed")
@@ -94,7 +94,7 @@ def validate_view_frame(
     """
     chosen = curve_by_name(curve)
     frame = finite_rows(frame)
-    points, units = view_points(frame), names_of(frame[leave_out])
+    points, units = view_points(frame), units_of(frame, leave_out)
     predicted = predict_each_left_out(points, chosen, units, coverage, leave_out)
     rows = []
     for kind, group, members in _groups(frame, points, leave_out):
@@ -115,7 +115,7 @@ def predict_each_left_out(
     Parameters
     ----------
     units
-        Shape (points,): what is left out at a time.
+        Shape (points,): what is left out at a time (of more than 20, several at a time).
     leave_out
         What a unit is, for the message.
 
@@ -124,16 +124,16 @@ def predict_each_left_out(
     DataError
         Fewer than three units, or others that do not carry the curve.
     """
-    names = np.unique(units)
-    if len(names) < 3:
+    if len(np.unique(units)) < 3:
         raise DataError(
             f"expected three or more of {leave_out}, each predicted from two or more others, "
-            f"found {len(names)}: collect more networks"
+            f"found {len(np.unique(units))}: collect more networks"
         )
     loss, lower, upper = (np.empty(len(points)) for _ in range(3))
-    for name in names:
-        out = units == name
-        predictor = LossPredictor.of(points.take(~out), curve, units[~out])
+    folds = folds_of(units)
+    for fold in np.unique(folds):
+        out = folds == fold
+        predictor = LossPredictor.of(points.take(~out), curve, units[~out], folds[~out])
         left = points.take(out)
         found = predictor.predict(left.x, left.chance_loss, coverage=coverage)
         loss[out], lower[out], upper[out] = found.loss, found.lower, found.upper

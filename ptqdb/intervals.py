@@ -11,7 +11,7 @@ from ptqdb.curves.function import CurveFit
 from ptqdb.curves.points import Floats, Points
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import DataError
-from ptqdb.validation import leave_out
+from ptqdb.validation import Folds, folds_of, leave_out
 
 # Held-out errors count for a prediction where about as much was predicted: this near, in the
 # angle of a proportion (0 to pi / 2), or as far as so many points reach, about one network's.
@@ -39,7 +39,7 @@ class LossPredictor:
     held_out
         Shape (points,): each of those points predicted without its network.
     units
-        Shape (points,): what was left out at a time.
+        Shape (points,): the networks (or architectures), which weigh the same.
     """
 
     fit: CurveFit
@@ -47,8 +47,17 @@ class LossPredictor:
     units: NDArray[np.str_]
 
     @classmethod
-    def of(cls, points: Points, curve: Curve, units: NDArray[np.str_]) -> "LossPredictor":
-        """Fit a curve to reference points, and once without each unit (network, architecture).
+    def of(
+        cls, points: Points, curve: Curve, units: NDArray[np.str_], folds: Folds | None = None
+    ) -> "LossPredictor":
+        """Fit a curve to reference points, and once without each fold of units.
+
+        Parameters
+        ----------
+        units
+            Shape (points,): the network or architecture of each.
+        folds
+            Shape (points,): what is left out together; by default as `folds_of` has it.
 
         Raises
         ------
@@ -61,7 +70,8 @@ class LossPredictor:
                 "found one: collect more networks"
             )
         fit = curve.estimate(points.x, points.y, **points.columns)
-        held_out = leave_out(points, curve, units).predicted
+        folds = folds_of(units) if folds is None else folds
+        held_out = leave_out(points, curve, folds).predicted
         if not np.isfinite(held_out).all():
             bad = units[~np.isfinite(held_out)][0]
             raise DataError(

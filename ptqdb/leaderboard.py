@@ -2,11 +2,7 @@
 
 import hashlib
 import math
-import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
@@ -20,17 +16,18 @@ from ptqdb.fitting import (
     ALL,
     GroupFit,
     finite_rows,
-    names_of,
+    units_of,
     view_points,
     with_figures,
 )
-from ptqdb.validation import Fold, leave_out, nested_folds
+from ptqdb.validation import Fold, folds_of, leave_out, nested_folds
 from ptqdb.version import VERSION
+from ptqdb.workers import results_of
 
 BASELINE_PREFIX = "baseline_"
 NEEDED_COLUMNS = (
     *("network", "architecture", "number_format", "divergence", "accuracy_loss"),
-    *("float_accuracy", "chance_accuracy", "images"),
+    *("float_accuracy", "chance_accuracy", "images", "weights_of"),
 )
 
 
@@ -136,8 +133,8 @@ class Task:
     def run(self) -> Entry:
         """Fit the pool, and once without each unit and without each two."""
         curve, points = curve_by_name(self.curve), view_points(self.frame)
-        units = names_of(self.frame[self.leave_out])
-        held_out = leave_out(points, curve, units)
+        units = units_of(self.frame, self.leave_out)
+        held_out = leave_out(points, curve, folds_of(units))
         fit = GroupFit(self.view, self.curve, "", ALL, len(points))
         fit = with_figures(fit, points, curve, held_out)
         folds = () if fit.error else tuple(nested_folds(points, curve, units, held_out))
@@ -179,40 +176,9 @@ def matching_views(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[
     return list(dict.fromkeys([*found, *baselines]))
 
 
-def run_tasks(
-    tasks: Sequence[Task], *, job_count: int = 1, reporter: CompareReporter | None = None
-) -> Iterator[Entry]:
-    """The entries of the tasks, in any order, in as many processes as asked for."""
-    reporter = reporter or Silent()
-    if job_count <= 1 or len(tasks) < 2:
-        results: Iterator[Entry] = map(Task.run, tasks)
-        for entry in results:
-            reporter.fitted(entry.view, entry.curve)
-            yield entry
-        return
-    with (
-        single_threaded_children(),
-        ProcessPoolExecutor(job_count, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        for entry in pool.map(Task.run, tasks, chunksize=4):
-            reporter.fitted(entry.view, entry.curve)
-            yield entry
-
-
-@contextmanager
-def single_threaded_children() -> Iterator[None]:
-    """Let processes started within use one thread each: theirs would wait for each other."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def run_tasks(tasks: Sequence[Task], *, job_count: int = 1) -> Iterator[tuple[int, Entry]]:
+    """The entries of the tasks as they are done, each with the place of its task."""
+    return results_of(Task.run, [(task,) for task in tasks], job_count=job_count)
 
 
 def ranked(entries: Sequence[Entry]) -> list[Entry]:

@@ -1,52 +1,56 @@
 """Reads what a picture needs from a study, and draws it: one function for each kind."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from altair.utils.schemapi import debug_mode
 
 from ptqdb.closest import closest_first
-from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
+from ptqdb.database import layer_call
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW, VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitted_view import FittedView, fit_whole_view
 from ptqdb.fitting import ALL, of_network
 
 if TYPE_CHECKING:
+    from ptqdb.charts.axes import Columns
     from ptqdb.study import Study
 
 DEFAULT_VARIANTS = (
     *("fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
     *(PREDICTION_VIEW, "baseline_nsr", "baseline_bits"),
 )
+_OF_FIT_VIEW = ("fit", "networks", "residuals")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What of a study is to be drawn, and how; each kind takes what it needs.
+    """What of a study is to be drawn, and how; what a kind does not use is refused.
 
     Attributes
     ----------
     views
-        Names or calls of ``variant``; kinds of one view take the first.
+        Names or calls of ``variant``; none: the kind's own.
     curves
-        Names; kinds of one curve take the first.
+        Names; none: the one that `ptqdb fit` takes.
     network
-        One network alone; None: all.
+        One network alone; None: all, or of ``layers`` the first by name.
     layers
         Of ``distribution``: ``LAYER`` or ``NETWORK:LAYER``; none: a pointed and a flat one.
     x_scale
-        ``auto``, ``linear``, ``log`` or ``symlog``.
+        ``auto``, ``linear``, ``log`` or ``symlog``; empty: ``auto``.
     theme
         ``light`` or ``dark``.
     """
 
     views: tuple[str, ...] = ()
-    curves: tuple[str, ...] = (FIT_CURVE,)
+    curves: tuple[str, ...] = ()
     network: str | None = None
     layers: tuple[str, ...] = ()
-    x_scale: str = "auto"
+    x_scale: str = ""
     theme: str = "light"
 
     @property
@@ -73,14 +77,58 @@ def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
     ------
     UsageError
         No such kind, view, curve, network, layer, scale or theme; the message names the valid
-        ones.
+        ones. Or something is asked for that the kind does not use.
     DataError
         The study has nothing to draw.
     """
-    if kind not in _DRAWERS:
-        names = ", ".join(closest_first(kind, _DRAWERS))
+    if kind not in _KINDS:
+        names = ", ".join(closest_first(kind, _KINDS))
         raise UsageError(f"expected a kind of picture, found {kind!r}; choose one of {names}")
-    return _DRAWERS[kind](study, request or Request())
+    request = request or Request()
+    _refuse_unused(kind, request)
+    if not request.views and kind in _OF_FIT_VIEW:
+        request = replace(request, views=(_view_with_rows(study),))
+    # Altair would check each part at every step against its schema: most of the time. The tests
+    # check what comes of it.
+    with debug_mode(False):
+        return _KINDS[kind].draw(study, _resolved(request))
+
+
+def _resolved(request: Request) -> Request:
+    """The request with what every kind takes where nothing is said."""
+    return replace(
+        request, curves=request.curves or (FIT_CURVE,), x_scale=request.x_scale or "auto"
+    )
+
+
+def _view_with_rows(study: "Study") -> str:
+    """`FIT_VIEW`, or where none of its rows has a divergence that of small networks."""
+    frame = study.view(FIT_VIEW)
+    is_empty = frame.height and frame["divergence"].null_count() == frame.height
+    return VIEW_OF_SMALL_NETWORKS if is_empty else FIT_VIEW
+
+
+def _refuse_unused(kind: str, request: Request) -> None:
+    """Refuse an option that would change nothing."""
+    given = {
+        "view": request.views,
+        "curve": request.curves,
+        "network": () if request.network is None else (request.network,),
+        "layer": request.layers,
+        "x-scale": (request.x_scale,) if request.x_scale else (),
+    }
+    for option, values in given.items():
+        most = _KINDS[kind].most(option)
+        if not values or most is None or len(values) <= most:
+            continue
+        if most:
+            raise UsageError(
+                f"--{option}: chart {kind} draws one, found {', '.join(values)}; name one of them"
+            )
+        others = ", ".join(name for name in KINDS if _KINDS[name].most(option) != 0)
+        raise UsageError(
+            f"chart {kind} takes no --{option}, only {others} do: leave out --{option}"
+        )
 
 
 # --- loss over divergence --------------------------------------------------------------------
@@ -192,37 +240,158 @@ def _frontier(study: "Study", request: Request) -> Any:
     from ptqdb.charts import frontier_chart
 
     view = request.views[0] if request.views else PREDICTION_VIEW
-    frame, said = frontier_rows(view_rows(study, view, request.network), view, request.curves[0])
+    rows = view_rows(study, view, request.network)
+    frame, said = frontier_rows(
+        fit_whole_view(rows, view, request.curves[0], by_network=False), request.curves[0]
+    )
     if request.network is not None:
         frame = of_network(frame, request.network)
     return frontier_chart(frame, subtitle=said, theme=request.theme)
 
 
-def frontier_rows(frame: pl.DataFrame, view: str, curve: str) -> tuple[pl.DataFrame, str]:
+def frontier_rows(whole: FittedView, curve: str) -> tuple[pl.DataFrame, str]:
     """A view's rows with what is predicted from the other networks, and by what.
 
     Of a single network there are no predictions, and no column of them.
     """
     from ptqdb.fitting import finite_rows
 
-    rows = finite_rows(frame)
-    predictor = fit_whole_view(frame, view, curve, by_network=False).predictor
-    if predictor is None:
+    rows = finite_rows(whole.frame)
+    if whole.predictor is None:
         return rows, ""
-    predicted = pl.Series("predicted_loss", predictor.held_out)
-    return rows.with_columns(predicted), f"predicted by {curve} over {view}"
+    predicted = pl.Series("predicted_loss", whole.predictor.held_out)
+    return rows.with_columns(predicted), f"predicted by {curve} over {whole.view}"
+
+
+# --- a table made elsewhere ------------------------------------------------------------------
+
+TABLE_KINDS = ("fit", "networks")
+SERIES = ("family", "series")
+
+
+def draw_table(
+    frame: pl.DataFrame,
+    columns: "Columns",
+    kind: str = "fit",
+    *,
+    name: str,
+    by: str | None = None,
+    request: Request | None = None,
+) -> Any:
+    """Draw the points of a table, and curves fitted to them; no study is needed.
+
+    Parameters
+    ----------
+    frame
+        As `ptqdb.tables.read_points` gives it. Its column ``number_format`` names the points,
+        ``family`` or ``series`` gives them their shapes.
+    kind
+        ``fit`` or ``networks``.
+    name
+        What the picture calls the table.
+    by
+        The column that groups the points; None: ``network``, if there is one.
+    request
+        Curves, network (a value of `by`), scale and theme.
+
+    Raises
+    ------
+    UsageError
+        Another kind, no such curve, network, scale or theme.
+    DataError
+        There are no points.
+    """
+    from ptqdb.charts import fit_chart, networks_chart
+    from ptqdb.fitting import fit_view_frame
+
+    request = _resolved(request or Request())
+    if kind not in TABLE_KINDS:
+        raise UsageError(
+            f"expected a picture of a table, found {kind}; choose one of {', '.join(TABLE_KINDS)}"
+        )
+    points = _named_points(frame, columns, by)
+    if request.network is not None:
+        of_network(points, request.network)
+    fits = [
+        fit
+        for curve in request.curves
+        for fit in fit_view_frame(points, view=name, curve=curve, x="divergence")
+    ]
+    if kind == "networks":
+        return networks_chart(
+            points, fits, view=name, x_scale=request.x_scale, columns=columns, theme=request.theme
+        )
+    return fit_chart(
+        points,
+        fits,
+        view=name,
+        network=request.network,
+        x_scale=request.x_scale,
+        columns=columns,
+        theme=request.theme,
+    )
+
+
+def _named_points(frame: pl.DataFrame, columns: "Columns", by: str | None) -> pl.DataFrame:
+    """The points with the columns that a view has."""
+    from ptqdb.fitting import finite_rows
+
+    finite = finite_rows(frame, x=columns.x, y=columns.y)
+    group = by or ("network" if "network" in frame.columns else None)
+    series = next((name for name in SERIES if name in frame.columns), None)
+    kept: dict[str, pl.Expr] = {
+        "network": pl.lit("all points") if group is None else pl.col(group).cast(pl.String),
+        "family": pl.lit("points") if series is None else pl.col(series).cast(pl.String),
+        "divergence": pl.col(columns.x),
+        "accuracy_loss": pl.col(columns.y),
+    }
+    if "number_format" in frame.columns:
+        kept["number_format"] = pl.col("number_format").cast(pl.String)
+        if series is None:
+            kept["family"] = pl.col("number_format").cast(pl.String).str.split("_").list.first()
+    named = pl.col("network", "family").fill_null("NULL")
+    return finite.select(**kept).with_columns(named)
 
 
 # --- layers ----------------------------------------------------------------------------------
 
 
+def layer_rows(study: "Study", view: str) -> pl.DataFrame:
+    """What each layer adds to a view's divergence, with what it costs alone where that is known.
+
+    Returns
+    -------
+    Rows of ``layer_divergence``, with the columns ``accuracy_loss, accuracy_loss_se, images`` of
+    ``layer_loss``, NULL where the layer was not evaluated alone.
+
+    Raises
+    ------
+    UsageError
+        No such view, or one of which nothing says what its layers add.
+    """
+    try:
+        call = layer_call(view)
+    except UsageError:
+        study.view(view)  # says what is wrong with it, if something is
+        raise
+    key = ["network", "number_format", "layer"]
+    losses = study.sql(
+        f"select {', '.join(key)}, accuracy_loss, accuracy_loss_se, images from layer_loss"
+    )
+    return study.view(call).join(losses, on=key, how="left", maintain_order="left")
+
+
 def _layers(study: "Study", request: Request) -> Any:
     from ptqdb.charts import layers_chart
 
-    frame = study.view("layer_divergence")
-    if request.network is not None:
-        frame = of_network(frame, request.network)
-    return layers_chart(frame, theme=request.theme)
+    view = request.views[0] if request.views else PREDICTION_VIEW
+    rows = layer_rows(study, view)
+    names = sorted(set(rows.filter(pl.col("contribution").is_finite())["network"]))
+    network = request.network or next(iter(names), None)
+    if network is not None:
+        rows = of_network(rows, network)
+    among = 1 if request.network else len(names)
+    return layers_chart(rows, view=view, among=among, theme=request.theme)
 
 
 def _distribution(study: "Study", request: Request) -> Any:
@@ -244,17 +413,37 @@ def _leaderboard(study: "Study", request: Request) -> Any:
     return leaderboard_chart(entries, note=note, theme=request.theme)
 
 
-_DRAWERS: MappingProxyType[str, Callable[["Study", Request], Any]] = MappingProxyType(
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of picture: what draws it, and how many values of each option it uses.
+
+    None stands for any number.
+    """
+
+    draw: Callable[["Study", Request], Any]
+    view: int | None = 0
+    curve: int | None = 0
+    network: int | None = 0
+    layer: int | None = 0
+    x_scale: int | None = 0
+
+    def most(self, option: str) -> int | None:
+        """How many values of an option it uses; 0: the option has no effect."""
+        found: int | None = getattr(self, option.replace("-", "_"))
+        return found
+
+
+_KINDS: MappingProxyType[str, _Kind] = MappingProxyType(
     {
-        "fit": _fit,
-        "networks": _networks,
-        "variants": _variants,
-        "distribution": _distribution,
-        "layers": _layers,
-        "frontier": _frontier,
-        "leaderboard": _leaderboard,
-        "crowding": _crowding,
-        "residuals": _residuals,
+        "fit": _Kind(_fit, view=1, curve=None, network=1, x_scale=1),
+        "networks": _Kind(_networks, view=1, curve=None, x_scale=1),
+        "variants": _Kind(_variants, view=None, curve=None, network=1, x_scale=1),
+        "distribution": _Kind(_distribution, network=1, layer=None),
+        "layers": _Kind(_layers, view=1, network=1),
+        "frontier": _Kind(_frontier, view=1, curve=1, network=1),
+        "leaderboard": _Kind(_leaderboard, view=None),
+        "crowding": _Kind(_crowding, view=1, network=1),
+        "residuals": _Kind(_residuals, view=1, curve=1),
     }
 )
-KINDS: Sequence[str] = tuple(_DRAWERS)
+KINDS: Sequence[str] = tuple(_KINDS)

@@ -13,7 +13,7 @@ from ptqdb.defaults import (
     PREDICTION_VIEW_WITHOUT_IMAGES,
 )
 from ptqdb.errors import DataError
-from ptqdb.fitting import finite_rows, names_of, view_points
+from ptqdb.fitting import finite_rows, no_divergence_reason, units_of, view_points
 from ptqdb.intervals import LossPredictor
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ptqdb.networks.sources import NetworkSource
     from ptqdb.study import Study
 
+# A format of more bits that is predicted to lose less by this alone gains nothing: an image in
+# ten thousand.
+LEAST_GAIN = 1e-4
 # One-sided 95 % of a normal distribution, in standard errors.
 NOISE_FACTOR = 1.645
 
@@ -144,10 +147,9 @@ def predict(
     from ptqdb.number_formats import matching
 
     if view is None:
-        view = PREDICTION_VIEW if calibration is not None else PREDICTION_VIEW_WITHOUT_IMAGES
+        view = default_view(has_images=calibration is not None)
+    check_view(study, view, curve, has_images=calibration is not None)
     reference = study.view(view)
-    check_view(view, has_images=calibration is not None)
-    curve_by_name(curve)
     if calibration is None and image_size is None and network.spec in REFERENCE_NETWORKS:
         image_size = REFERENCE_IMAGE_SIZE
     with measured_unevaluated(
@@ -213,12 +215,10 @@ def predicted_losses(
         cap = pl.lit(reference["breakpoint"].max(), dtype=pl.Float64)
         measured = measured.with_columns(pl.min_horizontal("divergence", cap))
     if not measured.height:
-        raise DataError(
-            f"expected divergences of the network in {view}, found none: a network of up to a "
-            "million MACs has none weighted by their logarithm; choose another view"
-        )
+        reason = no_divergence_reason(view) or "choose another view"
+        raise DataError(f"expected divergences of the network in {view}, found none: {reason}")
     points = view_points(reference)
-    predictor = LossPredictor.of(points, chosen, names_of(reference[leave_out]))
+    predictor = LossPredictor.of(points, chosen, units_of(reference, leave_out))
     x, remarks, chance_loss = measured["divergence"].to_numpy(), [], None
     if predictor.fit.function.uses_chance_loss:
         accuracy = float_accuracy
@@ -258,14 +258,23 @@ def _noise(reference: pl.DataFrame) -> dict[str, float]:
     return {name: NOISE_FACTOR * se for name, se in medians.iter_rows() if se is not None}
 
 
-def check_view(view: str, *, has_images: bool) -> None:
-    """Refuse a view that a network without evaluations, or without images, has no row in.
+def default_view(*, has_images: bool) -> str:
+    """The view that predicts best, with the scales of the inputs or without."""
+    return PREDICTION_VIEW if has_images else PREDICTION_VIEW_WITHOUT_IMAGES
+
+
+def check_view(study: "Study", view: str, curve: str, *, has_images: bool) -> None:
+    """Refuse a view or curve that is not there, or in which the network would have no row.
+
+    PyTorch is not imported.
 
     Raises
     ------
     UsageError
-        The message names a view to choose.
+        The message names a view or curve to choose.
     """
+    curve_by_name(curve)
+    study.view(view, "false")
     from ptqdb.database import needs_evaluations, uses_weights_alone
     from ptqdb.errors import UsageError
 
@@ -277,7 +286,7 @@ def check_view(view: str, *, has_images: bool) -> None:
     if not has_images and not uses_weights_alone(view):
         raise UsageError(
             f"--view: {view} needs the scales of the inputs, which come from images: give "
-            "--calibrate IMAGES, or a view of the weights alone, such as "
+            "--calibration-dataset IMAGES, or a view of the weights alone, such as "
             f"{PREDICTION_VIEW_WITHOUT_IMAGES}"
         )
 
@@ -293,7 +302,8 @@ class Recommendation:
     recommended
         Whether the upper bound (or, on request, the predicted loss) is within what may be lost.
     on_frontier
-        Whether no format of as few or fewer bits is predicted to lose less.
+        Whether no format of as few or fewer bits is predicted to lose less, or 1e-4 more at most
+        (of fewer bits).
     """
 
     prediction: FormatPrediction
@@ -324,7 +334,7 @@ def recommend(
 
     best, frontier = float("inf"), set()
     for row in sorted(predictions.rows, key=lambda row: (row.bits, bound(row))):
-        if bound(row) < best:
+        if bound(row) < best - LEAST_GAIN:
             best = bound(row)
             frontier.add(row.number_format)
     found = [

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -107,6 +107,19 @@ class Preprocessing:
         return cls(
             tuple(fields["mean"]), tuple(fields["std"]), Geometry(**fields.get("geometry", {}))
         )
+
+
+def require_both(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse a mean without a standard deviation, or the reverse.
+
+    Raises
+    ------
+    UsageError
+        One of them is given alone.
+    """
+    if (mean is None) != (std is None):
+        found, missing = ("--std", "--mean") if mean is None else ("--mean", "--std")
+        raise UsageError(f"--mean and --std: expected both or none, found {found}; add {missing}")
 
 
 def channel_values(option: str, text: str) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """From what a user declares to a request that can be collected: networks found, images read."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 
@@ -12,6 +12,9 @@ from ptqdb.declaration import (
     DatasetEntry,
     NetworkEntry,
     StudyDeclaration,
+    check_declaration,
+    check_device,
+    check_scopes,
 )
 from ptqdb.embedded import (
     DATASET_NAME,
@@ -24,30 +27,6 @@ from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.number_formats import matching
 from ptqdb.preprocessing import Preprocessing
-from ptqdb.quantization.layers import SCOPES
-
-
-def entries_of(specs: Sequence[str], said: NetworkEntry) -> tuple[NetworkEntry, ...]:
-    """One entry per spec; what else is said belongs to a single one.
-
-    Parameters
-    ----------
-    said
-        What the options say of the network; its own spec is not looked at.
-
-    Raises
-    ------
-    UsageError
-        Something is said, and there is no spec or several.
-    """
-    options = [field.name for field in fields(said) if field.name not in ("spec", "dataset")]
-    given = [name for name in options if getattr(said, name) is not None]
-    if given and len(specs) != 1:
-        option = given[0].replace("_", "-")
-        raise UsageError(
-            f"--{option}: expected one --network that it belongs to, found {len(specs) or 'none'}"
-        )
-    return tuple(replace(said, spec=spec) for spec in dict.fromkeys(specs))
 
 
 def collection_request(study: StudyDeclaration, *, anew: bool = False) -> CollectionRequest:
@@ -66,8 +45,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
     DataError
         A checkpoint or an image that cannot be read, or fewer images than asked for.
     """
-    _check(study.scopes, study.device)
-    matching(study.number_formats)
+    check_declaration(study)
     networks = study.networks or tuple(NetworkEntry(name) for name in embedded_checkpoints())
     found = [(entry, network_of(entry)) for entry in networks]
     images = _Images()
@@ -97,7 +75,8 @@ def request_of(
     UsageError
         A format, scope or device that does not exist, or two networks of one name.
     """
-    _check(scopes, device)
+    check_scopes(scopes)
+    require_device(device)
     return CollectionRequest(
         tasks=tuple(tasks),
         number_formats=matching(number_formats),
@@ -147,7 +126,7 @@ def calibration_images(
     Parameters
     ----------
     path
-        Anything that ``--calibrate`` takes.
+        Anything that ``--calibration-dataset`` takes.
     count
         The first so many; None: 1024, or all where there are fewer.
 
@@ -219,16 +198,14 @@ class _Images:
         return self._read[key]
 
 
-def _check(scopes: Sequence[str], device: str) -> None:
-    """Refuse a scope that does not exist, and a device that is misspelled or absent."""
-    for scope in scopes:
-        if scope not in SCOPES:
-            raise UsageError(f"--scopes: expected any of {', '.join(SCOPES)}, found {scope!r}")
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UsageError(f"--device: expected cpu, cuda or cuda:N, found {device!r}") from error
-    if kind not in ("cpu", "cuda"):
-        raise UsageError(f"--device: expected cpu, cuda or cuda:N, found {device!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
+def require_device(device: str) -> None:
+    """Refuse a device that is misspelled or absent.
+
+    Raises
+    ------
+    UsageError
+        The message names the valid ones.
+    """
+    check_device(device)
+    if device != "cpu" and not torch.cuda.is_available():
         raise UsageError(f"--device: found no GPU for {device!r}; give cpu")

@@ -12,7 +12,7 @@ import numpy as np
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.errors import DataError
 from ptqdb.fitting import GroupFit
-from ptqdb.paths import regular_file
+from ptqdb.paths import regular_file, written_beside
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:
@@ -37,13 +37,8 @@ def save_fits(fits: Sequence[GroupFit], path: Path) -> None:
         The file cannot be written.
     """
     content = {"ptqdb_fit": LAYOUT, "version": VERSION, "fits": [_entry(fit) for fit in fits]}
-    try:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"expected to write the fit to {path}, found: {error.strerror or error}; "
-            "choose another place"
-        ) from error
+    with written_beside(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _entry(fit: GroupFit) -> dict[str, Any]:

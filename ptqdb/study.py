@@ -6,11 +6,12 @@ function that needs it.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ptqdb.database import connect, list_views, query, read_view
+from ptqdb.database import connect, connect_reader, list_views, query, read_view
 from ptqdb.defaults import (
     COMPARED_CURVES,
     COVERAGE,
@@ -23,15 +24,20 @@ from ptqdb.embedded_facts import open_embedded_facts
 from ptqdb.fitting import GroupFit, fit_view_frame
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import duckdb
     import polars as pl
 
     from ptqdb.collection.sweep import CollectionOutcome, Reporter
     from ptqdb.comparison import Leaderboard
+    from ptqdb.database import Snapshot
     from ptqdb.datasets import ImageSet
+    from ptqdb.integrity import CheckResult
     from ptqdb.interval_validation import ValidationRow
     from ptqdb.leaderboard import CompareReporter
     from ptqdb.networks.sources import NetworkSource
+    from ptqdb.trainings import TrainedReference
 
 
 class Study:
@@ -43,12 +49,25 @@ class Study:
         The file; None for the study that travels with ptqdb.
     connection
         The DuckDB connection, for whatever this class does not offer.
+    snapshot
+        What is read in the place of a file that a collection is writing: its last published
+        snapshot. None: the file itself.
     """
 
     def __init__(
-        self, path: Path | None, connection: "duckdb.DuckDBPyConnection", stack: ExitStack
+        self,
+        path: Path | None,
+        connection: "duckdb.DuckDBPyConnection",
+        stack: ExitStack,
+        snapshot: "Snapshot | None" = None,
     ):
         self.path, self.connection, self._stack = path, connection, stack
+        self.snapshot = snapshot
+
+    @property
+    def snapshot_time(self) -> "datetime | None":
+        """Of when the snapshot is that is read, in UTC; None where the file itself is read."""
+        return None if self.snapshot is None else self.snapshot.time
 
     def views(self, pattern: str = "*") -> "pl.DataFrame":
         """The views whose name matches a glob: columns ``view, description, sql``.
@@ -109,6 +128,9 @@ class Study:
 def open_study(path: Path | str | None = None) -> Study:
     """Open a database to read it.
 
+    While ``ptqdb collect`` writes the file, its last published snapshot is read:
+    ``Study.snapshot_time`` says so.
+
     Parameters
     ----------
     path
@@ -117,13 +139,14 @@ def open_study(path: Path | str | None = None) -> Study:
     Raises
     ------
     DatabaseError
-        The file is missing, damaged, no database of ptqdb, or open for writing elsewhere.
+        The file is missing, damaged, no database of ptqdb, or open for writing elsewhere
+        without a snapshot.
     """
     stack = ExitStack()
     if path is None:
         return Study(None, stack.enter_context(open_embedded_facts()), stack)
-    connection = connect(Path(path), read_only=True)
-    return Study(Path(path), stack.enter_context(connection), stack)
+    connection, snapshot = connect_reader(Path(path))
+    return Study(Path(path), stack.enter_context(connection), stack, snapshot)
 
 
 def fit(
@@ -224,19 +247,18 @@ def compare(
     UsageError
         No such view or curve.
     DatabaseError
-        The file cannot be opened for writing.
+        The file cannot be read, or not be written where something is to be kept.
     """
     from ptqdb.comparison import compare as run_comparison
 
-    with connect(Path(path), read_only=False) as connection:
-        return run_comparison(
-            connection,
-            views,
-            curves,
-            leave_out=leave_out,
-            job_count=job_count,
-            reporter=reporter,
-        )
+    return run_comparison(
+        partial(connect, Path(path)),
+        views,
+        curves,
+        leave_out=leave_out,
+        job_count=job_count,
+        reporter=reporter,
+    )
 
 
 def chart(
@@ -244,10 +266,10 @@ def chart(
     view: str | Sequence[str] = (),
     *,
     kind: str = "fit",
-    curve: str | Sequence[str] = FIT_CURVE,
+    curve: str | Sequence[str] = (),
     network: str | None = None,
     layers: Sequence[str] = (),
-    x_scale: str = "auto",
+    x_scale: str = "",
     theme: str = "light",
 ) -> Any:
     """Draw a picture of the study; `ptqdb.charts.save_chart` writes it to a file.
@@ -255,18 +277,17 @@ def chart(
     Parameters
     ----------
     view, curve
-        A name or several; kinds of one view, or of one curve, take the first. No view: the
-        kind's own.
+        A name or several, as many as the kind draws. None: the kind's own.
     kind
         ``fit``, ``networks``, ``variants``, ``distribution``, ``layers``, ``frontier``,
         ``leaderboard``, ``crowding`` or ``residuals``.
     network
-        Draw this one alone.
+        Draw this one alone. ``layers`` draws one: without a name the first.
     layers
         Of ``distribution``: ``LAYER`` of the network, or ``NETWORK:LAYER``. None: the most
         pointed and the flattest.
     x_scale
-        ``auto``, ``linear``, ``log`` or ``symlog``.
+        ``auto`` (where it is left out), ``linear``, ``log`` or ``symlog``.
     theme
         ``light`` or ``dark``.
 
@@ -277,7 +298,8 @@ def chart(
     Raises
     ------
     UsageError
-        No such kind, view, curve, network or layer; the message names the valid ones.
+        No such kind, view, curve, network or layer; the message names the valid ones. Or
+        something is asked for that the kind does not use.
     DataError
         There is nothing to draw.
     """
@@ -294,6 +316,106 @@ def chart(
     return draw(study, kind, request)
 
 
+def train(
+    names: str | Sequence[str],
+    images: "ImageSet",
+    folder: Path | str,
+    *,
+    test_images: "ImageSet | None" = None,
+    width: float = 1.0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    replace: bool = False,
+) -> "list[TrainedReference]":
+    """Train reference networks; finished checkpoints stay, a stopped training resumes.
+
+    Parameters
+    ----------
+    names
+        One or several reference networks.
+    images, test_images
+        To train on; to judge on. As `ptqdb.images` gives them, 3 channels of 32 x 32 pixels.
+    folder
+        Receives ``NAME.safetensors`` and ``NAME.log.parquet`` of each.
+    width
+        Factor on every hidden channel count.
+    epochs, batch_size, learning_rate
+        Where None, each network's own.
+    replace
+        Whether what is there already is trained anew.
+
+    Raises
+    ------
+    UsageError
+        No such network or device, or a number beyond its bounds.
+    MismatchError
+        The folder holds weights of the same name that other settings or images gave.
+    DataError
+        The images cannot be trained on, or the folder cannot be written.
+    """
+    from ptqdb.requests import require_device
+    from ptqdb.training import Training
+    from ptqdb.training_settings import settings_of
+    from ptqdb.trainings import train as run_trainings
+    from ptqdb.trainings import untold
+
+    require_device(device)
+    settings = settings_of(
+        [names] if isinstance(names, str) else names,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    trainings = [
+        Training(name, images, Path(folder), chosen, width=width, device=device)
+        for name, chosen in settings.items()
+    ]
+    return list(run_trainings(trainings, untold, test_images=test_images, anew=replace))
+
+
+def check(path: Path | str, pattern: str = "*") -> "list[CheckResult]":
+    """Run the checks of a database: which rows contradict each other or are missing.
+
+    Parameters
+    ----------
+    path
+        A file that ``ptqdb collect`` wrote.
+    pattern
+        A check's name or glob.
+
+    Raises
+    ------
+    UsageError
+        No such check.
+    DatabaseError
+        The file cannot be read.
+    """
+    from ptqdb.integrity import check as run_checks
+
+    with connect(Path(path), read_only=True) as connection:
+        return run_checks(connection, pattern)
+
+
+def export(study: Study, folder: Path | str) -> None:
+    """Write a study's facts as one Parquet file per table; `import_study` reads them.
+
+    Raises
+    ------
+    UsageError
+        The folder is a file.
+    DataError
+        The folder cannot be written.
+    """
+    from ptqdb.database.exchange import export_study
+
+    export_study(study.connection, Path(folder))
+
+
 def collect(
     networks: "NetworkSource | Sequence[NetworkSource]",
     images: "ImageSet",
@@ -305,6 +427,7 @@ def collect(
     device: str = "cpu",
     precision: str = "auto",
     replace: bool = False,
+    wait_s: float = 0.0,
     reporter: "Reporter | None" = None,
 ) -> "CollectionOutcome":
     """Quantize networks in every format and store what was measured.
@@ -322,11 +445,14 @@ def collect(
     number_formats
         Comma-separated names or globs.
     scopes
-        What to quantize alone, beside everything together: any of weight, bias, input.
+        What to quantize alone, beside everything together: any of weight, bias, input, and
+        layer, which evaluates the network once per layer and format.
     device, precision
         ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
     replace
         Whether facts that are there already are collected anew.
+    wait_s
+        For how many seconds to wait for another process to close the file.
     reporter
         Is told how it goes on; nobody is when None.
 
@@ -358,4 +484,4 @@ def collect(
         precision=precision,
         anew=replace,
     )
-    return run_collection(request, Path(db), reporter or Silent())
+    return run_collection(request, Path(db), reporter or Silent(), wait_s=wait_s)

@@ -61,12 +61,11 @@ from typing import Any
 
 from ptqdb.closest import closest_first
 from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-from ptqdb.defaults import MOST_CLASSES
+from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES
 from ptqdb.errors import UsageError
 from ptqdb.number_formats import matching
-from ptqdb.paths import named_path, regular_file
+from ptqdb.paths import is_file, named_path, regular_file
 from ptqdb.preprocessing import INTERPOLATIONS, LARGEST_EDGE
-from ptqdb.quantization.layers import SCOPES
 from ptqdb.text import is_harmless
 from ptqdb.toml_table import TomlTable
 
@@ -102,7 +101,7 @@ def read_study_file(path: Path) -> StudyDeclaration:
         datasets,
         networks,
         number_formats=_number_formats(study),
-        scopes=study.texts("scopes", SCOPES),
+        scopes=study.texts("scopes", (*SCOPES, LAYER_SCOPE)),
         device=study.text("device") or "cpu",
         precision=study.text("precision", PRECISIONS) or "auto",
     )
@@ -232,7 +231,7 @@ def _located_code(spec: str, folder: Path) -> str:
     code = re.fullmatch(r"(.+\.py)(:[^:]+)?", spec)
     if code is not None:
         return _located(code[1], folder) + (code[2] or "")
-    return _located(spec, folder) if (folder / spec).is_file() else spec
+    return _located(spec, folder) if is_file(folder / spec) else spec
 
 
 def _keys(entry: type, *others: str) -> list[str]:

@@ -1,66 +1,39 @@
-"""Trains the reference networks; a stopped training goes on where it was, to the bit.
+"""Trains the reference networks; a stopped training resumes to the bit.
 
 Every step draws its randomness from a seed of its own, so that the state on disk is weights,
 momentum and the number of the step: nothing else decides what comes next.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import polars as pl
 import torch
 from torch import Tensor, nn
 
-from ptqdb.checkpoints import NetworkDescription, save_checkpoint
+from ptqdb.checkpoints import NetworkDescription, read_description, save_checkpoint
 from ptqdb.datasets import ImageSet, normalized
 from ptqdb.errors import DataError, MismatchError
+from ptqdb.interruption import interrupts_deferred
 from ptqdb.networks import reference_network
-from ptqdb.paths import without_magic
+from ptqdb.paths import make_folder, without_magic, written_beside
+from ptqdb.training_settings import (
+    TrainingSettings,
+    learning_rate,
+    require_fitting,
+    require_memory,
+    words,
+)
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 PADDING_PIXELS = 4
 SECONDS_BETWEEN_STATES = 30.0
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a network is trained: SGD with Nesterov momentum, linear warm-up, cosine to zero.
-
-    Attributes
-    ----------
-    epochs
-        Passes over the training images.
-    peak_learning_rate
-        Reached at the end of the warm-up.
-    weight_decay
-        On every parameter.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    peak_learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
-    warmup_epochs: float = 2.0
-    seed: int = 0
-
-
-SETTINGS = {
-    "AlexNet": TrainingSettings(epochs=30, peak_learning_rate=0.04),
-    "AlexNet_BN": TrainingSettings(epochs=30),
-    "VGG_16": TrainingSettings(epochs=26),
-    "VGG_19": TrainingSettings(epochs=20),
-    "Inception_BN": TrainingSettings(epochs=8, batch_size=256, peak_learning_rate=0.2),
-    "MobileNetV2": TrainingSettings(epochs=100),
-    "ResNet_18": TrainingSettings(epochs=60),
-    # Deep ones diverge in their first epochs at the full rate more easily.
-    "ResNet_50": TrainingSettings(epochs=60, warmup_epochs=5.0),
-    "ResNet_152": TrainingSettings(epochs=60, warmup_epochs=5.0),
-}
 
 
 @dataclass(frozen=True)
@@ -96,15 +69,6 @@ def accuracy(module: nn.Module, images: ImageSet, *, batch_size: int = 500) -> f
     return correct / len(images)
 
 
-def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step: linear from 0 to the peak, then half a cosine to 0."""
-    warmup = settings.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return settings.peak_learning_rate * (step + 1) / warmup
-    rest = (step - warmup) / (settings.epochs * steps_per_epoch - warmup)
-    return settings.peak_learning_rate * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * rest))))
-
-
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image shifted by up to 4 pixels over a zero border, and mirrored half the time.
 
@@ -127,7 +91,7 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Training:
-    """One network in training; ``run`` goes on from the state on disk, if there is one.
+    """One network in training; ``run`` resumes from the state on disk, if there is one.
 
     Parameters
     ----------
@@ -137,8 +101,11 @@ class Training:
 
     Raises
     ------
-    MismatchError
-        The state on disk belongs to other settings, another width or other images.
+    UsageError
+        A number beyond its bounds, a batch of more than all images, or a network that is too
+        wide for this machine's memory.
+    DataError
+        The images have no labels, or another shape than the reference networks take.
     """
 
     def __init__(
@@ -153,29 +120,19 @@ class Training:
     ):
         self.name, self.images, self.folder, self.settings = name, images, folder, settings
         self.width, self.device = width, torch.device(device)
-        torch.manual_seed(settings.seed)
-        module = reference_network(name).build(width, len(images.class_names))
-        self.module = module.to(self.device).to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.SGD(
-            self.module.parameters(),
-            lr=settings.peak_learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=True,
-        )
+        require_fitting(images, settings)
+        require_memory(name, width, len(images.class_names))
         self.steps_per_epoch = len(images) // settings.batch_size
         self.step = 0
         self.elapsed_s = 0.0
         self.log: list[dict[str, float]] = []
-        self.identity = {
-            **asdict(settings),
-            "name": name,
-            "width": width,
-            "images": images.content_sha256,
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.state_path.exists():
-            self._load_state()
+        self.is_anew = False
+        self.record = {**asdict(settings), "images": images.content_sha256}
+
+    @property
+    def path(self) -> Path:
+        """Where the trained weights are, or will be."""
+        return self.folder / f"{self.name}.safetensors"
 
     @property
     def state_path(self) -> Path:
@@ -187,31 +144,140 @@ class Training:
         """Steps of the whole training."""
         return self.steps_per_epoch * self.settings.epochs
 
+    def make_folder(self) -> None:
+        """Create the folder where it is missing.
+
+        Raises
+        ------
+        DataError
+            It cannot be created.
+        """
+        make_folder(self.folder)
+
+    def is_finished(self) -> bool:
+        """Whether the weights are there that this training gives.
+
+        Raises
+        ------
+        MismatchError
+            What is there, finished or begun, is of another training; the message says in what.
+        DataError
+            The state cannot be read.
+        """
+        state = self._read_state()
+        if state is not None and state["is_anew"] and not self.differences(state["identity"]):
+            return False
+        if self.path.exists():
+            self._require_same(f"the training of {self.path}", _identity_of(self.path))
+            return True
+        if state is not None:
+            self._require_same(f"the training begun in {self.state_path}", state["identity"])
+        return False
+
+    def is_begun_anew(self) -> bool:
+        """Whether `begin_anew` was called for this training, which has not finished since."""
+        with suppress(DataError):
+            state = self._read_state()
+            return (
+                state is not None and state["is_anew"] and not self.differences(state["identity"])
+            )
+        return False
+
+    def begin_anew(self) -> None:
+        """Have the next `run` begin at the first step, and its weights replace what is there."""
+        self.is_anew = True
+        self._write_state({"identity": self.identity, "is_anew": True, "step": 0})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the trained weights follow from, but for the machine."""
+        return {**self.record, "name": self.name, "width": self.width}
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """In what another training's identity differs from this one's, in words."""
+        return [
+            "other images"
+            if key == "images"
+            else f"{words(key)} {other.get(key)} instead of {value}"
+            for key, value in self.identity.items()
+            if other.get(key) != value
+        ]
+
+    def _require_same(self, what: str, identity: Mapping[str, Any]) -> None:
+        if differences := self.differences(identity):
+            raise MismatchError(
+                f"{what} has {', '.join(differences)}: give the same arguments or another folder, "
+                "or --replace to train anew"
+            )
+
     def run(self, tell: Callable[[TrainingProgress], None]) -> Path:
-        """Train to the end and write the checkpoint, whose path is returned."""
+        """Train to the end and write the checkpoint, whose path is returned.
+
+        A KeyboardInterrupt ends the training after the step that is under way, and its state is
+        kept.
+
+        Raises
+        ------
+        MismatchError
+            There are weights already that `begin_anew` did not give up, or the state is of another
+            training.
+        """
+        self._begin()
         mean = torch.tensor(CIFAR10_MEAN, device=self.device)
         std = torch.tensor(CIFAR10_STD, device=self.device)
         self.module.train()
         saved_at = started_at = time.monotonic()
         elapsed_before_s, first_step = self.elapsed_s, self.step
-        while self.step < self.step_count:
-            loss = self._train_step(mean, std)
-            now = time.monotonic()
-            self.elapsed_s = elapsed_before_s + now - started_at
-            done = (self.step - first_step) * self.settings.batch_size
-            tell(
-                TrainingProgress(
-                    (self.step - 1) // self.steps_per_epoch + 1,
-                    self.step,
-                    self.step_count,
-                    loss,
-                    done / (now - started_at),
+        try:
+            while self.step < self.step_count:
+                with interrupts_deferred():  # half a step cannot be resumed
+                    loss = self._train_step(mean, std)
+                now = time.monotonic()
+                self.elapsed_s = elapsed_before_s + now - started_at
+                done = (self.step - first_step) * self.settings.batch_size
+                tell(
+                    TrainingProgress(
+                        (self.step - 1) // self.steps_per_epoch + 1,
+                        self.step,
+                        self.step_count,
+                        loss,
+                        done / (now - started_at),
+                    )
                 )
+                if now - saved_at > SECONDS_BETWEEN_STATES:
+                    self._save_state()
+                    saved_at = now
+        except KeyboardInterrupt:
+            self._save_state()
+            raise
+        with interrupts_deferred():
+            return self._finish()
+
+    def _begin(self) -> None:
+        """Build the network, and take up the state on disk."""
+        self.make_folder()
+        torch.manual_seed(self.settings.seed)
+        module = reference_network(self.name).build(self.width, len(self.images.class_names))
+        self.module = module.to(self.device).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            self.module.parameters(),
+            lr=self.settings.peak_learning_rate,
+            momentum=self.settings.momentum,
+            weight_decay=self.settings.weight_decay,
+            nesterov=True,
+        )
+        state = self._read_state() or {"identity": self.identity, "is_anew": False, "step": 0}
+        self._require_same(f"the training begun in {self.state_path}", state["identity"])
+        self.is_anew, self.step = state["is_anew"], state["step"]
+        if self.path.exists() and not self.is_anew:
+            raise MismatchError(
+                f"expected no weights at {self.path} yet, found some; give another folder, or "
+                "--replace to train anew"
             )
-            if now - saved_at > SECONDS_BETWEEN_STATES:
-                self._save_state()
-                saved_at = now
-        return self._finish()
+        if "module" in state:
+            self.module.load_state_dict(state["module"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.elapsed_s, self.log = state["elapsed_s"], state["log"]
 
     def _train_step(self, mean: Tensor, std: Tensor) -> float:
         """One batch, chosen, augmented and learned under the step's own seed."""
@@ -242,52 +308,83 @@ class Training:
         return loss_value
 
     def _save_state(self) -> None:
-        state = {
-            "identity": self.identity,
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
-            "log": self.log,
-        }
-        temporary = self.state_path.with_suffix(".state.part")
-        torch.save(state, temporary)
-        temporary.replace(self.state_path)
+        self._write_state(
+            {
+                "identity": self.identity,
+                "is_anew": self.is_anew,
+                "module": self.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+                "log": self.log,
+            }
+        )
 
-    def _load_state(self) -> None:
+    def _write_state(self, state: dict[str, Any]) -> None:
+        with written_beside(self.state_path) as partial:
+            torch.save(state, partial)
+
+    def _read_state(self) -> dict[str, Any] | None:
+        """What is in the file; None where there is none."""
+        if not self.state_path.exists():
+            return None
         try:
             state = torch.load(self.state_path, map_location=self.device, weights_only=True)
         except (RuntimeError, UnpicklingError, EOFError) as error:
-            raise DataError(
-                f"expected the state of a training, found {self.state_path}; "
-                "delete that file to begin anew"
-            ) from error
-        stored = state["identity"]
-        differing = [key for key, value in self.identity.items() if stored.get(key) != value]
-        if differing:
-            raise MismatchError(
-                f"the training begun in {self.state_path} has another {', '.join(differing)}; "
-                "give the same arguments, or delete that file to begin anew"
-            )
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed_s, self.log = state["step"], state["elapsed_s"], state["log"]
+            raise self._no_state() from error
+        if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
+            raise self._no_state()
+        return {"is_anew": False, **state}
+
+    def _no_state(self) -> DataError:
+        return DataError(
+            f"expected the state of a training, found {self.state_path}; delete that file or give "
+            "--replace to begin anew"
+        )
 
     def _finish(self) -> Path:
-        path = self.folder / f"{self.name}.safetensors"
+        self._write_log()
         description = NetworkDescription(
-            self.name, self.width, len(self.images.class_names), CIFAR10_MEAN, CIFAR10_STD
+            self.name,
+            self.width,
+            len(self.images.class_names),
+            CIFAR10_MEAN,
+            CIFAR10_STD,
+            self.record,
         )
         weights = {
             name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
             for name, tensor in self.module.state_dict().items()
         }
-        save_checkpoint(path, description, weights)
+        save_checkpoint(self.path, description, weights)
+        self.state_path.unlink(missing_ok=True)
+        return self.path
+
+    def _write_log(self) -> None:
+        """A row per epoch."""
         epochs = pl.DataFrame(self.log).group_by("epoch", maintain_order=True)
-        epochs.agg(
+        log = epochs.agg(
             loss=pl.col("loss").mean(),
             accuracy=pl.col("correct").sum() / pl.col("images").sum(),
             elapsed_s=pl.col("elapsed_s").max(),
-        ).write_parquet(without_magic(self.folder / f"{self.name}.log.parquet"))
-        self.state_path.unlink(missing_ok=True)
-        return path
+        )
+        with written_beside(self.folder / f"{self.name}.log.parquet") as partial:
+            log.write_parquet(without_magic(partial))
+
+
+def _identity_of(path: Path) -> dict[str, Any]:
+    """The identity of the training that gave a checkpoint."""
+    try:
+        description = read_description(path)
+    except DataError as error:
+        raise MismatchError(f"{error}; --replace trains it anew") from error
+    if description is None or description.training is None:
+        raise MismatchError(
+            f"{path} does not say how it was trained: give another folder, or --replace to train "
+            "it anew"
+        )
+    return {
+        **description.training,
+        "name": description.name,
+        "width": description.width,
+    }

@@ -11,6 +11,11 @@ from ptqdb.curves.points import Floats, Points
 from ptqdb.errors import DataError
 
 Names = NDArray[np.str_]
+Folds = NDArray[np.intp]
+
+# So many are left out one at a time; of more, several at a time. Fits with one or two folds left
+# out are then at most 20 and 190, however many networks there are.
+MOST_FOLDS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +62,40 @@ class HeldOut:
         return float(np.median(np.abs(self.y - self.predicted))) if self._is_told else None
 
 
-def leave_out(points: Points, curve: Curve, units: Names) -> HeldOut:
-    """Predict the points of each unit by the curve fitted to those of all the others.
+def folds_of(units: Names) -> Folds:
+    """Say which points are left out together: a number per fold, shape (points,).
+
+    Up to `MOST_FOLDS` units are a fold each. More are dealt out to as many folds in the order of
+    their names, so that neighbours, which are often kin, are in different folds.
+
+    Parameters
+    ----------
+    units
+        Shape (points,): names of what must not be split, such as the network.
+
+    Examples
+    --------
+    >>> folds_of(np.array(["b", "a", "b"])).tolist()
+    [1, 0, 1]
+    """
+    folds: Folds = np.unique(units, return_inverse=True)[1] % MOST_FOLDS
+    return folds
+
+
+def leave_out(points: Points, curve: Curve, folds: Folds) -> HeldOut:
+    """Predict the points of each fold by the curve fitted to those of all the others.
 
     What a curve chooses from the points (a breakpoint, knots, smoothness) is chosen anew from
     the others' points; past their range the prediction is that of its end.
 
     Parameters
     ----------
-    units
-        Shape (points,): what is left out at a time, such as the network or its architecture.
+    folds
+        Shape (points,), as `folds_of` gives them.
     """
     predicted = np.full(len(points), np.nan)
-    for unit in np.unique(units):
-        out = units == unit
+    for fold in np.unique(folds):
+        out = folds == fold
         predicted[out] = predict_left_out(points, curve, out)
     return HeldOut(points.y, predicted)
 
@@ -93,7 +118,7 @@ def predict_left_out(points: Points, curve: Curve, out: NDArray[np.bool_]) -> Fl
 
 @dataclass(frozen=True)
 class Fold:
-    """One unit (network, architecture) that was left out.
+    """One unit (network, architecture) that was left out, alone or with others of its fold.
 
     Attributes
     ----------
@@ -103,8 +128,9 @@ class Fold:
         Sum of its squared errors, predicted by the curve fitted to all the others; None where
         these do not carry the curve.
     inner_r_squared
-        Held-out R² among the others alone, as if this unit did not exist: what a choice between
-        curves may look at before it is judged on this unit. None as above, or of one other.
+        Held-out R² among the other folds alone, as if this one did not exist: what a choice
+        between curves may look at before it is judged on this unit. None as above, or of one
+        other fold.
     """
 
     left_out: str
@@ -114,7 +140,7 @@ class Fold:
 
 
 def nested_folds(points: Points, curve: Curve, units: Names, held_out: HeldOut) -> list[Fold]:
-    """Each unit left out, and within the others each once more.
+    """Each unit left out, and within the others each once more, fold by fold.
 
     Parameters
     ----------
@@ -123,23 +149,31 @@ def nested_folds(points: Points, curve: Curve, units: Names, held_out: HeldOut) 
     held_out
         As `leave_out` gives it for these units.
     """
-    names = np.unique(units).tolist()
-    inner: dict[str, dict[str, float]] = {name: {} for name in names}
-    for one, other in combinations(names, 2):
-        out = (units == one) | (units == other)
+    folds = folds_of(units)
+    numbers = np.unique(folds).tolist()
+    inner_sse = dict.fromkeys(numbers, 0.0 if len(numbers) > 2 else np.nan)
+    for one, other in combinations(numbers, 2):
+        out = (folds == one) | (folds == other)
         errors = np.full(len(points), np.nan)
         errors[out] = (points.y[out] - predict_left_out(points, curve, out)) ** 2
-        inner[one][other] = float(errors[units == other].sum())
-        inner[other][one] = float(errors[units == one].sum())
-    folds = []
-    for name in names:
-        out, rest = units == name, points.y[units != name]
+        inner_sse[one] += float(errors[folds == other].sum())
+        inner_sse[other] += float(errors[folds == one].sum())
+    inner_r_squared = {
+        number: 1 - sse / spread if (spread := _spread(points.y[folds != number])) > 0 else np.nan
+        for number, sse in inner_sse.items()
+    }
+    found = []
+    for name in np.unique(units).tolist():
+        out = units == name
         sse = float(np.sum((points.y[out] - held_out.predicted[out]) ** 2))
-        spread = float(np.sum((rest - rest.mean()) ** 2)) if len(rest) else 0.0
-        inner_sse = sum(inner[name].values()) if len(names) > 2 else np.nan
-        inner_r_squared = 1 - inner_sse / spread if spread > 0 else np.nan
-        folds.append(Fold(name, int(out.sum()), _finite(sse), _finite(inner_r_squared)))
-    return folds
+        inner = inner_r_squared[int(folds[out][0])]
+        found.append(Fold(name, int(out.sum()), _finite(sse), _finite(inner)))
+    return found
+
+
+def _spread(y: Floats) -> float:
+    """Sum of squares about the mean; 0 of no values."""
+    return float(np.sum((y - y.mean()) ** 2)) if len(y) else 0.0
 
 
 def _finite(value: float) -> float | None:

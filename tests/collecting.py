@@ -11,7 +11,7 @@ import torch
 
 from ptqdb.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkTask
-from ptqdb.collection.sweep import collect
+from ptqdb.collection.sweep import Silent, collect
 from ptqdb.datasets import ImageSet
 from ptqdb.networks import reference_network
 from ptqdb.networks.sources import NetworkSource, described_source
@@ -22,18 +22,12 @@ WIDTH = 0.03125
 FORMATS = "INT_2,INT_8,INT_13,POT_4,FLOAT_4_E2,FLOAT_8_E4"
 
 
-class Silence:
+class Silence(Silent):
     """A reporter that keeps what it is told."""
 
     def __init__(self) -> None:
         self.cells: list[Cell] = []
         self.remarks: list[str] = []
-
-    def planned(self, cell_count: int, present_count: int) -> None:
-        pass
-
-    def preparing(self, network: str) -> None:
-        pass
 
     def filled(self, cell: Cell) -> None:
         self.cells.append(cell)
@@ -106,14 +100,14 @@ def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 # Its processes are copies of one that has imported everything, which takes seconds.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["ptqdb.collection.sweep"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["ptqdb.collection.sweep"])
 
 
 def started(folder: Path, database: Path) -> ForkServerProcess:
     """A process that collects the three networks; it has planned its cells."""
-    ear, mouth = _SERVER.Pipe(duplex=False)
-    process = _SERVER.Process(target=_collect, args=(folder, database, mouth))
+    ear, mouth = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=_collect, args=(folder, database, mouth))
     process.start()
     mouth.close()
     assert ear.recv() > 0

@@ -72,7 +72,7 @@ def study(
     """The synthetic study, materialized; tests only read it."""
     path = tmp_path_factory.mktemp("study") / "study.duckdb"
     connection = connect(Path(shutil.copy(empty_file, path)), read_only=False)
-    synthetic.fill(connection)
+    synthetic.fill(connection, scopes=("all", "weight", "layer"))
     materialize(connection)
     yield connection
     connection.close()

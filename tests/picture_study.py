@@ -25,7 +25,7 @@ def write_study(path: Path, networks: int = len(synthetic.NETWORKS)) -> Path:
             connection,
             networks=synthetic.NETWORKS[:networks],
             formats=FORMATS,
-            scopes=("all",),
+            scopes=("all", "layer"),
         )
         materialize(connection)
     return path

@@ -5,6 +5,7 @@ histograms look like those of a study; the evaluations are drawn from what their
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -302,6 +303,9 @@ def _write_evaluations(
     for place, known in enumerate(formats, start=1):
         kept = 1 - 0.5 ** (known.bits - 2)
         for scope in scopes:
+            if scope == "layer":
+                _write_layer_evaluations(connection, network_id, place, kept, is_correct)
+                continue
             is_kept = random.random(IMAGE_COUNT) < kept
             is_lucky = random.random(IMAGE_COUNT) < 1 / CLASS_COUNT
             now_correct = np.where(is_kept, is_correct, is_lucky)
@@ -317,7 +321,6 @@ def write_evaluation(
     is_float_correct: NDArray[np.bool_],
 ) -> None:
     """Write an evaluation from what was right, image by image; the rest is made up."""
-    correct = int(is_correct.sum())
     _append(
         connection,
         "evaluation",
@@ -325,18 +328,49 @@ def write_evaluation(
         number_format_id=number_format_id,
         scheme_id=None if number_format_id is None else 1,
         scope=scope,
-        precision="float32",
-        image_count=len(is_correct),
-        correct_top1=correct,
-        correct_top5=correct,
-        correct_both=int((is_correct & is_float_correct).sum()),
-        same_prediction=int((is_correct == is_float_correct).sum()),
-        non_finite_count=0,
-        cross_entropy_sum=0.0,
-        cross_entropy_count=len(is_correct),
-        kl_sum=0.0,
-        kl_count=len(is_correct),
+        **_counts(is_correct, is_float_correct),
     )
+
+
+def _counts(is_correct: NDArray[np.bool_], is_float_correct: NDArray[np.bool_]) -> dict[str, Any]:
+    correct = int(is_correct.sum())
+    return {
+        "precision": "float32",
+        "image_count": len(is_correct),
+        "correct_top1": correct,
+        "correct_top5": correct,
+        "correct_both": int((is_correct & is_float_correct).sum()),
+        "same_prediction": int((is_correct == is_float_correct).sum()),
+        "non_finite_count": 0,
+        "cross_entropy_sum": 0.0,
+        "cross_entropy_count": len(is_correct),
+        "kl_sum": 0.0,
+        "kl_count": len(is_correct),
+    }
+
+
+def _write_layer_evaluations(
+    connection: duckdb.DuckDBPyConnection,
+    network_id: int,
+    number_format_id: int,
+    kept: float,
+    is_correct: NDArray[np.bool_],
+) -> None:
+    """An evaluation of each layer alone, at half the damage; from a seed of their own."""
+    random = np.random.default_rng((network_id, number_format_id))
+    layers = connection.execute(
+        "select layer_id from layer where network_id = ? order by position", [network_id]
+    ).fetchall()
+    for (layer_id,) in layers:
+        is_kept = random.random(IMAGE_COUNT) < (1 + kept) / 2
+        _append(
+            connection,
+            "layer_evaluation",
+            layer_id=layer_id,
+            number_format_id=number_format_id,
+            scheme_id=1,
+            **_counts(is_correct & is_kept, is_correct),
+        )
 
 
 def write_tiny(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,5 +1,6 @@
 """``ptqdb sql`` and ``ptqdb views``: what they print, and what they refuse."""
 
+import csv
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import polars as pl
 import pytest
 import synthetic
@@ -222,18 +224,21 @@ def test_views_with_all_evaluations_have_nothing_to_say(run: Run) -> None:
     assert done.out == b"n\n1\n"
 
 
-def test_ctrl_c_in_duckdb_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_duckdb_is_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
     def library(*_: object) -> None:
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             time.sleep(10)
         except KeyboardInterrupt as error:
             raise RuntimeError("Query interrupted") from error
 
     monkeypatch.setattr("ptqdb.cli.sql.print_frame", library)
     done = run("sql", "select 1")
-    assert (done.code, done.out) == (130, b"")
-    assert done.err == "ptqdb: interrupted\n"
+    assert (done.code, done.out) == (code, b"")
+    assert done.err == "Interrupted.\n"
 
 
 # What a query cannot reach.
@@ -271,3 +276,24 @@ def test_files_are_there_when_they_are_asked_for(run: Run, tmp_path: Path) -> No
     (tmp_path / "numbers.csv").write_text("a,b\n1,2\n")
     found = run("sql", "select a + b as c from 'numbers.csv'", "--allow-files", "--format", "csv")
     assert (found.code, found.out) == (0, b"c\n3\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("select null as a", b'a\n""\n'),
+        ("select unnest([1, null]) as a", b'a\n1\n""\n'),
+        ("select unnest(['x\n\ny', null, '']) as a", b'a\n"x\n\ny"\n""\n""\n'),
+        ("select null as a, '' as b, 1 as c", b'a,b,c\n,"",1\n'),
+    ],
+)
+def test_no_row_of_csv_is_an_empty_line(
+    run: Run, tmp_path: Path, text: str, printed: bytes
+) -> None:
+    """Readers, DuckDB's own shell among them, leave such a line out, or stop there."""
+    assert run("sql", text, "--format", "csv").out == printed
+    (tmp_path / "out.csv").write_bytes(printed)
+    rows = list(csv.reader(io.StringIO(printed.decode(), newline="")))
+    with duckdb.connect() as connection:
+        found = connection.sql(f"from read_csv('{tmp_path / 'out.csv'}', header = true)")
+        assert found.aggregate("count(*)").fetchall() == [(len(rows) - 1,)]

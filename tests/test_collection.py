@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ import pytest
 import torch
 from collecting import Silence, contents, images, request, source, started
 
+from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.rows import write_evaluation
 from ptqdb.collection.sweep import collect
 from ptqdb.database import connect, transaction
@@ -361,6 +363,22 @@ def test_ctrl_c_in_a_library_is_no_failing_network(
     found = rows(tmp_path / "study.duckdb", "select outcome, failures from collection_run")
     assert found == [("interrupted", [])]
     assert not any("failed" in remark for remark in reporter.remarks)
+
+
+def test_ctrl_c_lost_while_a_network_is_measured_writes_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a library makes of it may pass for a layer that has to stay in float."""
+
+    def measured(*arguments: Any, **named: Any) -> NetworkMeasurement:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return NetworkMeasurement(*arguments, **named)
+
+    monkeypatch.setattr("ptqdb.collection.sweep.NetworkMeasurement", measured)
+    with pytest.raises(KeyboardInterrupt):
+        collect(request(tmp_path, scopes=("all",)), tmp_path / "study.duckdb", Silence())
+    assert rows(tmp_path / "study.duckdb", "select count(*) from network") == [(0,)]
 
 
 def test_a_transaction_that_is_interrupted_as_it_begins_leaves_none_open(path: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -46,8 +47,16 @@ def test_a_transaction_is_all_or_nothing(database: duckdb.DuckDBPyConnection) ->
             insert(database, "dataset", synthetic.dataset(1))
             insert(database, "dataset", synthetic.dataset(1))
 
+    def write_while_ctrl_c_is_lost() -> None:
+        with transaction(database):
+            with suppress(KeyboardInterrupt):  # as where a finalizer raises it
+                signal.raise_signal(signal.SIGINT)
+            insert(database, "dataset", synthetic.dataset(1))
+
     with pytest.raises(KeyboardInterrupt):
         write_and_stop(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        write_while_ctrl_c_is_lost()
     assert query(database, "from dataset").is_empty()
     with pytest.raises(DataError):
         write_twice()
@@ -140,7 +149,7 @@ def test_materialize_of_nothing(database: duckdb.DuckDBPyConnection) -> None:
 def test_views_by_name_and_pattern(database: duckdb.DuckDBPyConnection) -> None:
     assert variant_names(database) == NAMED_VIEWS
     others = ["data_dictionary", "failed_cell_overview", "format_frontier", "layer_divergence"]
-    others += ["missing_cell", "network_overview", "pot_crowding"]
+    others += ["layer_loss", "missing_cell", "network_overview", "pot_crowding"]
     others += ["tensor_distribution", "tensor_shape"]
     assert view_names(database) == sorted([*NAMED_VIEWS, *others])
     listed = list_views(database, "fakefreeze_flops_l*g")

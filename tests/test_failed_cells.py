@@ -8,12 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 import torch
+from collecting import Silence
 from running import Run, runner
 from small_networks import Database, pictures
 from torch import Tensor, nn
 
 import ptqdb
-from ptqdb.collection.plan import Cell
 from ptqdb.database import connect, materialize
 from ptqdb.database.exchange import export_study, import_study
 from ptqdb.errors import DatabaseError, DataError
@@ -151,30 +151,12 @@ def test_a_cell_that_fails_is_recorded_and_the_next_goes_on(
     assert (again.filled_count, again.present_count, again.failed_count) == (0, 3, 1)
 
 
-class Told:
-    """A reporter that keeps the remarks and the cells."""
-
-    def __init__(self) -> None:
-        self.remarks: list[str] = []
-        self.cells: list[Cell] = []
-
-    def planned(self, cell_count: int, present_count: int) -> None: ...
-
-    def preparing(self, network: str) -> None: ...
-
-    def filled(self, cell: Cell) -> None:
-        self.cells.append(cell)
-
-    def remarked(self, text: str) -> None:
-        self.remarks.append(text)
-
-
 def test_a_cell_that_fails_is_tried_again_only_anew(db: Database) -> None:
-    told = Told()
+    told = Silence()
     db.collect(Shares(refuse_zeros), "INT_2,INT_8", reporter=told)
     assert [cell.number_format for cell in told.cells] == ["INT_2", "INT_8"]
     assert told.remarks[-1].startswith("net cannot be evaluated in INT_2: ")
-    later = Told()
+    later = Silence()
     db.collect(Shares(refuse_zeros), "INT_2,INT_8", reporter=later)
     assert later.remarks == [
         "net cannot be evaluated in INT_2, as recorded earlier; --replace collects it anew"
@@ -197,7 +179,7 @@ def test_the_layer_that_started_last_is_named(
     from ptqdb.quantization.network import QuantizedNetwork
 
     monkeypatch.setattr(QuantizedNetwork, "last_started", "conv", raising=False)
-    told = Told()
+    told = Silence()
     db.collect(Shares(refuse_zeros), "INT_2", reporter=told)
     said = "net cannot be evaluated in INT_2: after layer conv started: ValueError: a unit"
     assert said in told.remarks[-1]
@@ -315,7 +297,7 @@ def break_formulas(path: Path) -> None:
 def test_what_cannot_be_derived_is_said_and_the_file_stays_usable(db: Database) -> None:
     break_formulas(db.path)
     for name in ("first", "second"):
-        told = Told()
+        told = Silence()
         outcome = db.collect(Shares(), "INT_8", name=name, reporter=told)
         assert (outcome.filled_count, outcome.failures) == (1, [])
         said = [remark for remark in told.remarks if "sharpness_gap" in remark]

@@ -133,3 +133,28 @@ def test_a_home_folder_that_does_not_exist_is_a_name() -> None:
     parquet_home.mkdir()
     parquet(parquet_home, 0)
     assert len(read_images("~/images", "test")) == 2
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("collect", "--dataset", LONG),
+        ("collect", "--network", "AlexNet", "--checkpoint", LONG),
+        ("collect", "--network", f"{LONG}.py:net"),
+        ("collect", f"{LONG}.toml"),
+        ("collect", "--db", LONG),
+        ("fit", "--from", f"{LONG}.csv", "--x", "a", "--y", "b"),
+        ("fit", "--db", LONG),
+        ("import", LONG, "--db", "new.duckdb"),
+        ("compare", "--db", LONG),
+        ("chart", "-o", f"{LONG}/a.html"),
+    ],
+)
+def test_a_path_that_is_too_long_is_one_line(run: Run, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.code in (1, 2)
+    assert len(done.err.splitlines()) == 1
+    assert done.err.startswith("ptqdb: ")

@@ -10,7 +10,7 @@ from ptqdb.curves.function import _estimated
 from ptqdb.curves.hill import HillFunction
 from ptqdb.curves.points import Floats, Points
 from ptqdb.interval_validation import predict_each_left_out
-from ptqdb.validation import leave_out
+from ptqdb.validation import folds_of, leave_out
 
 HILL = curve("hill")
 
@@ -61,7 +61,7 @@ def test_who_leaves_out_pairs_searches_each_once(searches: list[int]) -> None:
     assert points.network is not None
     predict_each_left_out(points, HILL, points.network)
     assert sorted(searches) == [36] * 10 + [48] * 5
-    leave_out(points, HILL, points.network)
+    leave_out(points, HILL, folds_of(points.network))
     assert len(searches) == 15
 
 

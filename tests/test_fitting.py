@@ -18,7 +18,7 @@ import synthetic
 from ptqdb.curves import curve
 from ptqdb.database import connect
 from ptqdb.errors import UsageError
-from ptqdb.fitting import GroupFit, fit_view_frame
+from ptqdb.fitting import GroupFit, fit_view_frame, units_of, view_remarks
 
 KEYS = [
     *("view", "curve", "by", "group", "points", "r_squared", "adjusted_r_squared", "rmse", "sse"),
@@ -133,6 +133,44 @@ def test_twins_may_be_left_out_together() -> None:
     assert by_architecture.held_out_r_squared is not None
     # The twin gives the answer away.
     assert by_network.held_out_r_squared > by_architecture.held_out_r_squared + 0.2
+
+
+def test_one_checkpoint_under_two_names_is_one_network() -> None:
+    """The figures of a network's twin are those of a study without the network."""
+    frame = view_frame().filter(pl.col("network") != "Few")
+    frame = frame.with_columns(weights_of=pl.col("network"))
+    twin = frame.filter(network="Wide").with_columns(network=pl.lit("Twin"))
+    both = pl.concat([frame, twin])
+    held_out = {name: fit.held_out_r_squared for name, fit in fits(both).items()}
+    alone = fits(frame)["Wide"].held_out_r_squared
+    assert held_out["Twin"] == held_out["Wide"] == pytest.approx(alone)
+    (remark,) = view_remarks(both, "l2_flops")
+    assert remark.startswith("Twin, Wide have the same weights")
+    assert view_remarks(frame, "l2_flops") == []
+
+
+def test_units_that_share_a_checkpoint_are_one() -> None:
+    """B and C share w; so do their architectures, and with them all of P and Q."""
+    frame = pl.DataFrame(
+        [("A", "P", "A"), ("B", "P", "B"), ("C", "Q", "B"), ("D", "Q", "D"), ("E", "R", "E")],
+        schema=["network", "architecture", "weights_of"],
+        orient="row",
+    )
+    assert units_of(frame, "network").tolist() == ["A", "B", "B", "D", "E"]
+    assert units_of(frame, "architecture").tolist() == ["P", "P", "P", "P", "R"]
+    assert units_of(frame.drop("weights_of"), "network").tolist() == list("ABCDE")
+
+
+def test_networks_without_a_divergence_are_named() -> None:
+    frame = view_frame().with_columns(
+        divergence=pl.when(pl.col("network") != "Few").then(pl.col("divergence"))
+    )
+    (remark,) = view_remarks(frame, "fakefreeze_flops_log")
+    assert remark == (
+        "Few: no divergence in fakefreeze_flops_log: log10(MMAC) is undefined up to 1 MMAC; "
+        "choose a view without it, such as fakefreeze_flops_depth"
+    )
+    assert view_remarks(frame, "l2_flops") == ["Few: no divergence in l2_flops"]
 
 
 def test_curves_that_need_counts_use_the_view() -> None:

@@ -8,6 +8,7 @@ import synthetic
 from scipy.stats import kurtosis
 
 from ptqdb.database import read_view, variant_names
+from ptqdb.errors import UsageError
 
 
 def test_network_overview(study: duckdb.DuckDBPyConnection) -> None:
@@ -18,8 +19,8 @@ def test_network_overview(study: duckdb.DuckDBPyConnection) -> None:
     assert plain["params"] == 900 + 12 + 2000 + 500 + 10
     assert plain["images"] == 1000
     assert plain["float_accuracy"] == pytest.approx(0.8, abs=0.05)
-    cells = ["all_cells", "weight_cells", "bias_cells", "input_cells", "missing_cells"]
-    assert [plain[cell] for cell in cells] == [5, 5, 0, 0, 0]
+    cells = ["all_cells", "weight_cells", "bias_cells", "input_cells", "layer_cells"]
+    assert [plain[cell] for cell in (*cells, "missing_cells")] == [5, 5, 0, 0, 15, 0]
 
 
 def test_missing_cells(database: duckdb.DuckDBPyConnection) -> None:
@@ -66,6 +67,43 @@ def test_layer_contributions_add_up(study: duckdb.DuckDBPyConnection) -> None:
         expected = read_view(study, view).join(by_network, on=key)
         assert len(expected) == len(joined)
         assert expected["divergence"].to_list() == pytest.approx(expected["mean"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "rescale := 'l2', combine := 'weightratio', share := 'param', mac_weight := 'cuberoot'",
+        "measure := 'channelnsr', share := 'layer', correction := 'rootfanin', "
+        "mac_weight := 'rootdepth'",
+        "combine := 'nodiv', correction := 'coverage', bins := 21, scope := 'weight'",
+        "measure := 'nsr', aggregate := 'plainsum', mac_weight := 'depth'",
+        "measure := 'nsr', aggregate := 'mean', scheme := 'per_tensor_symmetric_max'",
+        "measure := 'kl', aggregate := 'max', mac_weight := 'log'",
+    ],
+)
+def test_contributions_add_up_to_any_variant(study: duckdb.DuckDBPyConnection, words: str) -> None:
+    aggregate = "max" if "'max'" in words else "sum"
+    rows = study.execute(
+        f"select v.divergence, {aggregate}(l.contribution) from variant({words}) as v "
+        f"join layer_divergence({words}) as l using (network, number_format) "
+        "group by network, number_format, v.divergence"
+    ).fetchall()
+    assert len(rows) == len(synthetic.NETWORKS) * len(synthetic.FORMATS)
+    # Below 1 MMAC the logarithm is NULL, on both sides.
+    assert sum(row[0] is None for row in rows) == ("'log'" in words) * len(synthetic.FORMATS)
+    for divergence, added in rows:
+        assert added == (None if divergence is None else pytest.approx(divergence, rel=1e-12))
+
+
+def test_layer_divergence_refuses_what_variant_refuses(study: duckdb.DuckDBPyConnection) -> None:
+    for words in ("share := 'macs'", "bins := 64", "measure := 'js', tensors := 'both'"):
+        messages = []
+        for macro in ("variant", "layer_divergence"):
+            with pytest.raises(UsageError) as raised:
+                read_view(study, f"{macro}({words})")
+            messages.append(str(raised.value))
+        assert messages[0] == messages[1]
 
 
 def test_tensor_shape(database: duckdb.DuckDBPyConnection) -> None:
@@ -178,7 +216,7 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
     expected = [
         "network", "architecture", "number_format", "family", "bits", "ebits", "divergence",
         "accuracy", "float_accuracy", "chance_accuracy", "accuracy_loss", "accuracy_loss_se",
-        "images", "non_finite_images", "saturated",
+        "images", "non_finite_images", "saturated", "weights_of",
     ]  # fmt: skip
     names = variant_names(study)
     # Once for all: it binds every view.

@@ -127,17 +127,95 @@ CORRUPTIONS = [
         1,
     ),
     (
-        # Plain has three weights and two biases; scopes all and weight.
+        # Plain has three weights and two biases; scopes all and weight, and each layer alone.
         "evaluation_without_facts",
         f"delete from quantized_tensor where {SECOND_TENSOR}",
         {"network": "Plain", "number_format": "INT_8", "tensor_count": 5, "missing_count": 1},
-        2,
+        5,
     ),
     (
         "evaluation_without_facts",
         "delete from layer where network_id = 3",
         {"network": "Small", "tensor_count": 0},
-        10,
+        15,
+    ),
+    (
+        "evaluation_without_facts",
+        "insert into layer_evaluation from (select * replace (6 as number_format_id) "
+        "from layer_evaluation where layer_id = 2 and number_format_id = 1)",
+        {"network": "Plain", "scope": "layer", "layer_id": 2, "missing_count": 5},
+        1,
+    ),
+    (
+        "evaluation_images",
+        "update layer_evaluation set image_count = 999 where layer_id = 2 and number_format_id = 4",
+        {"network": "Plain", "scope": "layer", "layer_id": 2, "image_count": 999},
+        1,
+    ),
+    (
+        "evaluation_counts",
+        "update layer_evaluation set correct_top1 = 1001, correct_top5 = 1001 "
+        "where layer_id = 2 and number_format_id = 4",
+        {"network": "Plain", "scope": "layer", "layer_id": 2, "correct_top1": 1001},
+        1,
+    ),
+    (
+        # Right in an image more, both times, than the floating-point network is.
+        "evaluation_counts",
+        "update layer_evaluation set correct_both = (select correct_top1 + 1 from evaluation "
+        "where network_id = 3 and scope = 'none'), correct_top1 = 1000, correct_top5 = 1000, "
+        "same_prediction = 1000 where layer_id = 6 and number_format_id = 3",
+        {"network": "Small", "number_format": "INT_14", "layer_id": 6},
+        1,
+    ),
+    (
+        "non_finite",
+        "update layer_evaluation set kl_sum = 'nan' where layer_id = 2 and number_format_id = 4",
+        {"table_name": "layer_evaluation", "column_name": "kl_sum", "row_key": "2, 4, 1"},
+        1,
+    ),
+    (
+        "unknown_format",
+        "update layer_evaluation set number_format_id = 76 "
+        "where layer_id = 2 and number_format_id = 4",
+        {"table_name": "layer_evaluation", "number_format": "76"},
+        1,
+    ),
+    (
+        "unknown_format",
+        "insert into failed_layer_cell values (2, 75, 1, null, 'ValueError')",
+        {"table_name": "failed_layer_cell", "number_format": "75"},
+        1,
+    ),
+    *(
+        (
+            "orphan",
+            f"insert into {table} from (select * replace ({identity} as {what}_id) from {source})",
+            {"table_name": table, "absent": f"{what} {identity}", "row_count": 1},
+            1,
+        )
+        for table, source in (
+            ("layer_evaluation", "layer_evaluation limit 1"),
+            (
+                "failed_layer_cell",
+                "(select 2 as layer_id, 4 as number_format_id, 1 as scheme_id, "
+                "null as layer, 'ValueError' as reason)",
+            ),
+        )
+        for what, identity in (("layer", 99), ("scheme", 98))
+    ),
+    (
+        "failed_and_evaluated",
+        "insert into failed_layer_cell values (2, 4, 1, null, 'ValueError')",
+        {"network": "Plain", "number_format": "POT_4", "scope": "layer"},
+        1,
+    ),
+    (
+        "missing_announced_cell",
+        "delete from layer_evaluation where layer_id = 2 and number_format_id = 2; "
+        + RUN.format("INT_8", "layer"),
+        {"network": "Plain", "number_format": "INT_8", "scope": "layer", "run_outcome": "done"},
+        1,
     ),
     (
         "facts_without_evaluation",
@@ -155,7 +233,7 @@ CORRUPTIONS = [
         "evaluation_images",
         "delete from evaluation where network_id = 3",
         {"network": "Small", "float_image_count": None},
-        1,
+        5,
     ),
     (
         "evaluation_counts",

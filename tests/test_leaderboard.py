@@ -1,5 +1,9 @@
 """The leaderboard: ranks, the choice inside each fold, what is kept, what is fitted again."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -9,21 +13,36 @@ import pytest
 import synthetic
 
 from ptqdb.collection.rows import delete_networks
-from ptqdb.comparison import compare
+from ptqdb.comparison import OpenDatabase, compare
 from ptqdb.curves import curve
-from ptqdb.database import forget_fits, materialize, query, read_view
+from ptqdb.database import connect, forget_fits, materialize, query, read_view
 from ptqdb.errors import UsageError
 from ptqdb.fitting import fit_view_frame
 from ptqdb.leaderboard import Entry, Task, choose_inside_folds, matching_views, ranked, run_tasks
-from ptqdb.validation import Fold, leave_out
+from ptqdb.validation import Fold, folds_of, leave_out
+
+
+@pytest.fixture(scope="module")
+def filled_file(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic study, to copy."""
+    path = tmp_path_factory.mktemp("filled") / "filled.duckdb"
+    with connect(Path(shutil.copy(empty_file, path)), read_only=False) as connection:
+        synthetic.fill(connection)
+        materialize(connection)
+    return path
 
 
 @pytest.fixture
-def filled(database: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """The synthetic study, which may be written."""
-    synthetic.fill(database)
-    materialize(database)
-    return database
+def opened(filled_file: Path, tmp_path: Path) -> OpenDatabase:
+    """Opens a copy of the synthetic study, which may be written."""
+    return partial(connect, Path(shutil.copy(filled_file, tmp_path / "filled.duckdb")))
+
+
+@pytest.fixture
+def filled(opened: OpenDatabase) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The synthetic study, to read."""
+    with opened(read_only=True) as connection:
+        yield connection
 
 
 class Count:
@@ -90,14 +109,15 @@ def test_ranks() -> None:
 # --- over a database -------------------------------------------------------------------------
 
 
-def test_figures_are_those_of_a_fit(filled: duckdb.DuckDBPyConnection) -> None:
-    board = compare(filled, "fakefreeze_flops", ["rational2", "hill"])
+def test_figures_are_those_of_a_fit(opened: OpenDatabase) -> None:
+    board = compare(opened, "fakefreeze_flops", ["rational2", "hill"])
     assert {(one.view, one.curve) for one in board.entries} == {
         (view, name)
         for view in ("fakefreeze_flops", "baseline_bits", "baseline_nsr")
         for name in ("rational2", "hill")
     }
-    frame = read_view(filled, "fakefreeze_flops")
+    with opened(read_only=True) as filled:
+        frame = read_view(filled, "fakefreeze_flops")
     found = next(
         one for one in board.entries if one.view == "fakefreeze_flops" and one.curve == "hill"
     )
@@ -109,60 +129,114 @@ def test_figures_are_those_of_a_fit(filled: duckdb.DuckDBPyConnection) -> None:
     assert [fold.left_out for fold in found.folds] == sorted(frame["network"].unique())
 
 
-def test_architectures_are_left_out_whole(filled: duckdb.DuckDBPyConnection) -> None:
-    board = compare(filled, "l2_flops", ["hill"], leave_out="architecture")
+def test_architectures_are_left_out_whole(opened: OpenDatabase) -> None:
+    board = compare(opened, "l2_flops", ["hill"], leave_out="architecture")
     found = next(one for one in board.entries if one.view == "l2_flops")
-    frame = read_view(filled, "l2_flops")
+    with opened(read_only=True) as filled:
+        frame = read_view(filled, "l2_flops")
     assert [fold.left_out for fold in found.folds] == sorted(frame["architecture"].unique())
     fit = fit_view_frame(frame, view="", curve="hill", leave_out_by="architecture")[0]
     assert found.held_out_r_squared == pytest.approx(fit.held_out_r_squared, rel=1e-6)
-    networks = compare(filled, "l2_flops", ["hill"]).entries
+    networks = compare(opened, "l2_flops", ["hill"]).entries
     assert found.held_out_r_squared != next(
         one.held_out_r_squared for one in networks if one.view == "l2_flops"
     )
 
 
-def test_what_is_unchanged_is_not_fitted_again(filled: duckdb.DuckDBPyConnection) -> None:
+def test_what_is_unchanged_is_not_fitted_again(opened: OpenDatabase) -> None:
     count = Count()
-    first = compare(filled, "l2_*flops", ["hill", "linear"], reporter=count)
-    again = compare(filled, "l2_*flops", ["hill", "linear"], reporter=count)
+    first = compare(opened, "l2_*flops", ["hill", "linear"], reporter=count)
+    again = compare(opened, "l2_*flops", ["hill", "linear"], reporter=count)
     total = len(first.entries)
     assert count.plans == [(total, 0), (0, total)]
     assert len(count.done) == total
     assert again == first
     # One more curve, and a network less: only that is fitted.
-    compare(filled, "l2_flops", ["hill", "linear", "isotonic"], reporter=count)
+    compare(opened, "l2_flops", ["hill", "linear", "isotonic"], reporter=count)
     assert count.plans[-1] == (3, 6)
-    delete_networks(filled, ["Plain"])
-    compare(filled, "l2_flops", ["hill"], reporter=count)
+    with opened(read_only=False) as filled:
+        delete_networks(filled, ["Plain"])
+    compare(opened, "l2_flops", ["hill"], reporter=count)
     assert count.plans[-1] == (3, 0)
 
 
-def test_results_can_be_queried_and_forgotten(filled: duckdb.DuckDBPyConnection) -> None:
-    board = compare(filled, "l2_flops", ["hill"])
-    rows = query(filled, "select view, held_out_r_squared from fit order by 2 desc")
+def test_results_can_be_queried_and_forgotten(opened: OpenDatabase) -> None:
+    board = compare(opened, "l2_flops", ["hill"])
+    with opened(read_only=False) as filled:
+        rows = query(filled, "select view, held_out_r_squared from fit order by 2 desc")
+        folds = query(
+            filled,
+            "select sum(sse), sum(f.points) from fit_fold f join fit using (fit_id) "
+            "where view = 'l2_flops'",
+        )
+        forget_fits(filled)
+        left = [query(filled, f"from {table}").height for table in ("fit", "fit_fold")]
     assert rows.rows() == [(one.view, one.held_out_r_squared) for one in board.entries]
-    folds = query(filled, "select sum(sse), sum(f.points) from fit_fold f join fit using (fit_id) "
-                  "where view = 'l2_flops'")  # fmt: skip
     found = next(one for one in board.entries if one.view == "l2_flops")
     assert found.held_out_rmse is not None
     assert folds.row(0) == pytest.approx((found.held_out_rmse**2 * found.points, found.points))
-    forget_fits(filled)
-    assert query(filled, "from fit").is_empty()
-    assert query(filled, "from fit_fold").is_empty()
+    assert left == [0, 0]
 
 
-def test_views_that_evaluate_the_network_are_told_apart(
-    filled: duckdb.DuckDBPyConnection,
-) -> None:
-    board = compare(filled, "l2_flops*", ["hill"])
+def test_a_stop_loses_no_finished_fit(opened: OpenDatabase) -> None:
+    class Stopping(Count):
+        def fitted(self, view: str, curve: str) -> None:
+            super().fitted(view, curve)
+            if len(self.done) == 4:
+                raise KeyboardInterrupt
+
+    count = Stopping()
+    with pytest.raises(KeyboardInterrupt):
+        compare(opened, "l2_flops", ["linear", "hill"], reporter=count)
+    compare(opened, "l2_flops", ["linear", "hill"], reporter=count)
+    assert count.plans == [(6, 0), (2, 4)]
+    with opened(read_only=True) as filled:
+        kept = query(filled, "select view, curve from fit order by fit_id").rows()
+    assert kept == [
+        (view, name)
+        for view in ("l2_flops", "baseline_bits", "baseline_nsr")
+        for name in ("linear", "hill")
+    ]
+
+
+def test_what_cannot_be_kept_is_said_by_the_one_who_fits(opened: OpenDatabase) -> None:
+    def unwritable(*, read_only: bool) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return opened(read_only=True)
+
+    with pytest.raises(duckdb.Error, match="read-only"):
+        compare(unwritable, "l2_flops", ["linear"])
+
+
+def test_views_are_read_where_nothing_can_be_written(opened: OpenDatabase) -> None:
+    modes = []
+
+    def noted(*, read_only: bool) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        modes.append(read_only)
+        connection = opened(read_only=read_only)
+        assert isinstance(connection, duckdb.DuckDBPyConnection)
+        if not read_only:  # what is written needs no view, and no text of a user's
+            for view in ("l2_flops", "baseline_bits", "baseline_nsr"):
+                connection.execute(f"drop view {view}")
+        return connection
+
+    call = "variant(measure := 'nsr')"
+    compare(noted, call, ["linear"])
+    assert modes == [True, False]
+    with opened(read_only=False):  # brings the views back
+        pass
+    compare(noted, call, ["linear"])
+    assert modes == [True, False, True]  # nothing is missing: nothing is written
+
+
+def test_views_that_evaluate_the_network_are_told_apart(opened: OpenDatabase) -> None:
+    board = compare(opened, "l2_flops*", ["hill"])
     assert board.evaluated_views == {"l2_flops_sensitivity", "l2_flops_segmented"}
     assert board.choice is not None
     chosen = {view for view, _ in board.choice.chosen.values()}
     assert not chosen & {*board.evaluated_views, "baseline_bits", "baseline_nsr"}
 
 
-def test_names(filled: duckdb.DuckDBPyConnection) -> None:
+def test_names(opened: OpenDatabase, filled: duckdb.DuckDBPyConnection) -> None:
     baselines = ["baseline_bits", "baseline_nsr"]
     assert matching_views(filled, "l2_flops") == ["l2_flops", *baselines]
     call = "variant(measure := 'nsr')"
@@ -171,15 +245,16 @@ def test_names(filled: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(UsageError, match="no view 'l2_flop': choose l2_flops"):
         matching_views(filled, "l2_flop")
     with pytest.raises(UsageError, match="found 'hil'; choose one of hill"):
-        compare(filled, "l2_flops", ["hil"])
+        compare(opened, "l2_flops", ["hil"])
 
 
 def test_processes_find_what_one_finds(filled: duckdb.DuckDBPyConnection) -> None:
     frame = read_view(filled, "l2_flops")
     tasks = [Task("l2_flops", name, "network", frame) for name in ("hill", "rational2", "linear")]
-    alone = {one.curve: one for one in run_tasks(tasks)}
-    together = {one.curve: one for one in run_tasks(tasks, job_count=2)}
+    alone = dict(run_tasks(tasks))
+    together = dict(run_tasks(tasks, job_count=2))
     assert together == alone
+    assert [alone[place].curve for place in range(3)] == [task.curve for task in tasks]
 
 
 def test_a_task_that_carries_no_curve_says_why() -> None:
@@ -192,7 +267,7 @@ def test_a_task_that_carries_no_curve_says_why() -> None:
             "accuracy_loss": [0.1, 0.2],
         }
     )
-    (found,) = run_tasks([Task("few", "rational2", "network", frame)])
+    ((_, found),) = run_tasks([Task("few", "rational2", "network", frame)])
     assert "at least 5 points" in str(found.error)
     assert (found.points, found.held_out_r_squared, found.folds) == (2, None, ())
     assert np.isnan(leave_out_of(frame)).all()
@@ -202,7 +277,7 @@ def leave_out_of(frame: pl.DataFrame) -> np.ndarray:
     from ptqdb.fitting import names_of, view_points
 
     points = view_points(frame)
-    return leave_out(points, curve("rational2"), names_of(frame["network"])).predicted
+    return leave_out(points, curve("rational2"), folds_of(names_of(frame["network"]))).predicted
 
 
 def test_the_fingerprint_follows_the_points(tmp_path: Path) -> None:

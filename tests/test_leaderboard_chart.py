@@ -32,13 +32,28 @@ def board(**held_out: float | None) -> pl.DataFrame:
 def test_the_leaderboard_has_the_best_first_and_every_baseline() -> None:
     entries = board(a=0.5, b=0.9, c_segmented=0.8, baseline_bits=0.1, none=None, d=-3.0)
     spec = spec_of(leaderboard_chart(entries, shown=2, note="5 fits"))
-    rect, _ = spec["layer"]
-    assert rect["encoding"]["y"]["sort"] == ["b", "c_segmented †", "baseline_bits *"]
-    assert rect["encoding"]["color"]["scale"]["clamp"]
+    _, points, *_ = spec["layer"]
+    assert points["encoding"]["y"]["sort"] == ["b", "c_segmented †", "baseline_bits *"]
     assert spec["title"]["subtitle"][1] == "5 fits; 2 more views below"
     assert "† looks at losses" in spec["title"]["subtitle"][0]
     with pytest.raises(DataError, match="expected views with a held-out R²"):
         leaderboard_chart(board(none=None))
+
+
+def test_a_view_far_below_does_not_squeeze_the_others() -> None:
+    spec = spec_of(leaderboard_chart(board(a=0.8, b=0.9, baseline_bits=-30.0), note="3 fits"))
+    _, points, below, numbers = spec["layer"]
+    low, high = points["encoding"]["x"]["scale"]["domain"]
+    assert (low, points["encoding"]["x"]["scale"].get("clamp")) == (0.8, None)
+    assert 0.9 < high < 0.92
+    x = {row["view"]: row["x"] for row in data(spec, points)}
+    assert x == {"a": 0.8, "b": 0.9, "baseline_bits": 0.8}
+    assert (below["mark"]["shape"], below["transform"]) == (
+        "triangle-left",
+        [{"filter": "datum.held_out_r_squared < 0.0"}],
+    )
+    assert "1 curve below 0" in spec["title"]["subtitle"][1]
+    assert numbers["encoding"]["text"]["field"] == "held_out_r_squared"
 
 
 @pytest.mark.slow

@@ -85,10 +85,10 @@ def test_control_characters_are_no_part_of_a_name(character: str) -> None:
     expected = f"expected a name without control characters, found {name!r}"
     with pytest.raises(UsageError) as caught:
         network_source(nn.Linear(2, 2), name=name)
-    assert str(caught.value) == f"--name: {expected}"
+    assert str(caught.value) == f"name: {expected}"
     with pytest.raises(UsageError) as caught:
         network_source(nn.Linear(2, 2), architecture=name)
-    assert str(caught.value) == f"--architecture: {expected}"
+    assert str(caught.value) == f"architecture: {expected}"
 
 
 def test_names_of_every_language_are_names() -> None:
@@ -167,7 +167,10 @@ def test_an_import_of_a_bad_name_is_refused_whole(
 def test_no_command_prints_a_control_character(
     run: Run, with_codes: Path, output_format: str
 ) -> None:
-    for command in (("info",), ("sql", "select name, chr(8238) || name as 'a\x1b' from layer")):
+    for command in (
+        ("info", "-q"),
+        ("sql", "select name, chr(8238) || name as 'a\x1b' from layer"),
+    ):
         done = run(*command, "--db", with_codes, "--format", output_format)
         assert (done.code, done.err) == (0, "")
         assert is_harmless(done.out.replace("\n", ""))
@@ -217,7 +220,9 @@ def test_progress_shows_control_characters_and_no_markup(
     name = f"{CODES}\n[/b][bold]net\x00"
     with CollectionProgress() as progress:
         progress.planned(1, 0)
+        progress.weighed(name, 1, 1e6)
         progress.preparing(name)
+        progress.prepared(name, 1)
         progress.remarked(f"{name}: said")
         progress.filled(Cell(name, "INT_8", "scheme", "all"))
     with training_progress(name, 1) as tell:

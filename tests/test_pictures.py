@@ -4,7 +4,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -12,11 +12,13 @@ import pytest
 import vl_convert
 from picture_study import NAMES, data, opened, spec_of, write_study
 from PIL import Image
+from scipy.stats import spearmanr
 
 import ptqdb
 from ptqdb.charts import (
     crowding_chart,
     distribution_chart,
+    fit_chart,
     frontier_chart,
     layers_chart,
     networks_chart,
@@ -27,6 +29,7 @@ from ptqdb.charts.distribution import Distribution
 from ptqdb.charts.style import DARK, LIGHT, PALETTE, format_key
 from ptqdb.charts.variants import Variant
 from ptqdb.curves import curve
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.distributions import chosen_layers, distributions_of
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitted_view import fit_whole_view
@@ -37,6 +40,7 @@ from ptqdb.validation import leave_out
 
 NETWORKS = ["Plain", "Plain_BN", "Small"]
 VIEW = "fakefreeze_flops"
+CURVED = ("fit", "networks", "variants", "frontier", "residuals")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,8 @@ def parts(spec: Any) -> Iterator[dict[str, Any]]:
 def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
     theme = ("light", "dark")[KINDS.index(kind) % 2]
     views = {"leaderboard": ("l2_flops",), "variants": ("l2_flops", "l2_param")}.get(kind, ())
-    spec = spec_of(draw(shown, kind, Request(views=views, curves=("hill",), theme=theme)))
+    curves = ("hill",) if kind in CURVED else ()
+    spec = spec_of(draw(shown, kind, Request(views=views, curves=curves, theme=theme)))
     assert spec["title"]["text"]
     assert spec["config"]["background"] == (LIGHT if theme == "light" else DARK).background
     marks = [part for part in parts(spec) if "mark" in part]
@@ -84,22 +89,24 @@ def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"residuals", "leaderboard"}))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"networks", "residuals", "leaderboard"}))
 def test_one_network_alone(shown: Study, kind: str) -> None:
-    views = ("l2_param", VIEW) if kind == "variants" else (VIEW,)
-    spec = spec_of(draw(shown, kind, Request(views, ("hill",), "Small")))
+    views = {"variants": ("l2_param", VIEW), "distribution": ()}.get(kind, (VIEW,))
+    curves = ("hill",) if kind in CURVED else ()
+    spec = spec_of(draw(shown, kind, Request(views, curves, "Small")))
     rows = [row for rows in spec["datasets"].values() for row in rows]
-    assert {row["network"] for row in rows if "network" in row} <= (
-        set(NETWORKS) if kind == "networks" else {"Small"}
-    )
+    assert {row["network"] for row in rows if "network" in row} <= {"Small"}
 
 
 @pytest.mark.slow
 def test_a_study_of_one_network(empty_file: Path, tmp_path: Path) -> None:
     path = write_study(Path(shutil.copy(empty_file, tmp_path / "one.duckdb")), networks=1)
-    few = Request(views=("l2_flops",), curves=("hill",))
     with opened(path) as study:
         for kind in KINDS:
+            few = Request(
+                views=() if kind == "distribution" else ("l2_flops",),
+                curves=("hill",) if kind in CURVED else (),
+            )
             if kind == "leaderboard":
                 with pytest.raises(DataError, match="collect two networks or more"):
                     draw(study, kind, few)
@@ -161,8 +168,11 @@ def test_the_band_is_of_networks_left_out(shown: Study) -> None:
     (band,) = layers_of(spec, "area")
     rows = data(spec, band)
     found = whole.predictor.predict([row["x"] for row in rows])
-    np.testing.assert_allclose([row["lower"] for row in rows], found.lower)
-    np.testing.assert_allclose([row["upper"] for row in rows], found.upper)
+    # What is drawn has no corners, and is near to the intervals.
+    lower, upper = (np.array([row[name] for row in rows]) for name in ("lower", "upper"))
+    assert np.abs(lower - found.lower).max() < 0.1
+    assert np.abs(upper - found.upper).mean() < 0.05
+    assert np.all((lower <= found.loss + 1e-9) & (found.loss <= upper + 1e-9) & (upper <= 1))
     assert f"held out {whole.pool.held_out_r_squared:.4f}" in spec["title"]["subtitle"][0]
     assert "90% of a new network's losses" in spec["title"]["subtitle"][1]
 
@@ -175,7 +185,7 @@ def test_the_band_of_one_network_comes_from_the_others(shown: Study) -> None:
     rows = data(spec, band)
     assert others.predictor is not None
     found = others.predictor.predict([row["x"] for row in rows])
-    np.testing.assert_allclose([row["upper"] for row in rows], found.upper)
+    assert np.abs(np.array([row["upper"] for row in rows]) - found.upper).mean() < 0.05
     assert "predicted from the others" in spec["title"]["subtitle"][1]
 
 
@@ -221,13 +231,20 @@ def test_a_panel_per_network(shown: Study) -> None:
         assert {row["network"] for row in rows} == {name}
         domains.add(tuple(points["encoding"]["x"]["scale"]["domain"]))
         own = frame.filter(pl.col("network") == name)
-        (curve_line,) = [line for line in layers_of(panel, "line") if "ceiling" not in str(line)]
+        lines = layers_of(panel, "line")
+        (curve_line,) = [line for line in lines if line["mark"]["style"] == "curve"]
         drawn = data(spec, curve_line)
         fitted = curve("hill").estimate(own["divergence"], own["accuracy_loss"])
         expected = fitted.predict([row["x"] for row in drawn])
         np.testing.assert_allclose([row["fitted"] for row in drawn], expected)
-        # No curve beyond the network's own points.
+        # Beyond the network's own points the curve is dashed, and stays where it was.
         assert drawn[-1]["x"] == own["divergence"].max()
+        further = [data(spec, line) for line in lines if line["mark"]["style"] == "extrapolation"]
+        for row in (row for rows in further for row in rows):
+            assert not drawn[0]["x"] < row["x"] < drawn[-1]["x"]
+            assert row["fitted"] in (drawn[0]["fitted"], drawn[-1]["fitted"])
+        right = [rows for rows in further if rows[1]["x"] > drawn[-1]["x"]]
+        assert bool(right) == (drawn[-1]["x"] < frame["divergence"].max())
     assert len(domains) == 1
 
 
@@ -280,6 +297,36 @@ def test_twenty_networks() -> None:
         assert len(set(colours)) == len(colours) == 17
 
 
+def test_few_points_of_a_dense_grid_make_the_same_picture(shown: Study) -> None:
+    frame = shown.view(VIEW)
+    whole = fit_whole_view(frame, VIEW, "rational3")
+    spec = spec_of(fit_chart(frame, whole.fits, view=VIEW, predictor=whole.predictor))
+    (line,) = [one for one in layers_of(spec, "line") if one["mark"]["style"] == "curve"]
+    rows = data(spec, line)
+    x, y = (np.array([row[name] for row in rows]) for name in ("x", "fitted"))
+    assert len(x) < 150
+    assert whole.pool.fitted is not None
+    # Straight lines between the points, on either scale, are within a pixel of the curve.
+    for scale in (np.log, np.asarray):
+        dense = np.interp(np.linspace(scale(x[0]), scale(x[-1]), 3000), scale(x), x)
+        drawn = np.interp(scale(dense), scale(x), y)
+        expected = whole.pool.fitted.predict(dense)
+        assert np.abs(drawn - expected).max() < 1 / 200 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_looks_like_the_ground(shown: Study, theme: str) -> None:
+    config = spec_of(draw(shown, "residuals", Request((VIEW,), ("hill",), theme=theme)))["config"]
+    ground = config["background"]
+    for colour in (config["range"]["heatmap"][0], config["range"]["diverging"][3]):
+        channels = zip(
+            *((one[i : i + 2] for i in (1, 3, 5)) for one in (ground, colour)), strict=True
+        )
+        assert all(abs(int(one, 16) - int(other, 16)) < 40 for one, other in channels)
+    spec = spec_of(draw(shown, "layers", Request(network="Small", theme=theme)))
+    assert "range" not in spec["vconcat"][0]["encoding"]["color"]["scale"]
+
+
 # --- the others ------------------------------------------------------------------------------
 
 
@@ -294,33 +341,96 @@ def test_residuals_are_measured_less_fitted(shown: Study) -> None:
     low, high = cells["encoding"]["color"]["scale"]["domain"]
     assert low == -high == pytest.approx(-np.abs(expected).max())
     assert cells["encoding"]["x"]["sort"] == sorted(NAMES, key=format_key)
-    means = pl.DataFrame(data(spec, right))
+    means = pl.DataFrame(data(spec, right["layer"][0]))
     by_network = rows.group_by("network").agg(pl.col("residual").mean()).sort("network")
     np.testing.assert_allclose(means.sort("network")["mean"], by_network["residual"])
-    assert above["encoding"]["y"]["axis"]["format"] == "+%"
+    # 0 is named and has a line, above and at the right.
+    for part, channel in ((above, "y"), (right, "x")):
+        bars, zero = part["layer"]
+        assert zero["mark"]["type"] == "rule"
+        assert data(spec, zero) == [{"mean": 0.0}]
+        axis = bars["encoding"][channel]["axis"]
+        assert 0 in axis["values"]
+        assert axis["labelExpr"].startswith("datum.value == 0 ? '0%'")
     assert f"R² {fitted.rsquared:.4f}" in spec["title"]["subtitle"][0]
 
 
-def test_layers_add_up(shown: Study) -> None:
-    spec = spec_of(draw(shown, "layers"))
-    assert [one["title"]["text"] for one in spec["vconcat"]] == NETWORKS
-    rows = pl.DataFrame(data(spec, spec["vconcat"][0]))
+@pytest.mark.parametrize(
+    "view", [VIEW, "l2_param_cuberoot", "variant(measure := 'nsr', aggregate := 'mean')"]
+)
+def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view: str) -> None:
+    spec = spec_of(draw(shown, "layers", Request((view,), network="Plain")))
+    assert spec["title"]["text"] == "The layers of Plain"
+    assert view in spec["title"]["subtitle"][0]
+    added = spec["hconcat"][0]
+    rows = pl.DataFrame(data(spec, added))
     summed = rows.group_by("number_format").agg(pl.col("contribution").sum())
-    frame = shown.view(VIEW, "network = 'Plain'").join(summed, on="number_format")
-    np.testing.assert_allclose(frame["divergence"], frame["contribution"])
-    encoding = spec["vconcat"][0]["encoding"]
-    assert encoding["y"]["sort"] == ["layer0", "layer1", "layer2"]
+    frame = shown.view(view, "network = 'Plain'").join(summed, on="number_format")
+    assert len(frame) == len(NAMES)
+    np.testing.assert_allclose(frame["divergence"], frame["contribution"], rtol=1e-12)
+    whole = frame.select("number_format", whole=pl.col("divergence").replace(0.0, 1.0))
+    mean = (
+        rows.join(whole, on="number_format")
+        .group_by("layer")
+        .agg((pl.col("contribution") / pl.col("whole")).mean().alias("mean"))
+    )
+    ranked = mean.sort("mean", descending=True)["layer"].to_list()
+    encoding = added["encoding"]
+    assert encoding["y"]["sort"] == encoding["y"]["scale"]["domain"] == ranked
     assert encoding["x"]["scale"]["domain"] == sorted(NAMES, key=format_key)
-    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Network", "Layer", "Format"}
-    # One scale of colours, so that networks compare.
-    largest = {one["encoding"]["color"]["scale"]["domain"][1] for one in spec["vconcat"]}
-    assert largest == {shown.view("layer_divergence")["contribution"].max()}
+    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Layer", "Place", "Rank", "Format"}
+    # A scale of colours for this network.
+    assert encoding["color"]["scale"]["domain"] == [0, rows["contribution"].max()]
+
+
+def test_layers_are_of_one_network_and_of_the_view_that_predicts(shown: Study) -> None:
+    spec = spec_of(draw(shown, "layers"))
+    assert spec["title"]["text"] == "The layers of Plain"
+    assert PREDICTION_VIEW in spec["title"]["subtitle"][0]
+    assert spec["title"]["subtitle"][-1] == "the first of 3 networks"
+    largest = {
+        name: spec_of(draw(shown, "layers", Request(network=name)))["hconcat"][0]["encoding"][
+            "color"
+        ]["scale"]["domain"][1]
+        for name in NETWORKS
+    }
+    assert len(set(largest.values())) == 3
+    # Below 1 MMAC the logarithm of a network is NULL: it is not the first then.
+    with pytest.raises(DataError, match="contribution to l2_flops_log, found none"):
+        draw(shown, "layers", Request(("l2_flops_log",), network="Small"))
+
+
+def test_what_layers_cost_alone_stands_beside(shown: Study) -> None:
+    spec = spec_of(draw(shown, "layers", Request((VIEW,), network="Plain")))
+    added, alone = spec["hconcat"]
+    assert alone["encoding"]["y"]["sort"] == added["encoding"]["y"]["sort"]
+    assert spec["resolve"]["scale"] == {"color": "independent", "y": "shared"}
+    found = {
+        (row["layer"], row["number_format"]): (row["accuracy_loss"], row["accuracy_loss_se"])
+        for row in data(spec, alone)
+    }
+    losses = shown.view("layer_loss", "network = 'Plain'")
+    assert len(found) == len(losses) == 3 * len(NAMES)
+    for row in losses.to_dicts():
+        expected = (row["accuracy_loss"], row["accuracy_loss_se"])
+        assert found[row["layer"], row["number_format"]] == pytest.approx(expected)
+    correlations = []
+    for _, rows in losses.group_by("number_format"):
+        if rows["contribution"].n_unique() > 1 and rows["accuracy_loss"].n_unique() > 1:
+            correlations.append(
+                spearmanr(rows["contribution"].to_numpy(), rows["accuracy_loss"].to_numpy())[0]
+            )
+    assert f"correlation with the contributions {np.mean(correlations):.2f}" in str(spec["title"])
+    frame = shown.view("layer_divergence", "network = 'Plain'")
+    plain = spec_of(layers_chart(frame, view=VIEW))
+    assert len(plain["hconcat"]) == 1
+    assert "alone" not in str(plain["title"])
 
 
 def test_layers_without_a_finite_contribution_are_none(shown: Study) -> None:
     frame = shown.view("layer_divergence").with_columns(contribution=pl.lit(float("nan")))
     with pytest.raises(DataError, match="collect the network first"):
-        layers_chart(frame)
+        layers_chart(frame, view=VIEW)
 
 
 def test_many_layers_have_lower_rows(shown: Study) -> None:
@@ -329,8 +439,61 @@ def test_many_layers_have_lower_rows(shown: Study) -> None:
         frame.with_columns(layer=pl.lit(f"layer{number}"), position=pl.lit(number))
         for number in range(300)
     )
-    (one,) = spec_of(layers_chart(many))["vconcat"]
+    (one,) = spec_of(layers_chart(many, view=VIEW))["hconcat"]
     assert one["height"] == 300 * 6
+
+
+@pytest.mark.parametrize("view", ["network_overview", "fakefreeze_flop", "variant(shar := 'a')"])
+def test_layers_of_what_is_no_variant(shown: Study, view: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        draw(shown, "layers", Request((view,)))
+    said = {
+        "network_overview": "nothing says what each layer adds",
+        "fakefreeze_flop": "choose fakefreeze_flops",
+    }.get(view, "shar")
+    assert said in str(raised.value)
+
+
+USED = {
+    "fit": {"view", "curve", "network", "x-scale"},
+    "networks": {"view", "curve", "x-scale"},
+    "variants": {"view", "curve", "network", "x-scale"},
+    "distribution": {"network", "layer"},
+    "layers": {"view", "network"},
+    "frontier": {"view", "curve", "network"},
+    "leaderboard": {"view"},
+    "crowding": {"view", "network"},
+    "residuals": {"view", "curve"},
+}
+OPTIONS = {
+    "view": Request(views=("l2_flops",)),
+    "curve": Request(curves=("hill",)),
+    "network": Request(network="Small"),
+    "layer": Request(layers=("Small:layer0",)),
+    "x-scale": Request(x_scale="linear"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_without_effect_is_refused(kind: str) -> None:
+    for option, request in OPTIONS.items():
+        # What is not refused asks the study, which is none here.
+        expected = AttributeError if option in USED[kind] else UsageError
+        with pytest.raises(expected) as raised:
+            draw(cast(Any, None), kind, request)
+        if expected is UsageError:
+            assert f"chart {kind} takes no --{option}, only " in str(raised.value)
+            assert str(raised.value).endswith(f"do: leave out --{option}")
+
+
+def test_one_of_what_a_kind_draws_once(shown: Study) -> None:
+    for kind, request, said in (
+        ("fit", Request(views=("l2_flops", "l2_param")), "--view: chart fit draws one"),
+        ("layers", Request(views=("l2_flops", "l2_param")), "--view: chart layers draws one"),
+        ("residuals", Request(curves=("hill", "linear")), "--curve: chart residuals draws one"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            draw(shown, kind, request)
 
 
 def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:
@@ -349,8 +512,17 @@ def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:
         column = "accuracy_loss" if row["kind"] == "measured" else "predicted"
         rivals = own.filter(family=row["family"], bits=row["bits"])
         assert row["loss"] == rivals[column].min()
-    assert panel["layer"][0]["encoding"]["x"]["title"] == "Bits of a code"
-    assert panel["layer"][0]["encoding"]["y"]["axis"]["format"] == "%"
+    whole, decisive = panel["vconcat"]
+    assert decisive["layer"][0]["encoding"]["x"]["title"] == "Bits of a code"
+    assert whole["layer"][0]["encoding"]["y"]["axis"]["format"] == "%"
+    # One scale for all networks; and losses up to 5 %, where people decide.
+    losses = [row["loss"] for panel in spec["concat"] for row in data(spec, panel)]
+    for one in spec["concat"]:
+        upper, lower = (part["layer"][0] for part in one["vconcat"])
+        assert upper["encoding"]["y"]["scale"]["domain"] == [min(0, *losses), max(losses)]
+        low, high = lower["encoding"]["y"]["scale"]["domain"]
+        assert (high, lower["mark"]["clip"]) == (0.05, True)
+        assert -0.01 <= low < 0
 
 
 def test_crowded_formats_share_a_label() -> None:
@@ -388,6 +560,21 @@ def test_a_pointed_and_a_flat_layer_are_chosen(shown: Study) -> None:
         ("Plain", "layer0"),
         ("Small", "layer0"),
     ]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_twins_are_not_the_two_examples(
+    shown: Study, monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    one = pl.DataFrame(
+        {"layer": ["a", "b"], "kurtosis": [9.0, 2.0], "element_count": [2000, 3000]}
+    ).head(layers)
+    # The last digit is what another machine may make of the same weights.
+    twin = one.with_columns(kurtosis=pl.col("kurtosis") * (1 + 1e-15), network=pl.lit("A_twin"))
+    shapes = pl.concat([one.with_columns(network=pl.lit("A")), twin], how="diagonal")
+    monkeypatch.setattr("ptqdb.distributions.layer_shapes", lambda *_: shapes)
+    assert chosen_layers(shown) == [("A", "a"), ("A", "b")][:layers]
+    assert chosen_layers(shown, ("A_twin:a",)) == [("A_twin", "a")]
 
 
 def test_a_distribution_stands_above_those_of_the_formats(shown: Study) -> None:

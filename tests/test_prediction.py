@@ -180,7 +180,7 @@ def test_predict_runs_no_quantized_network(run: Run, monkeypatch: pytest.MonkeyP
         raise AssertionError("a quantized layer was asked to compute with codes")
 
     monkeypatch.setattr(QuantizedLayer, "use_codes", refuse)
-    result = run("predict", "--network", "AlexNet", "--calibrate", embedded_folder(),
+    result = run("predict", "--network", "AlexNet", "--calibration-dataset", embedded_folder(),
                  "--calibration", "16", "--format", "json", *FEW)  # fmt: skip
     assert result.code == 0, result.err
     rows = {row["number_format"]: row for row in json.loads(result.out)}
@@ -227,11 +227,15 @@ def test_recommend_prints_the_fewest_bits_first(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--view", "fakefreeze_flops"), 2, "give --calibrate IMAGES, or a view of the weights"),
+        (
+            ("--view", "fakefreeze_flops"),
+            2,
+            "give --calibration-dataset IMAGES, or a view",
+        ),
         (("--view", "l2_flops_sensitivity"), 2, "choose a view without sensitivity"),
         (("--view", "no_such_view"), 2, "no view 'no_such_view'"),
         (("--curve", "hil"), 2, "choose one of hill"),
-        (("--calibrate", "missing"), 1, "missing"),
+        (("--calibration-dataset", "missing"), 1, "missing"),
         (("--number-formats", "INT_99"), 2, "INT_99"),
     ],
 )

@@ -13,9 +13,9 @@ from torch import nn
 
 import ptqdb
 from ptqdb.cli import main
-from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration, entries_of
 from ptqdb.errors import DataError, MismatchError, UsageError
-from ptqdb.requests import collection_request, entries_of
+from ptqdb.requests import collection_request
 
 Run = Callable[..., tuple[object, str, str]]
 SPEC = "tests/residual_networks.py:resnet20"
@@ -69,19 +69,19 @@ def test_a_reference_network_may_have_another_name() -> None:
 
 @pytest.mark.parametrize("specs", [(), ("AlexNet", "VGG_16")])
 def test_options_belong_to_one_network(specs: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="--class-count: expected one --network that it belongs"):
+    with pytest.raises(UsageError, match="class_count: expected one network that it belongs"):
         entries_of(specs, NetworkEntry("", class_count=10))
     assert [entry.spec for entry in entries_of(specs, NOTHING)] == list(specs)
 
 
 def test_a_network_that_nobody_says_how_to_feed_is_refused_at_once() -> None:
-    with pytest.raises(UsageError, match="give --mean and --std"):
+    with pytest.raises(UsageError, match="give mean and std"):
         collection_request(declared(NetworkEntry(SPEC, weights="random")))
 
 
 def test_two_networks_of_one_name_are_refused() -> None:
     other = NetworkEntry(SPEC, name="AlexNet", weights="random", **FED)
-    with pytest.raises(UsageError, match=r"AlexNet and .*resnet20 are both named AlexNet.*--name"):
+    with pytest.raises(UsageError, match=r"AlexNet and .*resnet20 are both named AlexNet.*name"):
         collection_request(declared(NetworkEntry("AlexNet"), other))
 
 
@@ -89,8 +89,8 @@ def test_two_networks_of_one_name_are_refused() -> None:
     ("others", "said"),
     [
         ({"number_formats": "INT_99"}, "INT_99"),
-        ({"scopes": ("weights",)}, "--scopes: expected any of all, weight"),
-        ({"device": "gpu"}, "--device: expected cpu, cuda"),
+        ({"scopes": ("weights",)}, "scopes: expected any of all, weight"),
+        ({"device": "gpu"}, "device: expected cpu, cuda"),
     ],
 )
 def test_what_does_not_exist_is_refused(others: dict[str, Any], said: str) -> None:

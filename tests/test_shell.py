@@ -38,7 +38,7 @@ def study_file(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
             connection,
             networks=synthetic.NETWORKS[1:],
             formats=(*synthetic.FORMATS[:2], synthetic.FORMATS[3]),
-            scopes=("all", "weight", "bias"),
+            scopes=("all", "weight", "bias", "layer"),
         )
         materialize(connection)
         connection.execute(

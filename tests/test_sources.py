@@ -183,7 +183,7 @@ def test_a_checkpoint_of_ours_describes_itself(tmp_path: Path) -> None:
     ).load()
     assert (other.name, other.architecture) == ("mine", "AlexNet")
     assert other.preprocessing == Preprocessing((0, 0, 0), (1, 1, 1))
-    with pytest.raises(DataError, match=r"of AlexNet, found one of AlexNet_BN.*--network AlexNet_"):
+    with pytest.raises(DataError, match=r"of AlexNet, found one of AlexNet_BN.*network=AlexNet_"):
         network_source("AlexNet", checkpoint=tmp_path / "a")
 
 
@@ -191,7 +191,7 @@ def test_a_reference_network_trained_elsewhere(tmp_path: Path) -> None:
     module = reference_network("AlexNet").build(class_count=100)
     torch.save({"state_dict": module.state_dict()}, tmp_path / "a.pt")
     source = network_source("AlexNet", checkpoint=tmp_path / "a.pt")
-    with pytest.raises(UsageError, match=r"--mean and --std \(for \[0, 1\] inputs: --mean 0,0,0"):
+    with pytest.raises(UsageError, match=r"mean and std \(for \[0, 1\] inputs: mean=0,0,0"):
         source.load()
     trained = network_source("AlexNet", checkpoint=tmp_path / "a.pt", **IMAGENET).load()
     assert "built with 100 classes, as the checkpoint has them" in trained.remarks
@@ -201,7 +201,7 @@ def test_a_reference_network_trained_elsewhere(tmp_path: Path) -> None:
 def test_an_unknown_name_tells_every_way() -> None:
     with pytest.raises(UsageError, match=r"'vgg16'; choose from VGG_16,.*or give torchvision:NAME"):
         network_source("vgg16")
-    with pytest.raises(UsageError, match=r"AlexNet has no weights yet; give --checkpoint FILE"):
+    with pytest.raises(UsageError, match=r"AlexNet has no weights yet; give checkpoint=FILE"):
         network_source("AlexNet")
     with pytest.raises(UsageError, match="no file 'DEFAULT', and only torchvision:NAME and timm"):
         network_source("AlexNet", weights="DEFAULT")
@@ -253,7 +253,7 @@ def test_weights_that_differ_each_time_are_refused(file: Files) -> None:
             return layer
         shared = nn.Linear(2, 2).half()
         """)
-    with pytest.raises(DataError, match="other weights each time it is built; give --checkpoint"):
+    with pytest.raises(DataError, match="other weights each time it is built; give checkpoint"):
         network_source(f"{path}:random", mean=(0,), std=(1,)).load()
     trained = network_source(f"{path}:same", mean=(0,), std=(1,)).load()
     assert torch.equal(trained.module.get_parameter("weight"), torch.eye(2))
@@ -366,12 +366,12 @@ def test_a_callable_that_fails_is_told_with_its_line(file: Files, body: str, nam
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"mean": (0.5,)}, "--mean and --std: expected both or none"),
-        ({"mean": (0.5,), "std": (0.0,)}, "--std: expected numbers above 0"),
-        ({"mean": (0.5,), "std": (1.0,), "crop": 0}, "--crop: expected at least 1"),
-        ({"name": " "}, "--name: expected a name"),
-        ({"checkpoint": "a.pt", "weights": "DEFAULT"}, "--weights: found --checkpoint too"),
-        ({"checkpoint": "a.pt", "weights": FILE}, "--weights: found a file, and --checkpoint too"),
+        ({"mean": (0.5,)}, "mean and std: expected both or none"),
+        ({"mean": (0.5,), "std": (0.0,)}, "std: expected numbers above 0"),
+        ({"mean": (0.5,), "std": (1.0,), "crop": 0}, "crop: expected at least 1"),
+        ({"name": " "}, "name: expected a name"),
+        ({"checkpoint": "a.pt", "weights": "DEFAULT"}, "weights: found checkpoint too"),
+        ({"checkpoint": "a.pt", "weights": FILE}, "weights: found a file, and checkpoint too"),
     ],
 )
 def test_wrong_options_are_refused_by_name(options: dict[str, Any], named: str) -> None:

@@ -122,6 +122,8 @@ def networks_only(folder: Path, *names: str) -> None:
         ("quantized_tensor", "tensor"),
         ("quantized_tensor_channel", "tensor"),
         ("code_histogram", "tensor"),
+        ("layer_evaluation", "layer"),
+        ("failed_layer_cell", "layer"),
     ):
         keep(folder, table, pl.read_parquet(folder / f"{parent}.parquet"), f"{parent}_id")
 
@@ -454,7 +456,7 @@ def test_missing_and_damaged_files_and_folders(copy: Path, create: Create, tmp_p
     file.write_text("")
     with pytest.raises(UsageError, match="is a file"):
         export_study(connection, file)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="cannot be created"):
         export_study(connection, Path("/proc/study"))
 
 

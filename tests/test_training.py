@@ -10,15 +10,8 @@ import torch
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.networks.sources import described_source
-from ptqdb.training import (
-    SETTINGS,
-    Training,
-    TrainingProgress,
-    TrainingSettings,
-    accuracy,
-    augmented,
-    learning_rate,
-)
+from ptqdb.training import Training, TrainingProgress, accuracy, augmented
+from ptqdb.training_settings import SETTINGS, TrainingSettings, learning_rate
 
 SMALL = TrainingSettings(epochs=2, batch_size=8, peak_learning_rate=0.02, warmup_epochs=0.5)
 
@@ -77,7 +70,7 @@ def test_a_state_of_other_settings_is_refused_by_name(
     with pytest.raises(Stop):
         run(tmp_path, stop_at=3)
     other = TrainingSettings(epochs=3, batch_size=8, peak_learning_rate=0.02, warmup_epochs=0.5)
-    with pytest.raises(MismatchError, match="another epochs"):
+    with pytest.raises(MismatchError, match=r"epochs 2 instead of 3.*--replace"):
         run(tmp_path, other)
 
 

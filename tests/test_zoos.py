@@ -56,13 +56,13 @@ def test_preprocessing_is_that_of_the_weights() -> None:
     [
         ("torchvision:resnet81", "random", r"no classification network 'resnet81'; .* resnet18,"),
         ("torchvision:fcn_resnet50", "random", "no classification network 'fcn_resnet50'"),
-        ("torchvision:resnet18", None, "give --weights DEFAULT, which downloads them"),
+        ("torchvision:resnet18", None, "give weights=DEFAULT, which downloads them"),
         ("torchvision:resnet18", "IMAGENET1K_V3", r"no 'IMAGENET1K_V3' for resnet18; expected IMA"),
         ("timm:resnet81", "random", "timm has no network 'resnet81'; closest are resnet18"),
         ("timm:resnet18.a9_in1k", "random", r"no weights 'a9_in1k' for resnet18; it knows a\d_in"),
         ("timm:resnet18", "a9_in1k", r"no weights 'a9_in1k' for resnet18; it knows a\d_in1k"),
         ("timm:resnet18.a1_in1k", "a2_in1k", "names the tag 'a1_in1k', found 'a2_in1k'"),
-        ("timm:resnet18", None, "give --weights DEFAULT"),
+        ("timm:resnet18", None, "give weights=DEFAULT"),
     ],
 )
 def test_wrong_names_are_answered_with_the_closest(
@@ -88,7 +88,7 @@ def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     source = network_source("torchvision:resnet18", weights="DEFAULT")
-    with pytest.raises(DataError, match=r"from https://download.pytorch.org/.*--checkpoint") as got:
+    with pytest.raises(DataError, match=r"from https://download.pytorch.org/.*checkpoint") as got:
         source.load()
     assert "\n" not in str(got.value)
     assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
@@ -184,6 +184,9 @@ def test_networks_of_timm_are_built_and_fed_as_their_tag_says(timm: Any, tmp_pat
     assert tagged.preprocessing == expected
     assert network_source("timm:resnet18.a1_in1k", weights="DEFAULT").preprocessing == expected
     torch.save(timm.create_model("resnet10t", num_classes=3).state_dict(), tmp_path / "a.pt")
-    assert network_source("timm:resnet10t", checkpoint=tmp_path / "a.pt").preprocessing is None
+    untagged = network_source("timm:resnet10t", checkpoint=tmp_path / "a.pt")
+    assert untagged.preprocessing == Preprocessing(MEAN, STD)
+    (remark,) = untagged.remarks
+    assert remark.startswith("normalized as timm's own weights of resnet10t")
     file = network_source("timm:resnet10t.c3_in1k", checkpoint=tmp_path / "a.pt")
     assert output_count(file.load(), (3, 64, 64)) == 3

@@ -164,14 +164,22 @@ class XAxis:
     def _constant(self) -> float:
         return max(abs(self.low), abs(self.high)) * SYMLOG_SHARE
 
-    def grid(self, count: int = CURVE_POINTS) -> Floats:
-        """Where to draw a curve, x ascending: dense wherever the axis is."""
-        grid = np.linspace(self.low, self.high, count)
+    def placed(self, x: Floats) -> Floats:
+        """Where x stands along the axis, in a unit of its own."""
+        if self.kind == "linear":
+            return x
+        placed: Floats = np.log(x) if self.kind == "log" else np.arcsinh(x / self._constant)
+        return placed
+
+    def grid(self) -> Floats:
+        """Where to compute a curve, x ascending: dense on this axis and on a linear one."""
+        grid = np.linspace(self.low, self.high, CURVE_POINTS)
+        low, high = self.placed(np.array([self.low, self.high]))
         if self.kind == "log":
-            grid = np.concatenate([grid, np.geomspace(self.low, self.high, count)])
+            grid = np.concatenate([grid, np.exp(np.linspace(low, high, CURVE_POINTS))])
         if self.kind == "symlog":
-            low, high = (float(np.arcsinh(end / self._constant)) for end in (self.low, self.high))
-            grid = np.concatenate([grid, np.sinh(np.linspace(low, high, count)) * self._constant])
+            further = np.sinh(np.linspace(low, high, CURVE_POINTS)) * self._constant
+            grid = np.concatenate([grid, further])
         return np.unique(np.clip(grid, self.low, self.high))
 
     def encoding(self, title: str, *, small: bool = False, whole: bool = False) -> alt.X:
@@ -215,12 +223,31 @@ class XAxis:
         return [-tick for tick in reversed(ticks) if self.low < 0] + [0.0, *ticks]
 
 
-def loss_axis(field: str = "accuracy_loss", *, small: bool = False, named: bool = True) -> alt.Y:
-    """The encoding of a loss in percent."""
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table made elsewhere: what they mean, and in which unit, nobody knows.
+
+    Attributes
+    ----------
+    x, y
+        Their names.
+    """
+
+    x: str
+    y: str
+
+
+def loss_axis(*, small: bool = False, named: bool = True, columns: Columns | None = None) -> alt.Y:
+    """The encoding of a loss in percent, or of the y of a table."""
     sizes = SMALL_AXIS if small else {}
+    said = "Relative loss of accuracy" if small else LOSS_TITLE
     return alt.Y(
-        f"{field}:Q",
-        title=("Relative loss of accuracy" if small else LOSS_TITLE) if named else None,
+        "accuracy_loss:Q",
+        title=(said if columns is None else columns.y) if named else None,
         scale=alt.Scale(nice=False, padding=10),
-        axis=alt.Axis(format="%", tickCount=5 if small else alt.Undefined, **sizes),
+        axis=alt.Axis(
+            format="%" if columns is None else "~g",
+            tickCount=5 if small else alt.Undefined,
+            **sizes,
+        ),
     )

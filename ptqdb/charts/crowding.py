@@ -5,7 +5,8 @@ import polars as pl
 
 from ptqdb.charts.axes import axis_title, title_lines
 from ptqdb.charts.panels import side_by_side
-from ptqdb.charts.points import drawable_rows, inline
+from ptqdb.charts.points import drawable_rows
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import (
     PANEL_HEIGHT,
     PANEL_WIDTH,

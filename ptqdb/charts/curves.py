@@ -6,18 +6,27 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from ptqdb.charts.axes import CURVE_POINTS, XAxis
-from ptqdb.charts.points import inline
+from ptqdb.charts.axes import XAxis
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import DASHES
 from ptqdb.curves import curve as curve_by_name
+from ptqdb.curves.points import Floats
 from ptqdb.defaults import COVERAGE
 from ptqdb.fitting import CEILING, GroupFit
+from ptqdb.intervals import LARGEST_LOSS
 
 if TYPE_CHECKING:
     from ptqdb.curves.function import CurveFit
     from ptqdb.curves.points import Points
     from ptqdb.intervals import LossPredictor
+
+# Of the height of a curve: less than a pixel.
+FLATNESS = 1.5e-3
+# How many predicted losses a band is asked for, and over which of them its ends are averaged, in
+# the angle of a proportion (0 to pi / 2).
+BAND_POINTS, BAND_SMOOTHNESS = 160, 0.06
 
 
 def curve_layers(
@@ -26,7 +35,7 @@ def curve_layers(
     *,
     predictor: "LossPredictor | None" = None,
     ceiling: bool = True,
-    count: int = CURVE_POINTS,
+    whole_x: bool = False,
 ) -> tuple[list[alt.Chart], list[alt.Chart]]:
     """The layers that lie under the points, and those over them.
 
@@ -38,56 +47,141 @@ def curve_layers(
         Gives the band; without it there is none.
     ceiling
         Whether the isotonic curve is drawn, as a faint step.
-    count
-        Points of each curve (on a logarithmic axis up to twice as many).
+    whole_x
+        Whether the axis goes past the fitted points, where curves are drawn dashed.
     """
     drawn = [fit for fit in fits if fit.fitted is not None]
     below, above = [], []
     if predictor is not None:
-        below.append(_band(predictor, axis, count))
+        below.append(_band(predictor, axis))
     if drawn and ceiling and any(fit.curve != CEILING for fit in drawn):
         assert drawn[0].fitted is not None
         below.append(_ceiling(drawn[0].fitted.points, axis))
     names = [fit.curve for fit in drawn]
     for fit in drawn:
         assert fit.fitted is not None
-        above.append(_curve(fit.curve, fit.fitted, axis, names, count))
+        above += _curve(fit.curve, fit.fitted, axis, names, whole_x=whole_x)
     return below, above
 
 
 def _curve(
-    name: str, fitted: "CurveFit", axis: XAxis, names: Sequence[str], count: int
-) -> alt.Chart:
-    grid = axis.grid(count)
-    low, high = fitted.domain
-    grid = np.unique(np.clip(grid, max(low, axis.low), high))
-    line = pl.DataFrame({"x": grid, "fitted": fitted.predict(grid, chance_loss(fitted.points))})
+    name: str, fitted: "CurveFit", axis: XAxis, names: Sequence[str], *, whole_x: bool
+) -> list[alt.Chart]:
+    """The curve over its points' range; past that range, dashed, the value of the range's end."""
     dash: Any = alt.Undefined
+    curve: dict[str, Any] = {}
     if len(names) > 1:
-        line = line.with_columns(curve=pl.lit(name))
+        curve = {"curve": pl.lit(name)}
         dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
         scale = alt.Scale(domain=list(names), range=dashes)
         # Long enough to show the longest dash.
         legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2)
         dash = alt.StrokeDash("curve:N", title="Curve", scale=scale, legend=legend)
+    low, high = max(fitted.domain[0], axis.low), fitted.domain[1]
+    grid = np.unique(np.clip(axis.grid(), low, high))
+    y = fitted.predict(grid, chance_loss(fitted.points))
+    kept = needed(grid, axis, y)
+    line = pl.DataFrame({"x": grid[kept], "fitted": y[kept]}).with_columns(**curve)
+    charts = [_line(line, "curve", dash)]
+    if whole_x:
+        ends = [(axis.low, low, y[0]), (high, axis.high, y[-1])]
+        charts += [
+            _line(pl.DataFrame({"x": [start, end], "fitted": [value] * 2}), "extrapolation")
+            for start, end, value in ends
+            if start < end
+        ]
+    return charts
+
+
+def _line(rows: pl.DataFrame, style: str, dash: Any = alt.Undefined) -> alt.Chart:
     chart: alt.Chart = (
-        alt.Chart(inline(line))
-        .mark_line(style="curve", clip=True)
+        alt.Chart(inline(rows))
+        .mark_line(style=style, clip=True)
         .encode(x=alt.X("x:Q"), y=alt.Y("fitted:Q"), strokeDash=dash)
     )
     return chart
 
 
-def _band(predictor: "LossPredictor", axis: XAxis, count: int) -> alt.Chart:
-    grid = axis.grid(count)
-    found = predictor.predict(grid, chance_loss(predictor.fit.points), coverage=COVERAGE)
-    band = pl.DataFrame({"x": grid, "lower": found.lower, "upper": found.upper})
+def needed(x: Floats, axis: XAxis, *lines: Floats) -> NDArray[np.intp]:
+    """The places of a dense grid that straight lines need, whichever scale x is drawn on.
+
+    Between them no line is further from its grid than `FLATNESS` of the height of all lines.
+
+    Parameters
+    ----------
+    x
+        Shape (points,), ascending.
+    lines
+        Shape (points,) each.
+
+    Examples
+    --------
+    >>> x = np.linspace(0, 1, 101)
+    >>> axis = XAxis.of(x, "linear")
+    >>> needed(x, axis, np.maximum(0, x - 0.5)).tolist()
+    [0, 50, 100]
+    """
+    height = max(float(np.ptp(np.stack(lines))), 1e-12)
+    scales = [x] if axis.kind == "linear" else [x, axis.placed(x)]
+    kept = {0, len(x) - 1}
+    for along in scales:
+        for line in lines:
+            open_parts = [(0, len(x) - 1)]
+            while open_parts:
+                first, last = open_parts.pop()
+                if last - first < 2:
+                    continue
+                part = along[first : last + 1]
+                straight = np.interp(part, part[[0, -1]], line[[first, last]])
+                distance = np.abs(line[first : last + 1] - straight)
+                worst = int(np.argmax(distance))
+                if distance[worst] > FLATNESS * height:
+                    kept.add(first + worst)
+                    open_parts += [(first, first + worst), (first + worst, last)]
+    return np.array(sorted(kept))
+
+
+def _band(predictor: "LossPredictor", axis: XAxis) -> alt.Chart:
+    grid = axis.grid()
+    lower, upper = smooth_band(predictor, grid)
+    kept = needed(grid, axis, lower, upper)
+    band = pl.DataFrame({"x": grid[kept], "lower": lower[kept], "upper": upper[kept]})
     chart: alt.Chart = (
         alt.Chart(inline(band))
         .mark_area(style="band", clip=True)
         .encode(x=alt.X("x:Q"), y=alt.Y("lower:Q"), y2=alt.Y2("upper:Q"))
     )
     return chart
+
+
+def smooth_band(predictor: "LossPredictor", x: Floats) -> tuple[Floats, Floats]:
+    """The ends of the intervals at `x`, without the corners that single points make in them.
+
+    An interval depends on the predicted loss alone, and each reference point that comes into
+    its neighbourhood moves it a little. What is drawn is the mean of the intervals of about the
+    same predicted loss: it never leaves the predicted loss out.
+
+    Returns
+    -------
+    Lower and upper ends, shape (points,).
+    """
+    chance = chance_loss(predictor.fit.points)
+    loss = predictor.fit.predict(x, chance)
+    angle = np.arcsin(np.sqrt(np.clip(loss, 0, 1)))
+    order = np.argsort(angle, kind="stable")
+    centres = np.linspace(angle.min(), angle.max(), BAND_POINTS)
+    asked = order[np.searchsorted(angle[order], centres).clip(max=len(x) - 1)]
+    found = predictor.predict(x[asked], chance, coverage=COVERAGE)
+    step = max(float(np.ptp(angle)) / (BAND_POINTS - 1), 1e-12)
+    reach = min(round(3 * BAND_SMOOTHNESS / step), BAND_POINTS - 1)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / BAND_SMOOTHNESS) ** 2)
+    below, above = (
+        # At both ends of the losses the interval goes on as it is.
+        np.convolve(np.pad(end - found.loss, reach, mode="edge"), weights / weights.sum(), "valid")
+        for end in (found.lower, found.upper)
+    )
+    upper = np.minimum(loss + np.interp(angle, centres, above), LARGEST_LOSS)
+    return loss + np.interp(angle, centres, below), np.maximum(loss, upper)
 
 
 def _ceiling(points: "Points", axis: XAxis) -> alt.Chart:

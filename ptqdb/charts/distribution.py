@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import SMALL_AXIS, themed, title
 from ptqdb.errors import DataError
 

@@ -1,11 +1,12 @@
 """The points of a view and the curves fitted to them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ptqdb.charts.axes import CURVE_POINTS, XAxis, axis_title
+from ptqdb.charts.axes import Columns, XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.points import drawable_rows, points_layer, whose
 from ptqdb.charts.style import HEIGHT, WIDTH, layered, themed, title
@@ -27,7 +28,7 @@ def fit_chart(
     network: str | None = None,
     predictor: "LossPredictor | None" = None,
     x_scale: str = "auto",
-    curve_points: int = CURVE_POINTS,
+    columns: Columns | None = None,
     theme: str = "light",
 ) -> alt.LayerChart:
     """Draw a view's points and the curves fitted to all of them, or to one network's.
@@ -50,8 +51,8 @@ def fit_chart(
         held-out R². For one network it should come from the others. None: no band.
     x_scale
         ``auto``, ``linear``, ``log`` or ``symlog``: see `ptqdb.charts.axes.XAxis.of`.
-    curve_points
-        Points of each curve.
+    columns
+        Of a table made elsewhere, whose x and y are in `frame` as divergence and loss.
     theme
         ``light`` or ``dark``.
 
@@ -69,27 +70,81 @@ def fit_chart(
     DataError
         No row has a divergence and a loss.
     """
+    fits_of(fits, network)
+    points = Drawn.of(frame, view, network, x_scale, columns)
+    return points.with_curves(fits, predictor, theme)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The points of a picture, to which one set of curves or another can be added.
+
+    Attributes
+    ----------
+    view, network
+        As in `fit_chart`.
+    rows, axis, layer
+        Of the points.
+    columns
+        As in `fit_chart`.
+    """
+
+    view: str
+    network: str | None
+    rows: "pl.DataFrame"
+    axis: XAxis
+    layer: alt.Chart
+    columns: Columns | None
+
+    @classmethod
+    def of(
+        cls,
+        frame: "pl.DataFrame",
+        view: str,
+        network: str | None,
+        x_scale: str = "auto",
+        columns: Columns | None = None,
+    ) -> "Drawn":
+        """Draw a view's points, or one network's; raises as `fit_chart` does."""
+        rows = drawable_rows(frame, network, columns)
+        axis = XAxis.of(rows["divergence"].to_numpy(), x_scale)
+        x_title = axis_title(view) if columns is None else columns.x
+        layer = points_layer(rows, axis, x_title, columns=columns)
+        return cls(view, network, rows, axis, layer, columns)
+
+    def with_curves(
+        self, fits: Sequence[GroupFit], predictor: "LossPredictor | None", theme: str = "light"
+    ) -> alt.LayerChart:
+        """The whole picture; parameters and errors are those of `fit_chart`."""
+        chosen = fits_of(fits, self.network)
+        below, above = curve_layers(chosen, self.axis, predictor=predictor)
+        heading = title(
+            f"{self.view}: {whose(self.rows)}",
+            *(goodness(fit, self.columns) for fit in chosen),
+            _legend(chosen, predictor, self.network),
+            self.axis.note,
+        )
+        chart = layered(*below, self.layer, *above)
+        return themed(chart.properties(width=WIDTH, height=HEIGHT, title=heading), theme)
+
+
+def fits_of(fits: Sequence[GroupFit], network: str | None) -> list[GroupFit]:
+    """The fits of a network, or of the pool.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
     group = ALL if network is None else network
     chosen = [fit for fit in fits if fit.group == group]
     if not chosen:
         groups = ", ".join(dict.fromkeys(fit.group for fit in fits)) or "none"
         raise UsageError(f"expected a fit of {group}, found fits of {groups}; choose one of them")
-    rows = drawable_rows(frame, network)
-    axis = XAxis.of(rows["divergence"].to_numpy(), x_scale)
-    below, above = curve_layers(chosen, axis, predictor=predictor, count=curve_points)
-    points = points_layer(rows, axis, axis_title(view))
-    heading = title(
-        f"{view}: {whose(rows)}",
-        *(goodness(fit) for fit in chosen),
-        _legend(chosen, predictor, network),
-        axis.note,
-    )
-    chart = layered(*below, points, *above)
-    chart = chart.properties(width=WIDTH, height=HEIGHT, title=heading)
-    return themed(chart, theme)
+    return chosen
 
 
-def goodness(fit: GroupFit) -> str:
+def goodness(fit: GroupFit, columns: Columns | None = None) -> str:
     """What a fit is worth, in a line."""
     points = "1 point" if fit.points == 1 else f"{fit.points} points"
     if fit.fitted is None or fit.r_squared is None or fit.rmse is None:
@@ -98,7 +153,12 @@ def goodness(fit: GroupFit) -> str:
     return (
         f"{fit.curve}: R² {fit.r_squared:.4f}, "
         + (f"held out {held_out:.4f}, " if held_out is not None else "")
-        + f"RMSE {fit.rmse:.2%} of the float accuracy, {points}"
+        + (
+            f"RMSE {fit.rmse:.2%} of the float accuracy"
+            if columns is None
+            else f"RMSE {fit.rmse:.4g}"
+        )
+        + f", {points}"
         + ", drawn to the mean loss at chance" * fit.fitted.function.uses_chance_loss
     )
 

@@ -4,9 +4,8 @@ import altair as alt
 import polars as pl
 
 from ptqdb.charts.panels import side_by_side
-from ptqdb.charts.points import inline
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import (
-    PANEL_HEIGHT,
     PANEL_WIDTH,
     SMALL_AXIS,
     columns_of,
@@ -17,12 +16,17 @@ from ptqdb.charts.style import (
 from ptqdb.errors import DataError
 
 KINDS = ("measured", "predicted")
+# Where people decide: losses up to this; below 0 are those that gain a little.
+DECISIVE = 0.05
+HEIGHTS = {"whole": 130, "decisive": 170}
 
 
 def frontier_chart(
     frame: pl.DataFrame, *, subtitle: str = "", theme: str = "light"
 ) -> alt.ConcatChart:
-    """Draw the least loss of each family at each width, a panel per network.
+    """Draw the least loss of each family at each width, two panels per network.
+
+    The upper panel has every loss; the lower one those of up to 5 %, among which people choose.
 
     Parameters
     ----------
@@ -34,8 +38,8 @@ def frontier_chart(
 
     Returns
     -------
-    Panels of one line per family, solid as measured and dashed as predicted; each has chosen
-    its own format where a family has several of a width.
+    Lines of one family each, solid as measured and dashed as predicted; each has chosen its own
+    format where a family has several of a width.
 
     Raises
     ------
@@ -49,19 +53,34 @@ def frontier_chart(
         )
     names = sorted(set(rows["network"]))
     families = family_order(rows["family"])
-    panels = [
-        _panel(
+    lines = [
+        _lines(
             rows.filter(pl.col("network") == name),
-            name,
             families,
             y_named=place % columns_of(len(names)) == 0,
         )
         for place, name in enumerate(names)
     ]
+    losses, is_predicted = rows["loss"].to_numpy(), rows["kind"].n_unique() > 1
+    whole = alt.Scale(domain=[min(0.0, losses.min()), losses.max()], nice=False, padding=8)
+    gain = max(-DECISIVE / 5, min(-DECISIVE / 25, float(losses.min())))
+    decisive = alt.Scale(domain=[gain, DECISIVE], nice=False)
+    panels = [
+        alt.vconcat(
+            _panel(one, whole, "whole", is_predicted=is_predicted).properties(
+                title=title(name, small=True)
+            ),
+            _panel(one, decisive, "decisive", is_predicted=is_predicted),
+            spacing=8,
+        )
+        for name, one in zip(names, lines, strict=True)
+    ]
     said = "the format that loses least of each family and width, as measured (solid)"
-    if rows["kind"].n_unique() > 1:
+    if is_predicted:
         said += " and as predicted from the other networks (dashed)"
-    return side_by_side(panels, "Bits against loss", said, subtitle, theme=theme)
+    zoomed = f"below each: losses up to {DECISIVE:.0%} alone"
+    heading = "Bits against loss"
+    return side_by_side(panels, heading, said, zoomed, subtitle, y="independent", theme=theme)
 
 
 def _best(frame: pl.DataFrame) -> pl.DataFrame:
@@ -84,16 +103,10 @@ def _best(frame: pl.DataFrame) -> pl.DataFrame:
     return rows.sort("loss", "number_format").unique(key, keep="first").sort(key)
 
 
-def _panel(rows: pl.DataFrame, name: str, families: list[str], *, y_named: bool) -> alt.LayerChart:
-    kinds = [kind for kind in KINDS if kind in set(rows["kind"])]
+def _lines(rows: pl.DataFrame, families: list[str], *, y_named: bool) -> alt.Chart:
+    """What both panels of a network show."""
     bits = sorted(set(rows["bits"]))
-    dash = alt.StrokeDash(
-        "kind:N",
-        title="Loss",
-        scale=alt.Scale(domain=KINDS, range=[[1, 0], [4, 3]]),
-        legend=alt.Legend(symbolType="stroke", symbolStrokeColor="grey", symbolSize=500),
-    )
-    base = alt.Chart(inline(rows)).encode(
+    chart: alt.Chart = alt.Chart(inline(rows)).encode(
         x=alt.X(
             "bits:Q",
             title="Bits of a code",
@@ -102,8 +115,7 @@ def _panel(rows: pl.DataFrame, name: str, families: list[str], *, y_named: bool)
         ),
         y=alt.Y(
             "loss:Q",
-            title="Relative loss of accuracy" if y_named else None,
-            scale=alt.Scale(nice=False, padding=8),
+            title="Relative loss" if y_named else None,
             axis=alt.Axis(format="%", tickCount=5, **SMALL_AXIS),
         ),
         color=alt.Color("family:N", title="Family", scale=alt.Scale(domain=families)),
@@ -115,9 +127,27 @@ def _panel(rows: pl.DataFrame, name: str, families: list[str], *, y_named: bool)
             alt.Tooltip("kind:N", title="Loss as"),
         ],
     )
-    lines = base.mark_line(strokeWidth=1.8)
-    if len(kinds) > 1:
-        lines = lines.encode(strokeDash=dash)
-    return layered(lines, base.mark_point(filled=True, size=22)).properties(
-        width=PANEL_WIDTH, height=PANEL_HEIGHT, title=title(name, small=True)
-    )
+    return chart
+
+
+def _panel(lines: alt.Chart, scale: alt.Scale, part: str, *, is_predicted: bool) -> alt.LayerChart:
+    placed = lines.copy()
+    placed.encoding.y = placed.encoding.y.copy()
+    placed.encoding.y.scale = scale
+    if part == "whole":
+        placed.encoding.x = placed.encoding.x.copy()
+        placed.encoding.x.title = None
+    line = placed.mark_line(strokeWidth=1.8, clip=True)
+    if is_predicted:
+        line = line.encode(
+            strokeDash=alt.StrokeDash(
+                "kind:N",
+                title="Loss",
+                scale=alt.Scale(domain=KINDS, range=[[1, 0], [4, 3]]),
+                legend=alt.Legend(symbolType="stroke", symbolStrokeColor="grey", symbolSize=500),
+            )
+        )
+    return layered(
+        line,
+        placed.mark_point(filled=True, size=22, clip=True),
+    ).properties(width=PANEL_WIDTH, height=HEIGHTS[part])

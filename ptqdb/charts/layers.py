@@ -1,65 +1,122 @@
-"""What each layer adds to a network's divergence in each number format, as a heat map."""
+"""What each layer adds to a network's divergence, and what it costs alone, as heat maps."""
+
+from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
-from polars import selectors as cs
 
-from ptqdb.charts.points import inline
-from ptqdb.charts.style import CELL, SEQUENTIAL, format_key, themed, title
+from ptqdb.charts.rows import inline
+from ptqdb.charts.style import CELL, format_key, themed, title
 from ptqdb.errors import DataError
+from ptqdb.interval_validation import rank_correlation
 
-# Many layers get lower rows: the picture of several networks stays below this height.
+# Many layers get lower rows: the picture of a network stays below this height.
 MOST_HEIGHT = 1800
 LEAST_ROW = 4
+LOSS_COLUMNS = ("accuracy_loss", "accuracy_loss_se", "images")
 
 
-def layers_chart(frame: pl.DataFrame, *, theme: str = "light") -> alt.VConcatChart:
-    """Draw layers x formats, a map per network, the colour what the layer contributes.
+def layers_chart(
+    frame: pl.DataFrame, *, view: str, among: int = 1, theme: str = "light"
+) -> alt.HConcatChart:
+    """Draw layers x formats of a network, the layer that adds most first.
+
+    Layers are ranked by the mean share that they have in the divergence, over the formats. Beside
+    it, where layers were evaluated alone, what accuracy each costs.
 
     Parameters
     ----------
     frame
-        Rows of the view ``layer_divergence``.
+        Rows of ``layer_divergence`` of one network; where layers were evaluated alone, with the
+        columns ``accuracy_loss, accuracy_loss_se, images`` of ``layer_loss``, NULL elsewhere.
+    view
+        Whose divergence the contributions add up to.
+    among
+        Of how many networks this one was taken, the first of them.
 
     Raises
     ------
     DataError
-        There is no row.
+        No layer has a contribution.
     UsageError
         No such theme.
     """
     numbers = pl.col("share", "divergence", "contribution").cast(pl.Float64)
-    rows = frame.with_columns(numbers).filter(pl.col("contribution").is_finite())
-    if rows.is_empty():
-        raise DataError("expected layers with a divergence, found none; collect the network first")
-    formats = sorted(set(rows["number_format"]), key=format_key)
-    layer_count = rows.select("network", "layer").unique().height
-    row = max(LEAST_ROW, min(CELL - 1, MOST_HEIGHT // layer_count))
-    largest = max(float(rows["contribution"].to_numpy().max()), 1e-9)
-    networks = sorted(set(rows["network"]))
-    maps = [
-        _map(rows.filter(pl.col("network") == name), name, formats, row, largest)
-        for name in networks
+    rows = _ranked(frame.with_columns(numbers).filter(pl.col("contribution").is_finite()), view)
+    (network,) = rows["network"].unique()
+    layers = rows.sort("rank")["layer"].unique(maintain_order=True).to_list()
+    height = max(LEAST_ROW, min(CELL - 1, MOST_HEIGHT // len(layers))) * len(layers)
+    maps = [_contributions(rows, layers, height)]
+    said = [
+        f"what each layer adds to {view}: a column makes up the divergence in its format",
+        "first come the layers with the largest part of it, on average over the formats",
     ]
-    chart: alt.VConcatChart = (
-        alt.vconcat(*maps, spacing=18)
-        .resolve_scale(color="shared", x="shared")
-        .properties(
-            title=title(
-                "What each layer adds to the divergence",
-                "share of the network's MACs times Jensen-Shannon divergence (base 2) of weight "
-                "and bias",
-                "layers in the order of execution; each column adds up to fakefreeze_flops",
-            )
-        )
+    alone = rows.filter(pl.col("accuracy_loss").is_finite()) if _has_losses(rows) else rows.clear()
+    if not alone.is_empty():
+        maps.append(_losses(alone, layers, height))
+        said.append(f"right: the loss with that layer alone quantized{_agreement(alone)}")
+    if among > 1:
+        said.append(f"the first of {among} networks")
+    chart: alt.HConcatChart = (
+        alt.hconcat(*maps, spacing=18)
+        .resolve_scale(color="independent", y="shared")
+        .properties(title=title(f"The layers of {network}", *said))
     )
     return themed(chart, theme)
 
 
-def _map(rows: pl.DataFrame, name: str, formats: list[str], row: int, largest: float) -> alt.Chart:
-    layers = rows.sort("position")["layer"].unique(maintain_order=True).to_list()
+def _ranked(rows: pl.DataFrame, view: str) -> pl.DataFrame:
+    """The rows with each layer's part of its format's divergence, and its rank by the mean part."""
+    if rows.is_empty():
+        raise DataError(
+            f"expected layers with a contribution to {view}, found none; collect the network "
+            "first, or choose another view"
+        )
+    total = pl.col("contribution").sum().over("number_format")
+    rows = rows.with_columns(
+        part=pl.when(total > 0).then(pl.col("contribution") / total).otherwise(0.0)
+    )
+    mean = rows.group_by("layer").agg(
+        pl.col("part").mean().alias("mean_part"), pl.col("position").first().alias("place")
+    )
+    ranks = mean.sort("mean_part", "place", descending=[True, False]).with_row_index("rank", 1)
+    return rows.join(ranks.select("layer", "rank", "mean_part"), on="layer", how="left")
+
+
+def _has_losses(rows: pl.DataFrame) -> bool:
+    return set(LOSS_COLUMNS) <= set(rows.columns)
+
+
+def _agreement(alone: pl.DataFrame) -> str:
+    """How the contributions order the losses within a format, on average; empty if unknown."""
+    found = [
+        rank_correlation(
+            rows["contribution"].to_numpy().astype(np.float64),
+            rows["accuracy_loss"].to_numpy().astype(np.float64),
+        )
+        for _, rows in alone.group_by("number_format", maintain_order=True)
+    ]
+    known = [value for value in found if value is not None]
+    if not known:
+        return ""
+    return f"; rank correlation with the contributions {float(np.mean(known)):.2f} within a format"
+
+
+def _map(
+    rows: pl.DataFrame,
+    layers: list[str],
+    height: int,
+    heading: str,
+    color: alt.Color,
+    tooltip: list[alt.Tooltip],
+    **y_axis: Any,
+) -> alt.Chart:
+    """Layers x formats as rectangles."""
+    formats = sorted(set(rows["number_format"]), key=format_key)
+    axis = alt.Axis(labelFontSize=10, ticks=False, domain=False, labelOverlap="greedy", **y_axis)
     chart: alt.Chart = (
-        alt.Chart(inline(rows.drop(cs.starts_with("weight_"))))
+        alt.Chart(inline(rows))
         .mark_rect()
         .encode(
             x=alt.X(
@@ -69,32 +126,67 @@ def _map(rows: pl.DataFrame, name: str, formats: list[str], row: int, largest: f
                 axis=alt.Axis(labelAngle=-90, labelFontSize=10, ticks=False, domain=False),
                 scale=alt.Scale(domain=formats),
             ),
-            y=alt.Y(
-                "layer:N",
-                sort=layers,
-                title=None,
-                axis=alt.Axis(labelFontSize=10, ticks=False, domain=False, labelOverlap="greedy"),
-            ),
-            color=alt.Color(
-                "contribution:Q",
-                title="Contribution",
-                scale=alt.Scale(
-                    type="sqrt", domain=[0, largest], range=list(SEQUENTIAL), interpolate="lab"
-                ),
-                legend=alt.Legend(format="~g", gradientLength=160),
-            ),
+            y=alt.Y("layer:N", sort=layers, title=None, axis=axis, scale=alt.Scale(domain=layers)),
+            color=color,
             tooltip=[
-                alt.Tooltip("network:N", title="Network"),
                 alt.Tooltip("layer:N", title="Layer"),
                 alt.Tooltip("kind:N", title="Kind"),
+                alt.Tooltip("position:Q", title="Place"),
+                alt.Tooltip("rank:Q", title="Rank"),
                 alt.Tooltip("number_format:N", title="Format"),
-                alt.Tooltip("share:Q", title="Share of MACs", format=".2%"),
-                alt.Tooltip("divergence:Q", title="Divergence", format=".4g"),
-                alt.Tooltip("contribution:Q", title="Contribution", format=".4g"),
+                *tooltip,
             ],
         )
-        .properties(
-            width=CELL * len(formats), height=row * len(layers), title=title(name, small=True)
-        )
+        .properties(width=CELL * len(formats), height=height, title=title(heading, small=True))
     )
     return chart
+
+
+def _color(column: str, name: str, largest: float, form: str) -> alt.Color:
+    scale = alt.Scale(
+        type="sqrt",
+        domain=[0, max(largest, 1e-9)],
+        interpolate="lab",
+        clamp=True,
+    )
+    legend = alt.Legend(format=form, gradientLength=120)
+    return alt.Color(f"{column}:Q", title=name, scale=scale, legend=legend)
+
+
+def _contributions(rows: pl.DataFrame, layers: list[str], height: int) -> alt.Chart:
+    largest = float(rows["contribution"].to_numpy().max())
+    shown = ["layer", "kind", "position", "rank", "number_format"]
+    return _map(
+        rows.select(*shown, "share", "divergence", "contribution", "part"),
+        layers,
+        height,
+        "Contribution to the divergence",
+        _color("contribution", "Contribution", largest, "~g"),
+        [
+            alt.Tooltip("share:Q", title="Share of the network", format=".2%"),
+            alt.Tooltip("divergence:Q", title="Divergence", format=".4g"),
+            alt.Tooltip("contribution:Q", title="Contribution", format=".4g"),
+            alt.Tooltip("part:Q", title="Part of the whole", format=".1%"),
+        ],
+    )
+
+
+def _losses(rows: pl.DataFrame, layers: list[str], height: int) -> alt.Chart:
+    numbers = pl.col("accuracy_loss", "accuracy_loss_se").cast(pl.Float64)
+    rows = rows.with_columns(numbers, images=pl.col("images").cast(pl.Int64))
+    largest = float(rows["accuracy_loss"].to_numpy().max())
+    shown = ["layer", "kind", "position", "rank", "number_format"]
+    return _map(
+        rows.select(*shown, "contribution", *LOSS_COLUMNS),
+        layers,
+        height,
+        "Loss of accuracy, alone",
+        _color("accuracy_loss", "Relative loss", largest, "%"),
+        [
+            alt.Tooltip("accuracy_loss:Q", title="Relative loss", format=".2%"),
+            alt.Tooltip("accuracy_loss_se:Q", title="Standard error", format=".2%"),
+            alt.Tooltip("images:Q", title="Images"),
+            alt.Tooltip("contribution:Q", title="Contribution", format=".4g"),
+        ],
+        labels=False,
+    )

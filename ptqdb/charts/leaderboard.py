@@ -1,22 +1,28 @@
-"""Which view and curve predict networks that they did not see, as a table of colours."""
+"""Which view and curve predict networks that they did not see, a row per view."""
 
 import altair as alt
 import polars as pl
 
-from ptqdb.charts.points import inline
-from ptqdb.charts.style import SEQUENTIAL, layered, themed, title
+from ptqdb.charts.rows import inline
+from ptqdb.charts.style import layered, themed, title
 from ptqdb.errors import DataError
 
 SHOWN = 24
-ROW, COLUMN = 20, 78
-# Views at or below this held-out R² are all as bad: a few far below would take all colours.
-LOWEST = 0.5
+ROW, WIDTH = 20, 460
+# Right of the best, for its number.
+ROOM = 0.08
+SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down")
+# Where the mean of the points would have been the better prediction: a few far below would take
+# all the room.
+LOWEST = 0.0
 
 
 def leaderboard_chart(
     entries: pl.DataFrame, *, shown: int = SHOWN, note: str = "", theme: str = "light"
 ) -> alt.LayerChart:
-    """Draw views x curves, the best view first, baselines marked.
+    """Draw the held-out R² of each view's curves, the best view first, baselines marked.
+
+    The axis has what there is; below 0 all stand at its left end, as triangles.
 
     Parameters
     ----------
@@ -56,13 +62,18 @@ def leaderboard_chart(
     marks = "* a baseline that any divergence has to beat"
     if rows["evaluated"].any():
         marks += "; † looks at losses of the network left out"
+    outside, below = int((rows["held_out_r_squared"] < LOWEST).sum()), ""
+    if outside:
+        count = "1 curve" if outside == 1 else f"{outside} curves"
+        below = f"triangle at the left end: {count} below {LOWEST:g}, worse than the points' mean"
     return themed(
-        _cells(rows, labels, curves).properties(
-            width=COLUMN * len(curves),
+        _rows(rows, labels, curves).properties(
+            width=WIDTH,
             height=ROW * len(labels),
             title=title(
                 "Held-out R²: each network predicted by a curve that never saw it",
                 marks,
+                below,
                 note + (f"; {more} more views below" if more else ""),
             ),
         ),
@@ -70,45 +81,69 @@ def leaderboard_chart(
     )
 
 
-def _cells(rows: pl.DataFrame, labels: list[str], curves: list[str]) -> alt.LayerChart:
-    base = alt.Chart(inline(rows)).encode(
-        x=alt.X(
-            "curve:N",
-            sort=curves,
-            title=None,
-            axis=alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False),
-        ),
-        y=alt.Y(
-            "label:N",
-            sort=labels,
-            title=None,
-            axis=alt.Axis(
-                ticks=False,
-                domain=False,
-                labelLimit=420,
-                labelFontWeight=alt.condition(
-                    "indexof(datum.value, '*') >= 0", alt.value("bold"), alt.value("normal")
-                ),
+def _rows(rows: pl.DataFrame, labels: list[str], curves: list[str]) -> alt.LayerChart:
+    values = rows["held_out_r_squared"].to_numpy()
+    drawn = values[values >= LOWEST] if values.max() >= LOWEST else values
+    low, high = float(drawn.min()), float(drawn.max())
+    rows = rows.with_columns(x=pl.col("held_out_r_squared").clip(lower_bound=low))
+    y = alt.Y(
+        "label:N",
+        sort=labels,
+        title=None,
+        axis=alt.Axis(
+            grid=True,
+            ticks=False,
+            domain=False,
+            labelLimit=420,
+            labelFontWeight=alt.condition(
+                "indexof(datum.value, '*') >= 0", alt.value("bold"), alt.value("normal")
             ),
         ),
-        tooltip=[
-            alt.Tooltip("view:N", title="View"),
-            alt.Tooltip("curve:N", title="Curve"),
-            alt.Tooltip("held_out_r_squared:Q", title="Held-out R²", format=".4f"),
-            alt.Tooltip("held_out_rmse:Q", title="Held-out RMSE", format=".2%"),
-            alt.Tooltip("r_squared:Q", title="R²", format=".4f"),
-        ],
     )
-    scale = alt.Scale(domain=[LOWEST, 1], range=list(SEQUENTIAL), interpolate="lab", clamp=True)
-    rect = base.mark_rect().encode(
-        color=alt.Color("held_out_r_squared:Q", title="Held-out R²", scale=scale)
+    x = alt.X(
+        "x:Q",
+        title="Held-out R²",
+        scale=alt.Scale(domain=[low, high + ROOM * (high - low)], nice=False, padding=12),
+        axis=alt.Axis(orient="top", format="~g", tickCount=6),
     )
-    text = base.mark_text(fontSize=11).encode(
-        text=alt.Text("held_out_r_squared:Q", format=".3f"),
-        color=alt.condition(
-            f"datum.held_out_r_squared > {(1 + LOWEST) / 2 + 0.05}",
-            alt.value("white"),
-            alt.value("black"),
+    spans = rows.group_by("label").agg(x=pl.col("x").min(), best=pl.col("x").max())
+    best = rows.sort("x", descending=True).unique("label", keep="first", maintain_order=True)
+    span = alt.Chart(inline(spans.sort("label"))).mark_rule(style="rule")
+    points = alt.Chart(inline(rows)).mark_point(filled=True, size=60, opacity=0.85)
+    number = alt.Chart(inline(best)).mark_text(style="label", align="left", dx=9, fontSize=11)
+    is_below = f"datum.held_out_r_squared < {LOWEST}"
+    return layered(
+        span.encode(x=x, x2=alt.X2("best:Q"), y=y),
+        points.transform_filter(f"!({is_below})").encode(
+            x=x,
+            y=y,
+            color=alt.Color("curve:N", title="Curve", scale=alt.Scale(domain=curves)),
+            shape=alt.Shape(
+                "curve:N",
+                scale=alt.Scale(
+                    domain=curves,
+                    range=[SHAPES[place % len(SHAPES)] for place in range(len(curves))],
+                ),
+            ),
+            tooltip=_TOOLTIPS,
         ),
+        alt.Chart(inline(rows))
+        .transform_filter(is_below)
+        .mark_point(shape="triangle-left", size=60, dx=-6)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("curve:N", scale=alt.Scale(domain=curves)),
+            tooltip=_TOOLTIPS,
+        ),
+        number.encode(x=x, y=y, text=alt.Text("held_out_r_squared:Q", format=".3f")),
     )
-    return layered(rect, text)
+
+
+_TOOLTIPS = [
+    alt.Tooltip("view:N", title="View"),
+    alt.Tooltip("curve:N", title="Curve"),
+    alt.Tooltip("held_out_r_squared:Q", title="Held-out R²", format=".4f"),
+    alt.Tooltip("held_out_rmse:Q", title="Held-out RMSE", format=".2%"),
+    alt.Tooltip("r_squared:Q", title="R²", format=".4f"),
+]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from ptqdb.charts.axes import XAxis, axis_title
+from ptqdb.charts.axes import Columns, XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.panels import side_by_side
 from ptqdb.charts.points import drawable_rows, points_layer
@@ -15,8 +15,6 @@ from ptqdb.fitting import ALL, GroupFit
 if TYPE_CHECKING:
     import polars as pl
 
-PANEL_CURVE_POINTS = 120
-
 
 def networks_chart(
     frame: "pl.DataFrame",
@@ -24,13 +22,14 @@ def networks_chart(
     *,
     view: str,
     x_scale: str = "auto",
+    columns: Columns | None = None,
     theme: str = "light",
 ) -> alt.ConcatChart:
     """Draw loss over divergence, a panel per network, with the curves fitted to it alone.
 
     Parameters
     ----------
-    frame, fits, view, x_scale, theme
+    frame, fits, view, x_scale, columns, theme
         As in `ptqdb.charts.fit.fit_chart`; the axis of x is the same in all panels.
 
     Raises
@@ -46,15 +45,16 @@ def networks_chart(
     panels = []
     for place, name in enumerate(names):
         of_network = [fit for fit in fits if fit.group == name]
-        below, above = curve_layers(of_network, axis, count=PANEL_CURVE_POINTS)
+        below, above = curve_layers(of_network, axis, whole_x=True)
         points = points_layer(
-            drawable_rows(frame, name),
+            drawable_rows(frame, name, columns),
             axis,
-            axis_title(view),
+            axis_title(view) if columns is None else columns.x,
             small=True,
             whole_x=True,
             y_named=place % columns_of(len(names)) == 0,
             families=family_order(rows["family"]),
+            columns=columns,
         )
         heading = title(name, *(_goodness(fit, len(of_network)) for fit in of_network), small=True)
         panel = layered(*below, points, *above)
@@ -63,7 +63,8 @@ def networks_chart(
     return side_by_side(
         panels,
         f"{view}: each network",
-        f"{curves} fitted to each network alone; faint step: the best of all rising curves",
+        f"{curves} fitted to each network alone; "
+        "faint step: the best of all rising curves; dashed: past the network's own points",
         axis.note,
         theme=theme,
     )

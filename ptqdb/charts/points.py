@@ -1,12 +1,14 @@
 """The points of a view, as they are drawn: loss over divergence, each with what it is."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import altair as alt
 import polars as pl
 
-from ptqdb.charts.axes import XAxis, loss_axis
+from ptqdb.charts.axes import Columns, XAxis, loss_axis
+from ptqdb.charts.rows import inline
 from ptqdb.charts.style import family_order, family_shapes
+from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError
 
 TOOLTIPS: tuple[tuple[str, str, Literal["nominal", "quantitative"], str], ...] = (
@@ -18,7 +20,9 @@ TOOLTIPS: tuple[tuple[str, str, Literal["nominal", "quantitative"], str], ...] =
 )
 
 
-def drawable_rows(frame: pl.DataFrame, network: str | None = None) -> pl.DataFrame:
+def drawable_rows(
+    frame: pl.DataFrame, network: str | None = None, columns: Columns | None = None
+) -> pl.DataFrame:
     """The rows with a divergence and a loss, as columns that a picture needs.
 
     Numbers become DOUBLE: Altair refuses DuckDB's HUGEINT and DECIMAL.
@@ -38,9 +42,11 @@ def drawable_rows(frame: pl.DataFrame, network: str | None = None) -> pl.DataFra
         whose = "" if network is None else f" of {network}"
         raise DataError(
             f"expected rows{whose} with a divergence and a loss, found none; "
-            "collect the network first or choose another view"
+            f"choose another view, such as {VIEW_OF_SMALL_NETWORKS} for networks up to 1 MMAC, "
+            "or collect the network first"
         )
-    loss = pl.col("accuracy_loss").map_elements(lambda value: f"{value:.2%}", pl.String)
+    form = "{:.2%}" if columns is None else "{:.5g}"
+    loss = pl.col("accuracy_loss").map_elements(form.format, pl.String)
     if "accuracy_loss_se" in rows.columns:
         error = pl.col("accuracy_loss_se").cast(pl.Float64)
         loss = loss + error.map_elements(lambda value: f" ± {value:.2%}", pl.String).fill_null("")
@@ -66,6 +72,7 @@ def points_layer(
     y_named: bool = True,
     whole_x: bool = False,
     families: list[str] | None = None,
+    columns: Columns | None = None,
 ) -> alt.Chart:
     """Draw rows of `drawable_rows`: colours tell networks apart; of a single network, families.
 
@@ -79,12 +86,19 @@ def points_layer(
         Whether the axis of x is the same whatever the rows.
     families
         The families that the legend lists; by default those of the rows.
+    columns
+        Of a table made elsewhere.
     """
     families = families or family_order(rows["family"])
     networks = sorted(set(rows["network"]))
     column, values = ("network", networks) if len(networks) > 1 else ("family", families)
+    # A single kind of points needs no name.
+    legend = None if columns is not None and len(values) == len(families) == 1 else alt.Undefined
+    of_table = {} if columns is None else {"divergence": columns.x, "loss_and_error": columns.y}
     tooltips = [
-        alt.Tooltip(field=name, title=title, type=kind, format=form or alt.Undefined)
+        alt.Tooltip(
+            field=name, title=of_table.get(name, title), type=kind, format=form or alt.Undefined
+        )
         for name, title, kind, form in TOOLTIPS
         if name in rows.columns
     ]
@@ -94,28 +108,20 @@ def points_layer(
         .mark_point(filled=True, size=28 if small else 55, opacity=0.75)
         .encode(
             x=axis.encoding(x_title, small=small, whole=whole_x),
-            y=loss_axis(small=small, named=y_named),
+            y=loss_axis(small=small, named=y_named, columns=columns),
             color=alt.Color(
-                f"{column}:N", title=column.capitalize(), scale=alt.Scale(domain=values)
+                f"{column}:N",
+                title=column.capitalize(),
+                scale=alt.Scale(domain=values),
+                legend=legend,
             ),
             shape=alt.Shape(
                 "family:N",
                 title="Family",
                 scale=alt.Scale(domain=families, range=family_shapes(families)),
+                legend=legend,
             ),
             tooltip=tooltips,
         )
     )
     return chart
-
-
-class Rows(alt.InlineData):
-    """Rows in a chart, which its copies share: Altair copies a chart at every step of making it."""
-
-    def __deepcopy__(self, memo: Any) -> "Rows":
-        return self
-
-
-def inline(rows: pl.DataFrame) -> Rows:
-    """Put rows into the chart as they are; Altair refuses a frame of more than 5,000."""
-    return Rows(values=rows.to_dicts())

@@ -1,14 +1,18 @@
 """What the pooled curve misses: measured loss less the curve's, by network and by format."""
 
 import altair as alt
+import numpy as np
 import polars as pl
 
-from ptqdb.charts.points import drawable_rows, inline
-from ptqdb.charts.style import CELL, DIVERGING, format_key, themed, title
+from ptqdb.charts.points import drawable_rows
+from ptqdb.charts.rows import inline
+from ptqdb.charts.style import CELL, format_key, layered, themed, title
 from ptqdb.errors import DataError
 from ptqdb.fitting import GroupFit
 
-BAR = 70
+BAR = 90
+# A sign where there is one.
+SIGNED = "datum.value == 0 ? '0%' : format(datum.value, '+~%')"
 
 
 def residuals_chart(
@@ -43,7 +47,7 @@ def residuals_chart(
     y = alt.Y("network:N", sort=networks, title=None)
     width, height = CELL * len(formats), CELL * 1.6 * len(networks)
     largest = max(float(rows["residual"].abs().to_numpy().max()), 1e-9)
-    scale = alt.Scale(domain=[-largest, largest], range=list(DIVERGING), interpolate="lab")
+    scale = alt.Scale(domain=[-largest, largest], domainMid=0, interpolate="lab")
     cells = (
         alt.Chart(inline(rows))
         .mark_rect()
@@ -54,7 +58,7 @@ def residuals_chart(
                 "residual:Q",
                 title=["Loss measured", "less fitted"],
                 scale=scale,
-                legend=alt.Legend(format="+%"),
+                legend=alt.Legend(labelExpr=SIGNED),
             ),
             tooltip=[
                 alt.Tooltip("network:N", title="Network"),
@@ -67,14 +71,10 @@ def residuals_chart(
         )
         .properties(width=width, height=height)
     )
-    above = _means(rows, "number_format").encode(
-        x=x.axis(labels=False, ticks=False, domain=False),
-        y=alt.Y("mean:Q", title=["Mean", "over networks"], axis=_percent()),
+    above = _means(
+        rows, "number_format", x.axis(labels=False, ticks=False, domain=False), "y", "networks"
     )
-    right = _means(rows, "network").encode(
-        y=y.axis(labels=False, ticks=False, domain=False),
-        x=alt.X("mean:Q", title=["Mean over", "formats"], axis=_percent()),
-    )
+    right = _means(rows, "network", y.axis(labels=False, ticks=False, domain=False), "x", "formats")
     chart = alt.vconcat(
         above.properties(width=width, height=BAR),
         alt.hconcat(cells, right.properties(width=BAR, height=height), spacing=10),
@@ -89,21 +89,56 @@ def residuals_chart(
     return themed(chart, theme)
 
 
-def _means(rows: pl.DataFrame, column: str) -> alt.Chart:
+def _means(
+    rows: pl.DataFrame, column: str, along: alt.X | alt.Y, channel: str, over: str
+) -> alt.LayerChart:
+    """Bars from a line at 0, which the axis names."""
     means = rows.group_by(column).agg(mean=pl.col("residual").mean(), points=pl.len())
-    chart: alt.Chart = (
+    ends = [min(0.0, *means["mean"].to_list()), max(0.0, *means["mean"].to_list())]
+    kind = {"x": alt.X, "y": alt.Y}[channel]
+    mean = kind(
+        "mean:Q",
+        title=["Mean", f"over {over}"],
+        scale=alt.Scale(domain=ends, nice=False, padding=4),
+        axis=alt.Axis(
+            values=_round_ticks(*ends),
+            labelExpr=SIGNED,
+            labelFontSize=10,
+            titleFontSize=10,
+            domain=False,
+        ),
+    )
+    bars = (
         alt.Chart(inline(means.sort(column)))
         .mark_bar(style="bar")
         .encode(
+            along,
+            mean,
             tooltip=[
-                alt.Tooltip(f"{column}:N"),
+                alt.Tooltip(f"{column}:N", title=column.replace("number_", "").capitalize()),
                 alt.Tooltip("mean:Q", title="Mean difference", format="+.2%"),
                 alt.Tooltip("points:Q", title="Points"),
-            ]
+            ],
         )
     )
-    return chart
+    zero = alt.Chart(inline(pl.DataFrame({"mean": [0.0]}))).mark_rule(style="rule").encode(mean)
+    return layered(bars, zero)
 
 
-def _percent() -> alt.Axis:
-    return alt.Axis(format="+%", tickCount=3, labelFontSize=10, titleFontSize=10)
+def _round_ticks(low: float, high: float) -> list[float]:
+    """0, and a round number below and above it where there is room.
+
+    Examples
+    --------
+    >>> _round_ticks(-0.021, 0.057)
+    [-0.02, 0.0, 0.05]
+    """
+    ticks = [0.0]
+    for end in (low, high):
+        size = abs(end)
+        if size < 0.25 * (high - low) or size == 0:
+            continue
+        power = 10.0 ** np.floor(np.log10(size))
+        round_size = max(step for step in (1, 2, 3, 4, 5, 6, 8) if step * power <= size) * power
+        ticks.append(float(f"{np.copysign(round_size, end):.3g}"))
+    return sorted(ticks)

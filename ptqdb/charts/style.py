@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import altair as alt
 
+from ptqdb.charts.rows import Rows
 from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
 from ptqdb.text import visible
@@ -34,8 +35,12 @@ FAMILIES = ("INT", "POT", "FLOAT")
 SHAPES = {"INT": "circle", "POT": "triangle-up", "FLOAT": "diamond"}
 # Lightness falls all along, so that it is told apart without colours too (ColorBrewer's YlGnBu).
 SEQUENTIAL = ("#ffffd9", "#c7e9b4", "#7fcdbb", "#41b6c4", "#1d91c0", "#225ea8", "#0c2c84")
-# Orange and blue, of equal lightness on either side of a pale middle (ColorBrewer's PuOr).
+# On a dark ground little is dark and much is light.
+DARK_SEQUENTIAL = ("#181a1b", "#14284f", "#225ea8", "#1d91c0", "#41b6c4", "#7fcdbb", "#ffffd9")
+# Orange and blue, of equal lightness on either side of a pale middle (ColorBrewer's PuOr), or of
+# one as dark as the ground.
 DIVERGING = ("#b35806", "#f1a340", "#fee0b6", "#f7f7f7", "#d8daeb", "#998ec3", "#542788")
+DARK_DIVERGING = ("#fdc57a", "#e08214", "#7a4208", "#181a1b", "#4a3a80", "#8073ac", "#cfc8f0")
 DASHES = ([1, 0], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2, 1, 2, 1, 2])
 
 WIDTH, HEIGHT = 640, 400
@@ -72,6 +77,9 @@ class Theme:
         Of curves and of what stands out.
     palette
         Of networks and families, in their order.
+    sequential, diverging
+        Of cells: from little to much; from below 0 over 0 to above. What is nothing looks like
+        the ground.
     font
         As CSS names it.
     """
@@ -82,6 +90,8 @@ class Theme:
     grid: str
     ink: str
     palette: tuple[str, ...]
+    sequential: tuple[str, ...] = SEQUENTIAL
+    diverging: tuple[str, ...] = DIVERGING
     font: str = "sans-serif"
 
     @property
@@ -125,9 +135,14 @@ class Theme:
                 "frame": "group",
                 "offset": 10,
             },
-            "range": {"category": [*self.palette, *self._further_colours]},
+            "range": {
+                "category": [*self.palette, *self._further_colours],
+                "heatmap": list(self.sequential),
+                "diverging": list(self.diverging),
+            },
             "style": {
                 "curve": {"color": self.ink, "strokeWidth": 2.5},
+                "extrapolation": {"color": self.ink, "strokeWidth": 1.5, "strokeDash": [4, 4]},
                 "ceiling": {"color": self.muted, "strokeWidth": 1.2, "opacity": 0.7},
                 "band": {"color": self.muted, "fillOpacity": 0.18},
                 "rule": {"color": self.muted, "strokeWidth": 1},
@@ -140,7 +155,12 @@ class Theme:
 
 
 LIGHT = Theme("#FFFFFF", "#111111", "#555555", "#E6E6E6", "#333333", PALETTE)
-DARK = Theme("#181A1B", "#EEEEEE", "#AAAAAA", "#3A3D3F", "#DDDDDD", DARK_PALETTE)
+DARK = Theme(
+    *("#181A1B", "#EEEEEE", "#AAAAAA", "#3A3D3F", "#DDDDDD"),
+    DARK_PALETTE,
+    DARK_SEQUENTIAL,
+    DARK_DIVERGING,
+)
 THEMES = MappingProxyType({"light": LIGHT, "dark": DARK})
 
 
@@ -165,6 +185,8 @@ def _visible(part: Any) -> Any:
     """A part of a chart, of whatever kind, with all texts in it made visible."""
     if isinstance(part, str):
         return visible(part)
+    if isinstance(part, Rows):
+        return part  # made visible already
     if isinstance(part, alt.SchemaBase):
         for name, value in part._kwds.items():
             part._kwds[name] = _visible(value)

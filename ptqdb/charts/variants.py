@@ -18,8 +18,6 @@ from ptqdb.fitting import GroupFit
 if TYPE_CHECKING:
     from ptqdb.intervals import LossPredictor
 
-PANEL_CURVE_POINTS = 120
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -98,9 +96,7 @@ def _panel(
     heading: str,
 ) -> alt.LayerChart:
     axis = XAxis.of(rows["divergence"].to_numpy(), x_scale)
-    below, above = curve_layers(
-        [variant.fit], axis, predictor=variant.predictor, count=PANEL_CURVE_POINTS
-    )
+    below, above = curve_layers([variant.fit], axis, predictor=variant.predictor)
     points = points_layer(
         rows,
         axis,

@@ -1,7 +1,10 @@
 """The command line: one module per command, each of which parses, calls and prints."""
 
+import atexit
 import os
+import signal
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -21,11 +24,21 @@ from ptqdb.cli import (
     validate,
     views,
 )
-from ptqdb.cli.output import say
-from ptqdb.errors import ContradictionError, MismatchError, PtqdbError, QueryError, UsageError
-from ptqdb.interruption import interrupts_kept
+from ptqdb.cli.common import App
+from ptqdb.cli.output import say, stdout_errors, write
+from ptqdb.cli.resuming import Resumption
+from ptqdb.errors import (
+    ContradictionError,
+    MismatchError,
+    PtqdbError,
+    QueryError,
+    UsageError,
+    in_options,
+    worded,
+)
+from ptqdb.interruption import Interruption, ending_signals, interrupts_kept
 
-app = typer.Typer(
+app = App(
     name="ptqdb",
     help="Predict what a trained network loses in a quantized number format, "
     "without evaluating it there.",
@@ -46,7 +59,7 @@ def _show_version(value: bool) -> None:
     if value:
         from ptqdb.version import VERSION
 
-        typer.echo(VERSION)
+        write(f"{VERSION}\n")
         raise typer.Exit
 
 
@@ -60,21 +73,25 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; exit 0 done, 1 failed, 2 misused, 130 interrupted."""
+    """Run the command line; exit 0 done, 1 failed, 2 misused, 130, 143 or 129 interrupted."""
     # NumPy is not imported yet. Its matrices are small here: threads of OpenBLAS gain nothing
     # and wait for each other, on a machine that does other work by far longer than they compute.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    resumption = Resumption()
     try:
-        with interrupts_kept():
-            app()
+        with ending_signals(), interrupts_kept(), worded(in_options), stdout_errors():
+            app(obj=resumption)
     except PtqdbError as error:
         # DuckDB's own words have several lines, and show the place of a mistake.
         has_lines = isinstance(error, QueryError | ContradictionError) or "\nLINE " in str(error)
         say(f"ptqdb: {error}", lines=has_lines)
         sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)
-    except KeyboardInterrupt:
-        say("ptqdb: interrupted")
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        # One more would interrupt Python while it ends, which prints what that interrupts.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with suppress(OSError):  # the terminal may be gone
+            say(f"Interrupted. {resumption.hint}".strip())
+        sys.exit(128 + (error.number if isinstance(error, Interruption) else signal.SIGINT))
     except BrokenPipeError:
         # the reader of the pipe has seen enough, as in `ptqdb views | head`
         sys.stderr.close()

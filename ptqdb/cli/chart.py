@@ -2,14 +2,20 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase
+from ptqdb.cli import completion
+from ptqdb.cli.options import ReadDatabase, refuse
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
+
+if TYPE_CHECKING:
+    from ptqdb.pictures import Request
+
+TABLE = "A table made elsewhere"
 
 
 class Kind(StrEnum):
@@ -48,7 +54,8 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: `ptqdb chart fit --view fakefreeze_flops_log -o fit.html`; "
         "`ptqdb chart variants --curve rational2,rational3,rational4 -o degrees.png`; "
         "`ptqdb chart variants --view fakefreeze_param --view fakefreeze_flops --network VGG_16`; "
-        "`ptqdb chart distribution --layer VGG_16:features.0 --theme dark -o layer.svg`"
+        "`ptqdb chart distribution --layer VGG_16:features.0 --theme dark -o layer.svg`; "
+        "`ptqdb chart --from points.csv --x js --y loss --by network -o points.png`"
     )(chart)
 
 
@@ -59,16 +66,30 @@ def chart(
         typer.Option(
             "--view",
             help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
-            "leaderboard take several, leaderboard globs too.",
-            show_default=f"{FIT_VIEW}; of frontier, crowding, variants and leaderboard their own",
+            "leaderboard take several, leaderboard globs too; distribution takes none.",
+            autocompletion=completion.views,
+            show_default=f"{FIT_VIEW}; of layers, frontier, crowding, variants and leaderboard "
+            "their own",
         ),
     ] = None,
     db: ReadDatabase = None,
     curve: Annotated[
-        str,
-        typer.Option(help="The curve's name; fit, networks and variants take several, by commas."),
-    ] = FIT_CURVE,
-    network: Annotated[str | None, typer.Option(help="One network alone.")] = None,
+        str | None,
+        typer.Option(
+            help="The curve's name; fit, networks and variants take several, by commas, frontier "
+            "and residuals one.",
+            show_default=FIT_CURVE,
+            autocompletion=completion.curves,
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="One network alone: of fit, variants, distribution, layers, frontier, crowding.",
+            show_default="all; of layers the first by name",
+            autocompletion=completion.collected_networks,
+        ),
+    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,8 +98,33 @@ def chart(
             show_default="a pointed and a flat one",
         ),
     ] = None,
-    x_scale: Annotated[XScale, typer.Option(help="The scale of the divergence.")] = XScale.AUTO,
+    x_scale: Annotated[
+        XScale | None,
+        typer.Option(
+            help="The scale of the divergence in fit, networks and variants.", show_default="auto"
+        ),
+    ] = None,
     theme: Annotated[ThemeName, typer.Option(help="Colours.")] = ThemeName.LIGHT,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Draw the points of a .csv, .parquet or .json file (fit, networks); no database "
+            "is read.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    x: Annotated[str | None, typer.Option(help="Its column of x.", rich_help_panel=TABLE)] = None,
+    y: Annotated[str | None, typer.Option(help="Its column of y.", rich_help_panel=TABLE)] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="Its column of networks, or of other groups.",
+            show_default="network, where there is one",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -90,9 +136,10 @@ def chart(
 
     fit: loss over divergence, with the curve and the band that new networks should lie in.
     networks: the same, a panel per network. variants: views, or curves, side by side.
-    distribution: a layer's weights, float and quantized. layers: what each layer adds.
-    frontier: bits against loss. leaderboard: which view and curve predict best. crowding: the
-    column of powers of two. residuals: what the curve misses.
+    distribution: a layer's weights, float and quantized. layers: what each layer of a network
+    adds to the divergence of --view, the largest first, and beside it what the layer costs alone
+    (`ptqdb collect --scopes layer`). frontier: bits against loss. leaderboard: which view and
+    curve predict best. crowding: the column of powers of two. residuals: what the curve misses.
     """
     from ptqdb.charts import save_chart
     from ptqdb.charts.saving import check_path
@@ -102,13 +149,30 @@ def chart(
     check_path(path)
     request = Request(
         views=tuple(views or ()),
-        curves=tuple(part.strip() for part in curve.split(",")),
+        curves=() if curve is None else tuple(part.strip() for part in curve.split(",")),
         network=network,
         layers=tuple(layer or ()),
-        x_scale=x_scale.value,
+        x_scale="" if x_scale is None else x_scale.value,
         theme=theme.value,
     )
-    with open_reader(db) as study:
-        drawn = draw(study, kind.value, request)
+    if table is None:
+        refuse({"--x": x, "--y": y, "--by": by}, "belong to --from FILE")
+        with open_reader(db) as study:
+            drawn = draw(study, kind.value, request)
+    else:
+        refuse({"--view": views, "--layer": layer}, "belong to a study, not to --from FILE")
+        drawn = _draw_table(table, kind, request, x, y, by)
     save_chart(drawn, path)
     say(f"wrote {path}")
+
+
+def _draw_table(
+    path: Path, kind: Kind, request: "Request", x: str | None, y: str | None, by: str | None
+) -> Any:
+    from ptqdb.charts.axes import Columns
+    from ptqdb.pictures import draw_table
+    from ptqdb.tables import read_points
+
+    frame = read_points(path, x, y, by)
+    columns = Columns(str(x), str(y))
+    return draw_table(frame, columns, kind.value, name=path.name, by=by, request=request)

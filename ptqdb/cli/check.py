@@ -24,22 +24,28 @@ def check(
     limit: Annotated[
         int, typer.Option(min=0, help="Show so many wrong rows of each check at most.")
     ] = 5,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Neither read every block nor run the checks of the large tables."
+        ),
+    ] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """Check a file: counts that contradict each other, facts and cells that are missing.
+    """Check a file: damage, counts that contradict each other, facts and cells that are missing.
 
+    Every block of every table is read and compared with its checksum, unless --quick is given.
     Prints the checks that found something, each with the first of its wrong rows, and exits
     with 1; without a finding it exits with 0. Cells that cannot be evaluated, since the
     network's own code fails in them, are listed on stderr: they are missing, but nothing is
     wrong with the file, and collecting again would not fill them.
     """
-    from ptqdb.cli.reading import tell_failed_cells
-    from ptqdb.database import connect
+    from ptqdb.cli.reading import open_as_it_is, tell_failed_cells
     from ptqdb.integrity import check as run_checks
 
-    with connect(db, read_only=True) as connection:
-        results = run_checks(connection, pattern)
-        tell_failed_cells(connection)
+    with open_as_it_is(db) as study:
+        results = run_checks(study.connection, pattern, quick=quick)
+        tell_failed_cells(study.connection)
     failed = [result for result in results if not result.has_passed]
     if failed:
         print_rows(COLUMNS, [_row(result, limit, output) for result in failed], output)
@@ -47,7 +53,8 @@ def check(
         print_rows(COLUMNS, [], output)
     found = f"{len(failed)} found something wrong" if failed else "nothing is wrong"
     checks = "1 check" if len(results) == 1 else f"{len(results)} checks"
-    say(f"{checks}: {found}")
+    quickly = "; what --quick leaves out was not looked at" if quick else ""
+    say(f"{checks}: {found}{quickly}")
     if failed:
         raise typer.Exit(1)
 

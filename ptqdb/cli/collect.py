@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.network_options import (
     CELLS,
     IMAGES,
@@ -25,8 +26,9 @@ from ptqdb.cli.network_options import (
     Std,
     Weights,
 )
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
 from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli.resuming import resumes
 
 if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
@@ -52,6 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 def collect(
+    context: typer.Context,
     study: Annotated[
         Path | None,
         typer.Argument(help="A TOML file that declares datasets, networks, formats and counts."),
@@ -61,6 +64,7 @@ def collect(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
+            autocompletion=completion.reference_networks,
             help=f"{SPEC_HELP}; repeat for several. Default: the embedded study's.",
             rich_help_panel=NETWORK,
         ),
@@ -123,7 +127,9 @@ def collect(
     scopes: Annotated[
         str | None,
         typer.Option(
-            help="Also quantize these alone: any of weight,bias,input.", rich_help_panel=CELLS
+            help="Also quantize these alone: any of weight,bias,input, and layer: each layer by "
+            "itself, which evaluates the network once per layer and format.",
+            rich_help_panel=CELLS,
         ),
     ] = None,
     device: Device = None,
@@ -138,6 +144,7 @@ def collect(
     replace: Annotated[
         bool, typer.Option("--replace", help="Collect anew what is there already.")
     ] = False,
+    wait: Wait = 0,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -150,16 +157,24 @@ def collect(
 ) -> None:
     """Quantize networks in every number format and store what was measured.
 
-    Without options: the embedded study, five small networks on CIFAR-10. A stopped collection
-    goes on where it was. What is said of a network belongs to a single --network; several
+    Without options: the embedded study, five small networks on CIFAR-10. Interrupted? Run the
+    same command again; it resumes. Meanwhile the reading commands read what was there before the
+    network at hand. What is said of a network belongs to a single --network; several
     networks of one's own, or several datasets, are declared in a study file.
     """
-    from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-    from ptqdb.errors import UsageError
+    from ptqdb.declaration import (
+        DatasetEntry,
+        NetworkEntry,
+        StudyDeclaration,
+        check_declaration,
+        entries_of,
+    )
+    from ptqdb.errors import UsageError, in_keys, in_options, worded
     from ptqdb.preprocessing import channel_values
-    from ptqdb.requests import collection_request, entries_of
     from ptqdb.study_file import read_study_file
 
+    if not (dry_run or replace):
+        resumes(context)
     images_said = DatasetEntry(
         path=dataset,
         calibration_path=calibration_dataset,
@@ -199,23 +214,29 @@ def collect(
         )
     else:
         declared = read_study_file(study)
-    request = collection_request(declared, anew=replace)
-    if dry_run:
-        _print_preview(request, db, output)
-    else:
-        _collect(request, db)
+    with worded(in_options if study is None else in_keys):
+        check_declaration(declared)
+        from ptqdb.requests import collection_request  # imports PyTorch
+
+        request = collection_request(declared, anew=replace)
+        if dry_run:
+            _print_preview(request, db, output)
+            return
+        if replace:  # which, given again, would delete what is collected by then
+            resumes(context, "Run the same command again without --replace to resume.")
+        _collect(request, db, wait)
 
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _collect(request: "CollectionRequest", db: Path) -> None:
+def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     from ptqdb.cli.progress import CollectionProgress
     from ptqdb.collection.sweep import collect as run_collection
 
     with CollectionProgress() as progress:
-        outcome = run_collection(request, db, progress)
+        outcome = run_collection(request, db, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
@@ -227,18 +248,19 @@ def _collect(request: "CollectionRequest", db: Path) -> None:
 def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat) -> None:
     """Print a row per network and scope; the sums on stderr."""
     from ptqdb.collection.estimate import preview
+    from ptqdb.collection.remaining_time import duration
 
-    previews = preview(request, db)
+    previews = preview(request, db, say)
     rows = [row for shown in previews for row in _preview_rows(shown, request)]
     print_rows(list(rows[0]), rows, output)
     for shown in previews:
         if shown.failure:
             say(f"{shown.network} would fail: {shown.failure}")
-    to_fill = sum(len(names) for shown in previews for names in shown.missing.values())
+    to_fill = sum(len(shown.missing) for shown in previews)
     present = sum(shown.present for shown in previews)
     seconds = sum(shown.seconds or 0 for shown in previews)
     say(
-        f"{db}: {to_fill} cells to fill, {present} there already, about {_duration(seconds)} "
+        f"{db}: {to_fill} cells to fill, {present} there already, about {duration(seconds)} "
         "on this machine"
     )
     if any(shown.failure for shown in previews):
@@ -246,36 +268,30 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
 
 
 def _preview_rows(shown: "Preview", request: "CollectionRequest") -> list[dict[str, object]]:
-    asked, known = len(request.number_formats), shown.failure is None
-    return [
-        {
-            "network": shown.network,
-            "dataset": shown.dataset,
-            "images": shown.image_count,
-            "calibration": shown.calibration_count,
-            "scope": scope,
-            "cells": asked,
-            "there_already": asked - len(shown.missing.get(scope, ())) if known else None,
-            "to_fill": len(shown.missing.get(scope, ())) if known else None,
-            "formats": _formats(shown.missing.get(scope, ()), asked),
-        }
-        for scope in request.scopes
-    ]
+    rows = []
+    for scope in request.scopes:
+        missing = [cell.number_format for cell in shown.missing if cell.scope == scope]
+        asked = len(request.number_formats)
+        cells = asked * shown.layer_count if scope == "layer" else asked
+        known = shown.failure is None
+        rows.append(
+            {
+                "network": shown.network,
+                "dataset": shown.dataset,
+                "images": shown.image_count,
+                "calibration": shown.calibration_count,
+                "scope": scope,
+                "cells": cells if known or scope != "layer" else None,
+                "there_already": cells - len(missing) if known else None,
+                "to_fill": len(missing) if known else None,
+                "formats": _formats(list(dict.fromkeys(missing)), asked),
+            }
+        )
+    return rows
 
 
-def _formats(names: tuple[str, ...], asked: int) -> str:
+def _formats(names: list[str], asked: int) -> str:
     """The formats to be filled; where all of many are, the first and the last."""
     if len(names) == asked > MOST_NAMES:
         return f"{names[0]} ... {names[-1]}"
     return ", ".join(names)
-
-
-def _duration(seconds: float) -> str:
-    """A rough duration in words.
-
-    >>> _duration(42.4), _duration(200), _duration(9000)
-    ('42 s', '3 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

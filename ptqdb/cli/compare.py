@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait
 from ptqdb.cli.output import OutputFormat, print_rows, say
-from ptqdb.cli.reading import open_writer
+from ptqdb.cli.reading import chosen_database
+from ptqdb.cli.resuming import resumes
 from ptqdb.defaults import COMPARED_CURVES
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
+    context: typer.Context,
     views: Annotated[str, typer.Argument(help="A name or glob, or a call of variant.")] = "*",
     db: ReadDatabase = None,
     curves: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = ",".join(
@@ -42,23 +44,27 @@ def compare(
         int | None,
         typer.Option(help="Processes.", min=1, show_default="one per core"),
     ] = None,
+    wait: Wait = 0,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Fit views with curves and rank them by their predictions of networks they did not see.
 
     The baselines stand in the same table: what a bit count predicts as well needs no
     divergence. Divergences of kind evaluated look at the losses of the very networks (by
-    sensitivity, or by the breakpoint): these were not wholly left out. The results stay in the
-    tables fit and fit_fold; what is unchanged is not fitted again.
+    sensitivity, or by the breakpoint): these were not wholly left out. Each result is kept
+    in the tables fit and fit_fold as soon as it is found; what is unchanged is not fitted again.
+    Interrupted? Run the same command again; it resumes.
     """
     from ptqdb.cli.progress import ComparisonProgress
     from ptqdb.comparison import compare as run_comparison
     from ptqdb.curves import CURVES
 
     names = list(CURVES) if curves == "all" else [part.strip() for part in curves.split(",")]
-    with open_writer(db) as connection, ComparisonProgress() as progress:
+    resumes(context)
+    open_database = chosen_database(db, wait)
+    with ComparisonProgress() as progress:
         board = run_comparison(
-            connection,
+            open_database,
             views,
             names,
             leave_out=leave_out.value,

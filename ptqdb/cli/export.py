@@ -22,9 +22,9 @@ def export(
 
     The same facts are the same bytes. What is derived from them is left out.
     """
-    from ptqdb.database import connect
+    from ptqdb.cli.reading import open_as_it_is
     from ptqdb.database.exchange import TABLE_NAMES, export_study
 
-    with connect(db, read_only=True) as connection:
-        export_study(connection, folder)
+    with open_as_it_is(db) as study:
+        export_study(study.connection, folder)
     say(f"wrote {len(TABLE_NAMES)} tables to {folder}")

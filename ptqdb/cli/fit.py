@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, View
-from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli import completion
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOrNone, ReadDatabase, ViewOrNone, refuse
+from ptqdb.cli.output import OutputFormat, print_rows, say, write
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 from ptqdb.text import visible
 
 if TYPE_CHECKING:
-    import polars as pl
-
+    from ptqdb.board import BestPrediction
     from ptqdb.fitting import GroupFit
 
 # What a terminal is wide enough for; the other formats have all.
@@ -21,6 +21,7 @@ TABLE_COLUMNS = (
     *("curve", "group", "points", "r_squared", "ceiling_r_squared", "held_out_r_squared"),
     *("held_out_rmse", "held_out_median_error", "rmse", "monotone"),
 )
+LEAST_BETTER = 0.005
 TABLE, FITTED = "A table made elsewhere", "What is fitted"
 
 
@@ -34,11 +35,15 @@ def register(app: typer.Typer) -> None:
 
 
 def fit(
-    view: View = FIT_VIEW,
+    view: ViewOrNone = None,
     db: ReadDatabase = None,
     curve: Annotated[
         str,
-        typer.Option(help="A curve's name, or all of them: all.", rich_help_panel=FITTED),
+        typer.Option(
+            help="A curve's name, or all of them: all.",
+            rich_help_panel=FITTED,
+            autocompletion=completion.curves,
+        ),
     ] = FIT_CURVE,
     by: Annotated[
         str | None,
@@ -52,13 +57,13 @@ def fit(
         str | None,
         typer.Option(help="A SQL condition on the view's columns.", rich_help_panel=FITTED),
     ] = None,
-    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    leave_out: LeaveOutOrNone = None,
     table: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Fit the points of a .csv or .parquet file; no database is read.",
+            help="Fit the points of a .csv, .parquet or .json file; no database is read.",
             rich_help_panel=TABLE,
         ),
     ] = None,
@@ -88,53 +93,63 @@ def fit(
 
     names = list(CURVES) if curve == "all" else [curve_by_name(curve).name]
     fits: list[GroupFit] = []
+    best = None
     if table is None:
-        _refuse({"--x": x, "--y": y}, "belong to --from FILE")
-        from ptqdb.study import fit as fit_view
+        refuse({"--x": x, "--y": y}, "belong to --from FILE")
+        view, left_out = view or FIT_VIEW, (leave_out or LeaveOut.NETWORK).value
+        from ptqdb.board import best_prediction
+        from ptqdb.fitting import fit_view_frame, view_remarks
 
         with open_reader(db) as study:
-            for name in names:
-                fits += fit_view(
-                    study,
-                    view,
-                    curve=name,
-                    by=by or "network",
-                    where=where,
-                    leave_out=leave_out.value,
-                )
+            frame = study.view(view, where)
+            best = best_prediction(study, left_out)
+        for remark in view_remarks(frame, view):
+            say(remark)
+        for name in names:
+            fits += fit_view_frame(
+                frame, view=view, curve=name, by=by or "network", leave_out_by=left_out
+            )
     else:
-        _refuse({"--where": where}, "belongs to a view, not to --from FILE")
+        given = {
+            "--view": view,
+            "--where": where,
+            "--leave-out": leave_out,
+        }
+        refuse(given, "cannot stand beside --from FILE")
         fits = _fits_of_table(table, names, x, y, by)
     _print(fits, show_summary, output)
+    if best is not None and output is OutputFormat.TABLE:
+        _tell_best(best, fits)
     if save_fit is not None:
         from ptqdb.saved_fit import save_fits
 
         save_fits(fits, save_fit)
         say(f"wrote {save_fit}")
+    if all(fit.error for fit in fits):
+        raise typer.Exit(1)
 
 
-def _refuse(options: dict[str, str | None], why: str) -> None:
-    from ptqdb.errors import UsageError
-
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"{' and '.join(given)} {why}")
+def _tell_best(best: "BestPrediction", fits: "list[GroupFit]") -> None:
+    """Say which view predicts unseen networks better, if one does."""
+    shown = [fit.held_out_r_squared for fit in fits if fit.group == "ALL"]
+    if any(one is not None and one >= best.held_out_r_squared - LEAST_BETTER for one in shown):
+        return
+    say(
+        f"{best.view} predicts networks that it did not see better: held-out R² "
+        f"{best.held_out_r_squared:.4g} ({best.curve}); `ptqdb fit --view {best.view}"
+        + (f" --curve {best.curve}`" if best.curve != FIT_CURVE else "`")
+    )
 
 
 def _fits_of_table(
     path: Path, names: list[str], x: str | None, y: str | None, by: str | None
 ) -> "list[GroupFit]":
-    from ptqdb.errors import UsageError
     from ptqdb.fitting import fit_view_frame
-    from ptqdb.tables import read_table
+    from ptqdb.tables import read_points
 
-    frame = read_table(path)
-    if x is None or y is None:
-        raise UsageError(
-            f"--from: expected --x and --y, two columns of {path.name}; "
-            f"it has {', '.join(frame.columns)}"
-        )
-    frame = _with_network(frame, by)
+    frame = read_points(path, x, y, by)
+    assert x is not None
+    assert y is not None
     return [
         fit
         for name in names
@@ -142,15 +157,6 @@ def _fits_of_table(
             frame, view=path.name, curve=name, by=by, x=x, y=y, leave_out_by=by
         )
     ]
-
-
-def _with_network(frame: "pl.DataFrame", by: str | None) -> "pl.DataFrame":
-    """Let the groups be the networks, whose points are not independent."""
-    import polars as pl
-
-    if by is None or by not in frame.columns or "network" in frame.columns:
-        return frame
-    return frame.with_columns(network=pl.col(by).cast(pl.String))
 
 
 def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> None:
@@ -161,7 +167,7 @@ def _print(fits: "list[GroupFit]", show_summary: bool, output: OutputFormat) -> 
         for fit in fits:
             if fit.results is not None:
                 summary = str(fit.results.summary(title=visible(f"{fit.view}: {fit.group}")))
-                typer.echo(visible(summary, keep="\n") + "\n")
+                write(visible(summary, keep="\n") + "\n\n")
         return
     rows = [fit.as_dict() for fit in fits]
     if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
 from ptqdb.cli.output import say
 
 
@@ -25,6 +25,7 @@ def import_(
             show_default=False,
         ),
     ] = "",
+    wait: Wait = 0,
 ) -> None:
     """Merge a study into a database, which is created if need be.
 
@@ -36,7 +37,10 @@ def import_(
     from ptqdb.database import connect
     from ptqdb.database.exchange import created_if_imported, import_study
 
-    with created_if_imported(db, folder), connect(db, read_only=False) as connection:
+    with (
+        created_if_imported(db, folder),
+        connect(db, read_only=False, wait_s=wait, remarked=say) as connection,
+    ):
         added = import_study(connection, folder, say, prefix=prefix)
     say(
         f"added {added['network']} networks, {added['evaluation']} evaluations and "

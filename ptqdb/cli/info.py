@@ -3,8 +3,12 @@
 import typer
 
 from ptqdb.cli.options import Format, ReadDatabase
-from ptqdb.cli.output import OutputFormat, print_frame
+from ptqdb.cli.output import OutputFormat, print_frame, say
 from ptqdb.cli.reading import open_reader, tell_failed_cells
+from ptqdb.defaults import FIT_VIEW, PREDICTION_VIEW
+
+TABLES = ("network", "layer", "tensor", "quantized_tensor", "evaluation")
+VIEWS = (FIT_VIEW, PREDICTION_VIEW, "format_frontier", "layer_divergence", "data_dictionary")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,3 +26,8 @@ def info(db: ReadDatabase = None, output: Format = OutputFormat.TABLE) -> None:
     with open_reader(db) as study:
         print_frame(study.sql("select * from network_overview"), output)
         tell_failed_cells(study.connection)
+    if output is OutputFormat.TABLE:
+        say(
+            f"where to look with `ptqdb sql`: the tables {', '.join(TABLES)}; the views "
+            f"{', '.join(VIEWS)}. `ptqdb views` lists all views"
+        )

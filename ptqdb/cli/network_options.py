@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ptqdb.cli import completion
+
 NETWORK, IMAGES, CELLS = "The network", "The images", "What is quantized"
 
 SPEC_HELP = (
@@ -71,8 +73,9 @@ ImageColumn = Annotated[
 NumberFormats = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated names or globs, such as 'INT_*,FLOAT_8_*'.",
+        help="Comma-separated names or globs, such as `INT_*,FLOAT_8_*`.",
         show_default="*",
+        autocompletion=completion.number_formats,
         rich_help_panel=CELLS,
     ),
 ]

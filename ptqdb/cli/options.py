@@ -1,12 +1,15 @@
 """Options that several commands share."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.output import OutputFormat
+from ptqdb.defaults import FIT_VIEW
 
 DEFAULT_DATABASE = Path("ptqdb.duckdb")
 
@@ -23,9 +26,30 @@ ReadDatabase = Annotated[
         show_default=f"{DEFAULT_DATABASE}; where there is none, the embedded study",
     ),
 ]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        help="Wait so long for another process to close the file.",
+        min=0,
+    ),
+]
 View = Annotated[
     str,
-    typer.Option(help="A view's name, or a call such as \"variant(share := 'param')\"."),
+    typer.Option(
+        help="A view's name, or a call such as \"variant(share := 'param')\".",
+        autocompletion=completion.views,
+    ),
+]
+ViewOrNone = Annotated[
+    str | None,
+    typer.Option(
+        "--view",
+        help="A view's name, or a call such as \"variant(share := 'param')\".",
+        show_default=FIT_VIEW,
+        autocompletion=completion.views,
+    ),
 ]
 Format = Annotated[OutputFormat, typer.Option("--format", help="How to print.")]
 
@@ -37,13 +61,14 @@ class LeaveOut(StrEnum):
     ARCHITECTURE = "architecture"
 
 
-LeaveOutOption = Annotated[
-    LeaveOut,
-    typer.Option(
-        "--leave-out",
-        help="What no curve may see that predicts it; networks with and without batch norm are "
-        "one architecture.",
-    ),
+_LEAVE_OUT = (
+    "What no curve may see that predicts it; networks with and without batch norm are one "
+    "architecture. Of more than 20, several are left out at a time."
+)
+LeaveOutOption = Annotated[LeaveOut, typer.Option("--leave-out", help=_LEAVE_OUT)]
+LeaveOutOrNone = Annotated[
+    LeaveOut | None,
+    typer.Option("--leave-out", help=_LEAVE_OUT, show_default=LeaveOut.NETWORK.value),
 ]
 Coverage = Annotated[
     float,
@@ -54,3 +79,25 @@ Coverage = Annotated[
         max=0.99,
     ),
 ]
+
+
+def refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Parameters
+    ----------
+    options
+        Values by name; None, or an empty list: not given.
+    why
+        Completes the sentence that begins with their names.
+
+    Raises
+    ------
+    UsageError
+        One is given.
+    """
+    from ptqdb.errors import UsageError
+
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(f"{' and '.join(given)} {why}")

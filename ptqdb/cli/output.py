@@ -1,13 +1,19 @@
 """Prints tables to stdout in the format that the user asked for, and messages to stderr."""
 
+import io
 import json
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ptqdb.errors import DataError
+from ptqdb.closest import closest_first
+from ptqdb.errors import DataError, UsageError
 from ptqdb.text import markdown_cell, visible
 
 if TYPE_CHECKING:
@@ -15,6 +21,9 @@ if TYPE_CHECKING:
 
 SIGNIFICANT_DIGITS = 4
 LARGEST_PLAIN_INTEGER = 10**15
+# A table that is too wide for the terminal shows its cells up to so many characters, or more.
+NARROWEST_CELL = 16
+GAP, ELISION = "  ", "…"
 
 
 class OutputFormat(StrEnum):
@@ -27,32 +36,168 @@ class OutputFormat(StrEnum):
     PARQUET = "parquet"
 
 
+@dataclass(frozen=True)
+class Printing:
+    """What a command's user said of its output.
+
+    Attributes
+    ----------
+    is_quiet
+        Whether messages and progress are left out; errors are not.
+    columns
+        Those of a table to print; none: all of them.
+    is_wide
+        Whether tables may be wider than the terminal.
+    """
+
+    is_quiet: bool = False
+    columns: tuple[str, ...] = ()
+    is_wide: bool = False
+
+
+_printing = Printing()
+
+
+@contextmanager
+def printing(said: Printing) -> Iterator[None]:
+    """Print as a user said, for as long as a command runs."""
+    global _printing
+    before, _printing = _printing, said
+    try:
+        yield
+    finally:
+        _printing = before
+
+
+def is_quiet() -> bool:
+    """Whether the user wants neither messages nor progress."""
+    return _printing.is_quiet
+
+
 def say(text: str, *, lines: bool = False) -> None:
-    """Print a message to stderr; control characters in it are made visible.
+    """Print a message to stderr, unless the user wants none; control characters become visible.
 
     Parameters
     ----------
     lines
         Whether the message has several lines.
     """
-    sys.stderr.write(visible(text, keep="\n\t" if lines else "") + "\n")
-    sys.stderr.flush()
+    if is_quiet():
+        return
+    # A message that nobody can read any more is no reason to end what is being done.
+    with suppress(OSError):
+        sys.stderr.write(visible(text, keep="\n\t" if lines else "") + "\n")
+        sys.stderr.flush()
+
+
+def write(data: str | bytes) -> None:
+    """Write to stdout; what a table is made of is written at once.
+
+    Raises
+    ------
+    DataError
+        Stdout is closed, or its disk is full.
+    BrokenPipeError
+        Nobody reads the pipe any more.
+    """
+    if sys.stdout is None:
+        raise DataError("expected to write to stdout, found it closed")
+    with stdout_errors():
+        if isinstance(data, bytes):
+            sys.stdout.buffer.write(data)
+        else:
+            sys.stdout.write(data)
+        sys.stdout.flush()
+
+
+@contextmanager
+def stdout_errors() -> Iterator[None]:
+    """Say in one line why stdout cannot be written by the block.
+
+    Raises
+    ------
+    DataError
+        It cannot; what was not written is dropped.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _drop_stdout()
+        raise DataError(
+            f"expected to write to stdout, found: {error.strerror or error}; send it elsewhere"
+        ) from error
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be written go nowhere, or the interpreter tries again as it ends."""
+    with suppress(OSError, io.UnsupportedOperation):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def print_frame(frame: "pl.DataFrame", output_format: OutputFormat) -> None:
-    """Print a frame; JSON is a list of objects, Parquet goes to stdout as bytes."""
+    """Print a frame; JSON is a list of objects, Parquet goes to stdout as bytes.
+
+    Raises
+    ------
+    UsageError
+        A column that the user asks for is not there, or Parquet would go to a terminal.
+    """
+    frame = frame.select(_chosen(frame.columns))
     if output_format is OutputFormat.PARQUET:
-        frame.write_parquet(sys.stdout.buffer)
+        if sys.stdout is not None and sys.stdout.isatty():
+            raise UsageError(
+                "--format parquet: expected a file or a pipe, found a terminal; redirect it, "
+                "as in > table.parquet"
+            )
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        write(buffer.getvalue())
     elif output_format is OutputFormat.CSV:
-        sys.stdout.write(_flat(frame).write_csv())
+        write(_csv(_flat(frame)))
     else:
-        print_rows(frame.columns, frame.rows(named=True), output_format)
+        _print_rows(frame.columns, frame.rows(named=True), output_format)
 
 
 def print_rows(
     columns: Sequence[str], rows: Sequence[dict[str, Any]], output_format: OutputFormat
 ) -> None:
-    """Print rows given as dictionaries; nested values are allowed."""
+    """Print rows given as dictionaries; nested values are allowed.
+
+    Parameters
+    ----------
+    columns
+        Those of a table; the other formats have every key of the rows.
+
+    Raises
+    ------
+    UsageError
+        As `print_frame`.
+    """
+    keys = list(dict.fromkeys(key for row in rows for key in row)) or list(columns)
+    if _printing.columns:
+        columns = _chosen(keys)
+        rows = [{name: row.get(name) for name in columns} for row in rows]
+    _print_rows(columns, rows, output_format)
+
+
+def _chosen(columns: Sequence[str]) -> list[str]:
+    """The columns that the user asks for, or all."""
+    for name in _printing.columns:
+        if name not in columns:
+            names = ", ".join(closest_first(name, columns))
+            raise UsageError(f"--columns: expected any of {names}, found {name!r}")
+    return list(_printing.columns or columns)
+
+
+def _print_rows(
+    columns: Sequence[str], rows: Sequence[dict[str, Any]], output_format: OutputFormat
+) -> None:
     if output_format is OutputFormat.JSON:
         try:
             text = json.dumps(_finite(rows), indent=2, default=str)
@@ -61,7 +206,7 @@ def print_rows(
                 "expected values that are nested less deeply as JSON, found deeper ones; give "
                 "--format csv"
             ) from error
-        sys.stdout.write(text + "\n")
+        write(text + "\n")
     elif output_format in (OutputFormat.CSV, OutputFormat.PARQUET):
         import polars as pl
 
@@ -74,9 +219,10 @@ def print_rows(
             for column in columns
         ]
         is_markdown = output_format is OutputFormat.MARKDOWN
-        lines, shown = (_markdown, markdown_cell) if is_markdown else (_table, visible)
-        head, *body = [[shown(cell) for cell in row] for row in [list(columns), *cells]]
-        sys.stdout.write("\n".join(lines(head, body, numeric)) + "\n")
+        shown = markdown_cell if is_markdown else visible
+        table = [[shown(cell) for cell in row] for row in [list(columns), *cells]]
+        lines = _markdown(table, numeric) if is_markdown else _table(*_fitting(table, numeric))
+        write("\n".join(lines) + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -101,6 +247,15 @@ def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
     )
 
 
+def _csv(frame: "pl.DataFrame") -> str:
+    """The frame as CSV: NULL is an empty cell, an empty text is ``""``.
+
+    Of a single column NULL is ``""`` as well, as Python's own ``csv`` and pandas have it: readers
+    leave out a line with nothing in it.
+    """
+    return frame.write_csv(null_value='""' if frame.width == 1 else None)
+
+
 def _text(value: Any) -> str:
     if value is None:
         return ""
@@ -117,16 +272,71 @@ def _text(value: Any) -> str:
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
+def _fitting(table: list[list[str]], numeric: list[bool]) -> tuple[list[list[str]], list[bool]]:
+    """The table as wide as the terminal at most: long cells are cut, then columns left out.
+
+    Text is cut before any column goes, numbers never are. The first columns stay, which tell the
+    rows apart, and the last.
+    """
+    if _printing.is_wide or not sys.stdout.isatty():
+        return table, numeric
+    room = shutil.get_terminal_size().columns
+    widths = _widths(table)
+    if _total(widths) <= room:
+        return table, numeric
+    least = _limited(widths, numeric, NARROWEST_CELL)
+    kept = list(range(len(widths)))
+    while len(kept) > 2 and _total([least[i] for i in kept]) > room:
+        if len(kept) == len(widths):
+            room -= len(GAP) + len(ELISION)
+        kept.pop(min(len(kept) * 2 // 3, len(kept) - 2))
+    limit = NARROWEST_CELL
+    while limit < max(widths):
+        wider = _limited(widths, numeric, limit + 1)
+        if _total([wider[i] for i in kept]) > room:
+            break
+        limit += 1
+    widths = _limited(widths, numeric, limit)
+    say("the table is wider than the terminal: --wide shows all of it, --columns A,B a part")
+    cut = [
+        [cell if len(cell) <= width else cell[: width - 1] + ELISION for cell, width in pairs]
+        for pairs in (zip(row, widths, strict=True) for row in table)
+    ]
+    if len(kept) == len(widths):
+        return cut, numeric
+    place = next(i for i, column in enumerate(kept) if column != i)
+    rows = [[row[i] for i in kept] for row in cut]
+    return (
+        [[*row[:place], ELISION, *row[place:]] for row in rows],
+        [*(numeric[i] for i in kept[:place]), False, *(numeric[i] for i in kept[place:])],
+    )
+
+
+def _widths(table: list[list[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*table, strict=True)]
+
+
+def _total(widths: list[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _limited(widths: list[int], numeric: list[bool], limit: int) -> list[int]:
+    return [
+        width if is_number else min(width, limit)
+        for width, is_number in zip(widths, numeric, strict=True)
+    ]
+
+
 def _aligned(text: str, width: int, right: bool) -> str:
     return text.rjust(width) if right else text.ljust(width)
 
 
-def _table(columns: list[str], cells: list[list[str]], numeric: list[bool]) -> list[str]:
-    widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
-    rows = [columns, ["─" * width for width in widths], *cells]
-    return ["  ".join(map(_aligned, row, widths, numeric)).rstrip() for row in rows]
+def _table(table: list[list[str]], numeric: list[bool]) -> list[str]:
+    widths = _widths(table)
+    rows = [table[0], ["─" * width for width in widths], *table[1:]]
+    return [GAP.join(map(_aligned, row, widths, numeric)).rstrip() for row in rows]
 
 
-def _markdown(columns: list[str], cells: list[list[str]], numeric: list[bool]) -> list[str]:
+def _markdown(table: list[list[str]], numeric: list[bool]) -> list[str]:
     rule = ["---:" if right else "---" for right in numeric]
-    return ["| " + " | ".join(row) + " |" for row in [columns, rule, *cells]]
+    return ["| " + " | ".join(row) + " |" for row in [table[0], rule, *table[1:]]]

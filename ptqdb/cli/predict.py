@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.network_options import (
     IMAGES,
     NETWORK,
@@ -31,6 +32,7 @@ from ptqdb.defaults import (
 )
 
 if TYPE_CHECKING:
+    from ptqdb.declaration import NetworkEntry
     from ptqdb.prediction import Predictions
 
 REFERENCE = "What it is predicted from"
@@ -38,9 +40,15 @@ TABLE_COLUMNS = ("number_format", "bits", "divergence", "predicted_loss", "lower
 MARKS = ("within_noise", "outside_reference")
 
 Network = Annotated[
-    str, typer.Option(metavar="SPEC", help=f"{SPEC_HELP}.", rich_help_panel=NETWORK)
+    str,
+    typer.Option(
+        metavar="SPEC",
+        help=f"{SPEC_HELP}.",
+        rich_help_panel=NETWORK,
+        autocompletion=completion.reference_networks,
+    ),
 ]
-Calibrate = Annotated[
+CalibrationDataset = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
@@ -71,9 +79,15 @@ PredictionView = Annotated[
         help="A view's name, or a call of variant.",
         show_default=f"{PREDICTION_VIEW}; without images {PREDICTION_VIEW_WITHOUT_IMAGES}",
         rich_help_panel=REFERENCE,
+        autocompletion=completion.views,
     ),
 ]
-CurveName = Annotated[str, typer.Option(help="The curve's name.", rich_help_panel=REFERENCE)]
+CurveName = Annotated[
+    str,
+    typer.Option(
+        help="The curve's name.", rich_help_panel=REFERENCE, autocompletion=completion.curves
+    ),
+]
 FloatAccuracy = Annotated[
     float | None,
     typer.Option(
@@ -89,13 +103,13 @@ FloatAccuracy = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
-        epilog="Examples: `ptqdb predict --network VGG_16 --calibrate images/`; "
-        "`ptqdb predict --network torchvision:resnet18 --weights DEFAULT --calibrate val/ "
-        "--number-formats 'INT_*'`"
+        epilog="Examples: `ptqdb predict --network VGG_16 --calibration-dataset images/`; "
+        "`ptqdb predict --network torchvision:resnet18 --weights DEFAULT "
+        "--calibration-dataset val/ --number-formats 'INT_*'`"
     )(predict)
     app.command(
         epilog="Example: `ptqdb recommend --network nets.py:small --checkpoint small.pt "
-        "--mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 --calibrate images/ --max-loss 0.01`"
+        "--mean 0.5,0.5,0.5 --std 0.25,0.25,0.25 --calibration-dataset images/ --max-loss 0.01`"
     )(recommend)
 
 
@@ -109,7 +123,7 @@ def predict(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    calibrate: Calibrate = None,
+    calibration_dataset: CalibrationDataset = None,
     calibration: Calibration = None,
     image_column: ImageColumn = None,
     image_size: ImageSize = None,
@@ -158,7 +172,7 @@ def recommend(
     std: Std = None,
     resize: Resize = None,
     crop: Crop = None,
-    calibrate: Calibrate = None,
+    calibration_dataset: CalibrationDataset = None,
     calibration: Calibration = None,
     image_column: ImageColumn = None,
     image_size: ImageSize = None,
@@ -186,6 +200,9 @@ def recommend(
     is_wide = output not in (OutputFormat.TABLE, OutputFormat.MARKDOWN)
     columns = ["recommended", "on_frontier", *TABLE_COLUMNS, *MARKS]
     print_rows(list(rows[0]) if is_wide else columns, rows, output)
+    left_out = len(every_format) - len(shown)
+    if left_out:
+        say(f"{left_out} of {len(every_format)} formats left out: --all prints them")
     if not any(one.recommended for one in every_format):
         bound = "predicted loss" if expected else "upper bound"
         say(f"no format's {bound} is within {max_loss:g}")
@@ -193,43 +210,41 @@ def recommend(
 
 def _predicted(said: dict[str, Any]) -> "Predictions":
     """Predict as the options of the commands say; remarks go to stderr."""
-    from ptqdb.declaration import NetworkEntry
+    from ptqdb.declaration import check_device, check_network
+    from ptqdb.number_formats import matching
+    from ptqdb.prediction import check_view, default_view
     from ptqdb.prediction import predict as run_prediction
-    from ptqdb.preprocessing import channel_values
-    from ptqdb.requests import calibration_images, network_of
 
-    mean, std = said["mean"], said["std"]
-    source = network_of(
-        NetworkEntry(
-            said["network"],
-            checkpoint=said["checkpoint"],
-            weights=said["weights"],
-            mean=None if mean is None else channel_values("--mean", mean),
-            std=None if std is None else channel_values("--std", std),
-            resize=said["resize"],
-            crop=said["crop"],
-            class_count=said["class_count"],
-            seed=said["seed"],
-        )
-    )
-    images = None
-    if said["calibrate"] is not None:
-        images = calibration_images(
-            source, said["calibrate"], count=said["calibration"], image_column=said["image_column"]
-        )
+    entry, has_images = _entry(said), said["calibration_dataset"] is not None
+    number_formats, device = said["number_formats"] or "*", said["device"] or "cpu"
+    check_network(entry)
+    check_device(device)
+    matching(number_formats)
+    view = said["view"] or default_view(has_images=has_images)
     with open_reader(said["db"]) as study:
+        check_view(study, view, said["curve"], has_images=has_images)
+        from ptqdb.requests import calibration_images, network_of  # imports PyTorch
+
+        source, images = network_of(entry), None
+        if has_images:
+            images = calibration_images(
+                source,
+                said["calibration_dataset"],
+                count=said["calibration"],
+                image_column=said["image_column"],
+            )
         found = run_prediction(
             study,
             source,
             images,
-            view=said["view"],
+            view=view,
             curve=said["curve"],
-            number_formats=said["number_formats"] or "*",
+            number_formats=number_formats,
             leave_out=said["leave_out"].value,
             coverage=said["interval"],
             float_accuracy=said["float_accuracy"],
             image_size=said["image_size"],
-            device=said["device"] or "cpu",
+            device=device,
         )
     say(
         f"{found.network}: {found.curve} over {found.view}, fitted to {len(found.reference)} "
@@ -238,3 +253,22 @@ def _predicted(said: dict[str, Any]) -> "Predictions":
     for remark in found.remarks:
         say(remark)
     return found
+
+
+def _entry(said: dict[str, Any]) -> "NetworkEntry":
+    """What the options say of the network."""
+    from ptqdb.declaration import NetworkEntry
+    from ptqdb.preprocessing import channel_values
+
+    mean, std = said["mean"], said["std"]
+    return NetworkEntry(
+        said["network"],
+        checkpoint=said["checkpoint"],
+        weights=said["weights"],
+        mean=None if mean is None else channel_values("--mean", mean),
+        std=None if std is None else channel_values("--std", std),
+        resize=said["resize"],
+        crop=said["crop"],
+        class_count=said["class_count"],
+        seed=said["seed"],
+    )

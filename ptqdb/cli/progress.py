@@ -18,7 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ptqdb.cli.output import say
+from ptqdb.cli.output import is_quiet, say
+from ptqdb.collection.remaining_time import RemainingTime, duration
 from ptqdb.text import visible
 
 if TYPE_CHECKING:
@@ -36,23 +37,40 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:.2f} cells/s", style="progress.data.speed")
 
 
+class _RemainingColumn(ProgressColumn):
+    """About how long it still takes."""
+
+    def __init__(self, remaining: RemainingTime) -> None:
+        super().__init__()
+        self._remaining = remaining
+
+    def render(self, task: Task) -> Text:
+        return Text(_left(self._remaining), style="progress.remaining")
+
+
+def _left(remaining: RemainingTime) -> str:
+    """What is left, in words; empty while nobody knows."""
+    seconds = remaining.seconds()
+    return "" if seconds is None else f"about {duration(seconds)} left"
+
+
 class CollectionProgress:
     """A ``Reporter`` for people; to be used as a context manager."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._remaining = RemainingTime()
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _RateColumn(),
-            TimeRemainingColumn(),
+            _RemainingColumn(self._remaining),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=is_quiet() or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("planning", total=None)
-        self._done_count = self._cell_count = 0
-        self._started_at = self._told_at = time.monotonic()
+        self._told_at = time.monotonic()
 
     def __enter__(self) -> "CollectionProgress":
         self._bar.start()
@@ -68,36 +86,41 @@ class CollectionProgress:
 
     def planned(self, cell_count: int, present_count: int) -> None:
         """Start the bar."""
-        self._cell_count = cell_count
         self._bar.update(self._task, total=cell_count)
         self.remarked(f"{cell_count} cells to fill, {present_count} there already")
 
+    def weighed(self, network: str, cell_count: int, work: float | None) -> None:
+        """Know how much there is to do."""
+        self._remaining.weighed(network, cell_count, work)
+
     def preparing(self, network: str) -> None:
         """Name the network."""
-        self._bar.update(self._task, description=visible(f"{network}: calibrating"))
+        self._remaining.preparing(network)
+        self._bar.update(
+            self._task,
+            total=self._remaining.cell_count,
+            description=visible(f"{network}: calibrating"),
+        )
         if self._bar.disable:
             say(f"{network}: calibrating")
 
+    def prepared(self, network: str, cell_count: int) -> None:
+        """Know how many cells there are."""
+        self._remaining.prepared(network, cell_count)
+        self._bar.update(self._task, total=self._remaining.cell_count)
+
     def filled(self, cell: "Cell") -> None:
         """Advance by a cell."""
-        scope = "" if cell.scope == "all" else f" ({cell.scope})"
-        self._done_count += 1
-        self._bar.update(
-            self._task,
-            advance=1,
-            description=visible(f"{cell.network} {cell.number_format}{scope}"),
-        )
+        self._remaining.filled(cell.network)
+        shown = f"{cell.network} {cell.label}"
+        self._bar.update(self._task, advance=1, description=visible(shown))
         now = time.monotonic()
-        last = self._done_count == self._cell_count
-        if self._bar.disable and (last or now - self._told_at > SECONDS_BETWEEN_LINES):
+        done_count, cell_count = self._remaining.done_count, self._remaining.cell_count
+        is_last = done_count == cell_count
+        if self._bar.disable and (is_last or now - self._told_at > SECONDS_BETWEEN_LINES):
             self._told_at = now
-            rate = self._done_count / (now - self._started_at)
-            remaining_s = (self._cell_count - self._done_count) / rate
-            done = f"{self._done_count}/{self._cell_count}"
-            say(
-                f"{done} {cell.network} {cell.number_format}{scope}, "
-                f"{rate:.2f} cells/s, {remaining_s:.0f} s remaining"
-            )
+            left = "" if is_last else f", {_left(self._remaining)}"
+            say(f"{done_count}/{cell_count} {shown}{left}")
 
     def remarked(self, text: str) -> None:
         """Print a line above the bar."""
@@ -117,7 +140,7 @@ def training_progress(name: str, step_count: int) -> Iterator["Callable[[Trainin
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=is_quiet() or not console.is_terminal,
     ) as bar:
         task = bar.add_task(visible(name), total=step_count)
         told_epoch = 0
@@ -147,7 +170,7 @@ class ComparisonProgress:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=is_quiet() or not console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("reading the views", total=None)

@@ -37,7 +37,7 @@ def report(
         typer.Option(
             "--curve",
             help="Curves to choose in the page, by commas.",
-            show_default="rational2,rational3,rational4,hill,logistic,isotonic",
+            show_default="rational2,hill,logistic,isotonic",
         ),
     ] = None,
     jobs: Annotated[
@@ -46,9 +46,9 @@ def report(
 ) -> None:
     """Write one page of the whole study: it needs no other file, no server and no network.
 
-    What was collected, every picture of the study with views, curves and networks to choose,
-    the leaderboard (as ptqdb compare stored it, else of a few views), validation, and how to ask
-    more in SQL. A minute or two for five networks.
+    Predictions and how true they were, the leaderboard (as ptqdb compare stored it, else of a few
+    views), what was collected and what failed, every picture of the study with views, curves and
+    networks to choose, and how to ask more in SQL. Less than a minute for five networks.
     """
     from ptqdb.charts.saving import check_path
     from ptqdb.cli.progress import ComparisonProgress

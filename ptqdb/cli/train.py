@@ -1,12 +1,12 @@
-"""``ptqdb train``: train reference networks; a stopped training goes on where it was."""
+"""``ptqdb train``: train reference networks; a stopped training resumes."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ptqdb.cli.output import say
+from ptqdb.cli.resuming import resumes
 
 
 def register(app: typer.Typer) -> None:
@@ -17,46 +17,59 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
+    context: typer.Context,
     networks: Annotated[list[str], typer.Argument(help="Names of reference networks.")],
     dataset: Annotated[
-        Path, typer.Option(help="Folder with train-*.parquet, and test-*.parquet to tell how good.")
+        Path,
+        typer.Option(help="Folder with `train-*.parquet`, and `test-*.parquet` to tell how good."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for checkpoints, logs and states.")
     ] = Path("runs"),
     width: Annotated[float, typer.Option(help="Factor on every hidden channel count.")] = 1.0,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images.", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the end of the warm-up.")] = None,
     seed: Annotated[int, typer.Option(help="Decides weights, order and augmentation.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Train anew what is there already.")
+    ] = False,
 ) -> None:
     """Train reference networks on labelled images.
 
-    Each has settings of its own, which the options override. A stopped training goes on
-    where it was, to the bit.
+    Each has settings of its own, which the options override. Finished checkpoints stay: those of
+    the same settings and images are not trained again, others are refused without --replace.
+    Interrupted? Run the same command again; it resumes, to the bit.
     """
     from ptqdb.cli.progress import training_progress
     from ptqdb.datasets import read_parquet
-    from ptqdb.networks import reference_network
-    from ptqdb.training import SETTINGS, Training, accuracy
+    from ptqdb.requests import require_device
+    from ptqdb.training import Training
+    from ptqdb.training_settings import settings_of
+    from ptqdb.trainings import train as train_all
 
-    names = [reference_network(name).name for name in networks]
+    resumes(context)
+    require_device(device)
+    settings = settings_of(
+        networks,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
     images = read_parquet(dataset, "train")
     test_images = read_parquet(dataset, "test") if any(dataset.glob("test-*.parquet")) else None
-    for name in names:
-        default = SETTINGS[name]
-        settings = replace(
-            default,
-            epochs=epochs or default.epochs,
-            batch_size=batch_size or default.batch_size,
-            peak_learning_rate=learning_rate or default.peak_learning_rate,
-            seed=seed,
-        )
-        training = Training(name, images, output, settings, width=width, device=device)
-        with training_progress(name, training.step_count) as tell:
-            path = training.run(tell)
-        result = f"{path}: trained in {training.elapsed_s:.0f} s"
-        if test_images is not None:
-            result += f", test accuracy {accuracy(training.module, test_images):.2%}"
-        say(result)
+    trainings = [
+        Training(name, images, output, chosen, width=width, device=device)
+        for name, chosen in settings.items()
+    ]
+    for one in train_all(trainings, training_progress, test_images=test_images, anew=replace):
+        told = "no test images to tell how good"
+        if one.accuracy is not None and test_images is not None:
+            told = f"{one.accuracy * 100:.2f} % on {len(test_images):,} test images"
+        if one.seconds is None:
+            say(f"{one.path}: already trained ({told})")
+        else:
+            say(f"{one.path}: trained in {one.seconds:.0f} s ({told})")

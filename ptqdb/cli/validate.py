@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from ptqdb.cli import completion
 from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase, View
-from ptqdb.cli.output import OutputFormat, print_rows
+from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import COVERAGE, PREDICTION_CURVE, PREDICTION_VIEW
 
@@ -21,7 +22,9 @@ def register(app: typer.Typer) -> None:
 def validate(
     view: View = PREDICTION_VIEW,
     db: ReadDatabase = None,
-    curve: Annotated[str, typer.Option(help="The curve's name.")] = PREDICTION_CURVE,
+    curve: Annotated[
+        str, typer.Option(help="The curve's name.", autocompletion=completion.curves)
+    ] = PREDICTION_CURVE,
     where: Annotated[
         str | None, typer.Option(help="A SQL condition on the view's columns.")
     ] = None,
@@ -36,11 +39,13 @@ def validate(
     lossless (below 5 %), middle, collapsed (not above chance). The lossless rank correlation is
     that among formats that lose less than 5 %, where it is hardest to tell them apart.
     """
-    from ptqdb.study import validate as run_validation
+    from ptqdb.fitting import view_remarks
+    from ptqdb.interval_validation import validate_view_frame
 
     with open_reader(db) as study:
-        rows = run_validation(
-            study, view, curve=curve, where=where, leave_out=leave_out.value, coverage=interval
-        )
+        frame = study.view(view, where)
+    for remark in view_remarks(frame, view):
+        say(remark)
+    rows = validate_view_frame(frame, curve=curve, leave_out=leave_out.value, coverage=interval)
     dicts = [row.as_dict() for row in rows]
     print_rows(list(dicts[0]), dicts, output)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ptqdb.cli.options import Format, ReadDatabase
-from ptqdb.cli.output import OutputFormat, print_frame, say
+from ptqdb.cli.output import OutputFormat, print_frame, say, write
 from ptqdb.cli.reading import open_reader
 from ptqdb.text import visible
 
@@ -37,7 +37,7 @@ def views(
             say(f"empty: {empty}: needs `ptqdb collect --scopes weight,bias`")
     if show_sql and output is OutputFormat.TABLE:
         for sql in frame["sql"]:
-            typer.echo(visible(sql, keep="\n\t"))
+            write(visible(sql, keep="\n\t") + "\n")
     else:
         if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):
             # a meaning is wrapped in the SQL that it stands in

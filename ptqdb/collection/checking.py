@@ -1,21 +1,25 @@
 """Whether a network and its images belong together, asked before the first cell is filled."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptqdb.collection.evaluation import Batches
-from ptqdb.collection.plan import NetworkTask
+from ptqdb.collection.macs import count_work
+from ptqdb.collection.plan import NetworkPlan
 from ptqdb.errors import DataError
 from ptqdb.networks.outputs import check_outputs
+from ptqdb.quantization.layers import quantizable_layers
 
 
-def checked(task: NetworkTask) -> NetworkTask:
-    """The task, with as many classes as the network has outputs.
+def checked(plan: NetworkPlan) -> NetworkPlan:
+    """The plan of a network that takes its images, with as many classes as it has outputs.
 
     Images whose classes are only numbers get as many as the network tells apart: the first
-    images of a file need not show every class.
+    images of a file need not show every class. The plan says how much work there is, as far as an
+    unprepared network shows it.
 
     Raises
     ------
@@ -25,6 +29,7 @@ def checked(task: NetworkTask) -> NetworkTask:
     UsageError
         Nobody says how the network is fed.
     """
+    task = plan.task
     preprocessing = task.source.known_preprocessing()
     mean, std = preprocessing.mean, preprocessing.std
     example, other = (
@@ -37,9 +42,10 @@ def checked(task: NetworkTask) -> NetworkTask:
             f"{task.images.split}, found {_size(other)} in {task.calibration.name} "
             f"{task.calibration.split}; give --resize or --crop"
         )
-    outputs = check_outputs(task.source.load(), example)
+    trained = task.source.load()
+    outputs = check_outputs(trained, example)
     try:
-        return replace(
+        task = replace(
             task,
             images=task.images.with_class_count(outputs),
             calibration=task.calibration.with_class_count(outputs),
@@ -49,6 +55,17 @@ def checked(task: NetworkTask) -> NetworkTask:
             f"expected as many outputs of {task.name} as the images have classes, found {outputs}: "
             f"{error}; give a network trained on these classes, or another --dataset"
         ) from error
+    plan = replace(plan, task=task, work=_work(trained.module, example))
+    if plan.is_new:
+        plan = replace(plan, layer_count=len(quantizable_layers(trained.module)))
+    return plan
+
+
+def _work(module: nn.Module, example: Tensor) -> float | None:
+    """What a network does for one image; None where its own code does not bear to be watched."""
+    with suppress(Exception, SystemExit):
+        return count_work(module, example).amount
+    return None
 
 
 def _size(example: Tensor) -> str:

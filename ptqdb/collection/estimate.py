@@ -1,7 +1,7 @@
 """What a collection would do, and about how long it would take, without writing anything."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from ptqdb.collection.checking import checked
 from ptqdb.collection.evaluation import NetworkEvaluation
 from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.own_code import own_errors_as_data_errors
-from ptqdb.collection.plan import CollectionRequest, NetworkPlan, plan_network
-from ptqdb.database import IN_MEMORY, connect
+from ptqdb.collection.plan import Cell, CollectionRequest, NetworkPlan, plan_network
+from ptqdb.database import IN_MEMORY, connect, connect_reader
 from ptqdb.errors import DataError
 from ptqdb.number_formats import NumberFormat, number_format
+from ptqdb.paths import is_there
 
 SAMPLE_COUNT = 100
 """Images that are measured; more would tell little more."""
@@ -26,11 +27,12 @@ class Preview:
 
     Attributes
     ----------
-    cells, present
-        Number of cells asked for, and of those that are there already, evaluated or with the
-        record that they cannot be.
+    present
+        Number of cells that are there already, evaluated or with the record that they cannot be.
     missing
-        The cells that would be filled, by scope: names of formats.
+        The cells that would be filled.
+    layer_count
+        Quantized layers of the network; 0 where they are not known.
     seconds
         An estimate; 0 where nothing is to be done.
     failure
@@ -41,18 +43,25 @@ class Preview:
     dataset: str
     image_count: int
     calibration_count: int
-    cells: int
     present: int
-    missing: dict[str, tuple[str, ...]]
+    missing: tuple[Cell, ...]
+    layer_count: int
     seconds: float | None
     failure: str | None = None
 
 
-def preview(request: CollectionRequest, database: Path) -> list[Preview]:
+def preview(
+    request: CollectionRequest, database: Path, remarked: Callable[[str], None]
+) -> list[Preview]:
     """What would be done for each network of a request.
 
     The time is extrapolated from up to 100 images of each network in three formats, measured
     here and now.
+
+    Parameters
+    ----------
+    remarked
+        Receives a line where another collection writes the file and its snapshot is read.
 
     Raises
     ------
@@ -61,29 +70,32 @@ def preview(request: CollectionRequest, database: Path) -> list[Preview]:
     DatabaseError
         The file is there and cannot be read.
     """
-    path = database if database.exists() else IN_MEMORY
-    connection = connect(path, read_only=database.exists())
+    if is_there(database):
+        connection, snapshot = connect_reader(database)
+        if snapshot is not None:
+            remarked(str(snapshot))
+    else:
+        connection = connect(IN_MEMORY, read_only=False)
     previews = []
     try:
         for task in request.tasks:
-            cell_count = len(request.number_formats) * len(request.scopes)
             shown = Preview(
                 task.name,
                 f"{task.images.name} {task.images.split}",
                 len(task.images),
                 len(task.calibration),
-                cell_count,
-                0,
-                {},
-                None,
+                present=0,
+                missing=(),
+                layer_count=0,
+                seconds=None,
             )
             try:
                 with own_errors_as_data_errors():
-                    plan = plan_network(connection, request, task)
-                    plan = replace(plan, task=checked(task))
-                    present = plan.present_count + len(plan.failed)
-                    shown = replace(shown, present=present, missing=_missing(plan))
-                    shown = replace(shown, seconds=_seconds(request, plan) if plan.cells else 0.0)
+                    plan = checked(plan_network(connection, request, task))
+                    shown = _with_plan(shown, plan)
+                    if plan.cells:
+                        plan, seconds = _measured(request, plan)
+                        shown = replace(_with_plan(shown, plan), seconds=seconds)
             except DataError as error:
                 shown = replace(shown, failure=str(error))
             previews.append(shown)
@@ -92,15 +104,21 @@ def preview(request: CollectionRequest, database: Path) -> list[Preview]:
     return previews
 
 
-def _missing(plan: NetworkPlan) -> dict[str, tuple[str, ...]]:
-    missing: dict[str, tuple[str, ...]] = {}
-    for cell in plan.cells:
-        missing[cell.scope] = (*missing.get(cell.scope, ()), cell.number_format)
-    return missing
+def _with_plan(shown: Preview, plan: NetworkPlan) -> Preview:
+    return replace(
+        shown,
+        present=plan.present_count + len(plan.failed),
+        missing=plan.cells,
+        layer_count=plan.layer_count,
+        seconds=0.0,
+    )
 
 
-def _seconds(request: CollectionRequest, plan: NetworkPlan) -> float:
-    """The time of a few cells on a few images, times how many there are of each."""
+def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPlan, float]:
+    """The plan with its layers, and the seconds that it takes.
+
+    They are those of a few cells on a few images, times how many there are of each.
+    """
     task = plan.task
     images = task.images.head(min(SAMPLE_COUNT, len(task.images)))
     calibration = task.calibration.head(min(SAMPLE_COUNT, len(task.calibration)))
@@ -109,12 +127,15 @@ def _seconds(request: CollectionRequest, plan: NetworkPlan) -> float:
     started = time.perf_counter()
     trained, device = task.source.load(), torch.device(request.device)
     measurement = NetworkMeasurement(trained, calibration, sample, request.scheme, device=device)
+    plan = plan.with_layers(list(measurement.network.layers))
+    # Whatever is quantized alone is computed in float32: see NetworkEvaluation.of_codes.
+    alone_count = sum(cell.scope != "all" for cell in plan.cells)
     evaluation = NetworkEvaluation(
         measurement.network,
         images,
         trained.preprocessing,
         device=device,
-        precision=request.precision,
+        precision="float32" if 2 * alone_count > len(plan.cells) else request.precision,
     )
     calibrated = time.perf_counter()
     # the first pass over codes pays for fresh memory
@@ -131,11 +152,12 @@ def _seconds(request: CollectionRequest, plan: NetworkPlan) -> float:
     calibrated_s = (calibrated - started) * len(task.calibration) / len(calibration)
     formats = len(names) / len(sample)
     cells = len(plan.cells) / len(sample)
-    return (
+    seconds = (
         calibrated_s * formats
         + coded_s * formats
         + evaluated_s * cells * len(task.images) / len(images)
     )
+    return plan, seconds
 
 
 def _one_per_family(names: Sequence[str]) -> list[NumberFormat]:

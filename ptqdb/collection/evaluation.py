@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ptqdb.collection.facts import EvaluationFacts, FailedEvaluation
 from ptqdb.collection.own_code import is_lack_of_memory, is_of_network, one_line
 from ptqdb.datasets import ImageSet, normalized
+from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
 from ptqdb.networks.copies import scratch_copy
@@ -243,6 +244,11 @@ class NetworkEvaluation:
 
         Only with everything in codes are the products exact in a low precision.
 
+        Parameters
+        ----------
+        coded
+            Every layer; with the scope ``layer`` the one that is quantized.
+
         Raises
         ------
         KeyboardInterrupt
@@ -253,7 +259,7 @@ class NetworkEvaluation:
         torch.zeros((), device=self._device).item()  # a GPU that failed refuses whatever comes
         asked = self._precision if scope == "all" else "float32"
         precision = precision_of(number_format, self._device, asked)
-        self._network.use_codes(coded, scope)
+        self._network.use_codes(coded, "all" if scope == LAYER_SCOPE else scope)
         try:
             with interrupts_kept(), matrix_precision(precision):
                 logits = logits_of(self._network.module, self._batches)

@@ -1,11 +1,12 @@
 """Which cells a collection is to fill: what was asked for, less what is already there."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import duckdb
 
 from ptqdb.datasets import ImageSet
+from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import MismatchError, UsageError
 from ptqdb.networks.sources import NetworkSource
 from ptqdb.number_formats import NumberFormat
@@ -51,7 +52,8 @@ class CollectionRequest:
     tasks
         One per network, each under a name of its own.
     scopes
-        What is quantized: ``all``, and any of ``weight``, ``bias``, ``input`` alone.
+        What is quantized: ``all``, and any of ``weight``, ``bias``, ``input`` alone, and
+        ``layer``: each layer alone.
     precision
         ``auto`` or ``float32``.
     replace
@@ -84,12 +86,26 @@ class CollectionRequest:
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation of one network: the unit that is written whole or not at all."""
+    """One evaluation of one network: the unit that is written whole or not at all.
+
+    Attributes
+    ----------
+    layer
+        With the scope ``layer`` the layer that alone is quantized; None there stands for every
+        layer of a network whose layers are not known yet.
+    """
 
     network: str
     number_format: str
     scheme: str
     scope: str
+    layer: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is of, beside the network."""
+        alone = self.scope if self.layer is None else f"layer {self.layer}"
+        return self.number_format if self.scope == "all" else f"{self.number_format} ({alone})"
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,11 @@ class NetworkPlan:
     without_channels
         Formats asked for whose cells an older ptqdb filled, without what they do to the output
         channels of the weights: to be measured, not evaluated.
+    layer_count
+        Quantized layers; an upper bound of a network that is new.
+    work
+        What one image takes, as ``ptqdb.collection.macs.Work.amount`` counts it; None where that
+        is not known.
     """
 
     task: NetworkTask
@@ -114,11 +135,41 @@ class NetworkPlan:
     present_count: int
     failed: tuple[Cell, ...] = ()
     without_channels: tuple[NumberFormat, ...] = ()
+    layer_count: int = 0
+    work: float | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing of what was asked for."""
         return not (self.is_new or self.cells or self.without_channels)
+
+    @property
+    def changes_views(self) -> bool:
+        """Whether what is missing has rows in the views that curves are fitted over."""
+        alone = all(cell.scope == LAYER_SCOPE for cell in self.cells)
+        return self.is_new or bool(self.without_channels) or not alone
+
+    @property
+    def cell_count(self) -> int:
+        """How many cells are to be filled, of layers that are not known yet as many as may be."""
+        unknown = sum(_is_of_every_layer(cell) for cell in self.cells)
+        return len(self.cells) + unknown * (self.layer_count - 1)
+
+    def with_layers(self, names: Sequence[str]) -> "NetworkPlan":
+        """The plan with a cell for each layer, now that the network is prepared."""
+        cells = tuple(each for cell in self.cells for each in _by_layer(cell, names))
+        return replace(self, cells=cells, layer_count=len(names))
+
+
+def _is_of_every_layer(cell: Cell) -> bool:
+    return cell.scope == LAYER_SCOPE and cell.layer is None
+
+
+def _by_layer(cell: Cell, names: Sequence[str]) -> Iterator[Cell]:
+    if not _is_of_every_layer(cell):
+        yield cell
+    else:
+        yield from (replace(cell, layer=name) for name in names)
 
 
 def plan_network(
@@ -143,6 +194,8 @@ def plan_network(
     if stored is None:
         return NetworkPlan(task, True, tuple(wanted), 0)
     _refuse_differences(task, stored)
+    layers = _layers(connection, task.name)
+    wanted = [each for cell in wanted for each in _by_layer(cell, layers)]
     present = _present_cells(connection, request, task.name)
     known_to_fail = _failed_cells(connection, task.name)
     failed = tuple(cell for cell in wanted if cell in known_to_fail)
@@ -154,6 +207,7 @@ def plan_network(
         len(wanted) - len(missing) - len(failed),
         failed,
         _formats_without_channels(connection, request, task.name),
+        len(layers),
     )
 
 
@@ -217,13 +271,14 @@ def _present_cells(
     connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
 ) -> set[Cell]:
     rows = connection.execute(
-        "select f.name, s.name, e.scope, e.precision from evaluation as e "
+        "select f.name, s.name, e.scope, l.name, e.precision from every_evaluation() as e "
         "join network as n using (network_id) join number_format as f using (number_format_id) "
-        "join scheme as s using (scheme_id) where n.name = ?",
+        "join scheme as s using (scheme_id) left join layer as l using (layer_id) "
+        "where n.name = ?",
         [name],
     ).fetchall()
     asked = {(known.name, scope) for known in request.number_formats for scope in request.scopes}
-    for number_format, _, scope, precision in rows:
+    for number_format, _, scope, _, precision in rows:
         other = request.precision == "float32" and precision != "float32"
         if other and (number_format, scope) in asked:
             raise MismatchError(
@@ -231,12 +286,23 @@ def _present_cells(
                 f"{precision}, found float32 asked for; give --precision auto, another --db, or "
                 "--replace to collect anew"
             )
-    return {Cell(name, number_format, scheme, scope) for number_format, scheme, scope, _ in rows}
+    return {Cell(name, *row[:4]) for row in rows}
+
+
+def _layers(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+    """The layers of a stored network, in their order."""
+    rows = connection.execute(
+        "select l.name from layer as l join network as n using (network_id) where n.name = ? "
+        "order by l.position",
+        [name],
+    ).fetchall()
+    return [layer for (layer,) in rows]
 
 
 def _failed_cells(connection: duckdb.DuckDBPyConnection, name: str) -> set[Cell]:
     rows = connection.execute(
-        "select network, number_format, scheme, scope from failed_cell_overview where network = ?",
+        "select network, number_format, scheme, scope, quantized_layer from failed_cell_overview "
+        "where network = ?",
         [name],
     ).fetchall()
     return {Cell(*row) for row in rows}
@@ -258,8 +324,3 @@ def _formats_without_channels(
     )
     without = {row[0] for row in found.fetchall()}
     return tuple(known for known in request.number_formats if known.name in without)
-
-
-def missing_cell_count(plans: Sequence[NetworkPlan]) -> int:
-    """Cells to fill over all networks."""
-    return sum(len(plan.cells) for plan in plans)

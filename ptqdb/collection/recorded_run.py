@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,8 @@ import torch
 
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkTask
 from ptqdb.collection.rows import ensure_formats
-from ptqdb.database import next_id, transaction
+from ptqdb.database import checkpoint, next_id, transaction
+from ptqdb.errors import DatabaseError
 from ptqdb.version import VERSION
 
 SEED = 0
@@ -61,25 +62,38 @@ def recorded_run(
                 request.device,
                 SEED,
                 _now(),
-                [asdict(cell) for cell in cells],
+                _announced(cells),
             ],
         )
-    connection.execute("checkpoint")
-    ended = "failed"
+    checkpoint(connection)
     try:
         yield
-        ended = "failed" if failures else "done"
-    except KeyboardInterrupt:
-        ended = "interrupted"
+    except BaseException as error:
+        # Where the disk is full this cannot be written either, and the first error is to be told.
+        with suppress(DatabaseError):
+            ended = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            _write_outcome(connection, run_id, ended, failures)
         raise
-    finally:
-        with transaction(connection):
-            connection.execute(
-                "update collection_run set outcome = ?, ended_at = ?, "
-                "failures = ?::struct(network varchar, reason varchar)[] where run_id = ?",
-                [ended, _now(), [asdict(failure) for failure in failures], run_id],
-            )
-        connection.execute("checkpoint")
+    _write_outcome(connection, run_id, "failed" if failures else "done", failures)
+
+
+def _write_outcome(
+    connection: duckdb.DuckDBPyConnection, run_id: int, ended: str, failures: Sequence[Failure]
+) -> None:
+    with transaction(connection):
+        connection.execute(
+            "update collection_run set outcome = ?, ended_at = ?, "
+            "failures = ?::struct(network varchar, reason varchar)[] where run_id = ?",
+            [ended, _now(), [asdict(failure) for failure in failures], run_id],
+        )
+    checkpoint(connection)
+
+
+def _announced(cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """The cells as the table has them: the layers of a network, each alone, are one."""
+    fields = ("network", "number_format", "scheme", "scope")
+    rows = dict.fromkeys(tuple(getattr(cell, field) for field in fields) for cell in cells)
+    return [dict(zip(fields, row, strict=True)) for row in rows]
 
 
 def _arguments(request: CollectionRequest) -> str:

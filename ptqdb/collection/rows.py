@@ -294,6 +294,23 @@ def write_failed_evaluation(
     insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
 
 
+def write_layer_evaluation(
+    connection: duckdb.DuckDBPyConnection,
+    layer_id: int,
+    number_format_id: int,
+    scheme_id: int,
+    found: EvaluationFacts | FailedEvaluation,
+) -> None:
+    """Write what became of a network with one layer quantized: counts, or why there are none."""
+    table = "failed_layer_cell" if isinstance(found, FailedEvaluation) else "layer_evaluation"
+    ids = {
+        "layer_id": layer_id,
+        "number_format_id": number_format_id,
+        "scheme_id": scheme_id,
+    }
+    insert(connection, table, pl.DataFrame([ids | asdict(found)]))
+
+
 def _cell_ids(
     network_id: int, number_format_id: int | None, scheme_id: int | None, scope: str
 ) -> dict[str, int | str | None]:
@@ -315,6 +332,14 @@ def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dic
     return {(layer, role): tensor_id for layer, role, tensor_id in found.fetchall()}
 
 
+def layer_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[str, int]:
+    """The ids of a network's layers by name."""
+    found = connection.execute(
+        "select name, layer_id from layer where network_id = ?", [network_id]
+    )
+    return dict(found.fetchall())
+
+
 def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
     """Delete the networks of these names with all their facts."""
     of_tensor = (
@@ -323,7 +348,7 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
         "where list_contains($names, n.name))"
     )
     of_layer = (
-        "delete from tensor where layer_id in (select l.layer_id from layer as l "
+        "delete from {table} where layer_id in (select l.layer_id from layer as l "
         "join network as n using (network_id) where list_contains($names, n.name))"
     )
     of_network = (
@@ -343,7 +368,10 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
     ]
     statements += [of_network.format(table=table) for table in ("evaluation", "failed_cell")]
     statements += [
-        of_layer,
+        *(
+            of_layer.format(table=table)
+            for table in ("layer_evaluation", "failed_layer_cell", "tensor")
+        ),
         *(of_network.format(table=table) for table in ("unquantized_part", "layer", "network")),
     ]
     for statement in statements:

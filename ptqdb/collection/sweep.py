@@ -1,7 +1,7 @@
 """Fills a database cell by cell; what was filled before a stop is never filled again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -25,28 +25,49 @@ from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
     ensure_scheme,
+    layer_ids_of,
     tensor_ids_of,
     write_channel_errors,
     write_evaluation,
     write_failed_evaluation,
+    write_layer_evaluation,
     write_network,
     write_quantized_tensors,
 )
-from ptqdb.database import connect, forget_fits, materialize, transaction
+from ptqdb.database import (
+    SnapshotPublisher,
+    connect,
+    file_errors,
+    forget_fits,
+    materialize,
+    read_every_block,
+    transaction,
+)
 from ptqdb.datasets import ImageSet
 from ptqdb.errors import DataError
 from ptqdb.interruption import interrupts_kept
 from ptqdb.number_formats import number_format as named_format
+from ptqdb.preprocessing import Preprocessing
 
 
 class Reporter(Protocol):
-    """Is told how a collection goes on."""
+    """Receives how a collection goes on."""
 
     def planned(self, cell_count: int, present_count: int) -> None:
         """So many cells are to be filled; so many were there already."""
 
+    def weighed(self, network: str, cell_count: int, work: float | None) -> None:
+        """A network has so many of the cells, each of so much work; None where that is unknown.
+
+        The unit is the same for all networks. Comes before the first network is prepared, once
+        for each.
+        """
+
     def preparing(self, network: str) -> None:
         """A network is loaded and calibrated."""
+
+    def prepared(self, network: str, cell_count: int) -> None:
+        """The cells of a network follow, so many: now its layers are known."""
 
     def filled(self, cell: Cell) -> None:
         """A cell is committed: its evaluation, or why there is none."""
@@ -61,7 +82,13 @@ class Silent:
     def planned(self, cell_count: int, present_count: int) -> None:
         """Keep quiet."""
 
+    def weighed(self, network: str, cell_count: int, work: float | None) -> None:
+        """Keep quiet."""
+
     def preparing(self, network: str) -> None:
+        """Keep quiet."""
+
+    def prepared(self, network: str, cell_count: int) -> None:
         """Keep quiet."""
 
     def filled(self, cell: Cell) -> None:
@@ -92,47 +119,67 @@ class CollectionOutcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-def collect(request: CollectionRequest, database: Path, reporter: Reporter) -> CollectionOutcome:
+def collect(
+    request: CollectionRequest, database: Path, reporter: Reporter, *, wait_s: float = 0.0
+) -> CollectionOutcome:
     """Fill every missing cell of the request.
 
     Each cell is one transaction. A network that fails is recorded, and the others go on. A cell
     in which the network's own code fails is recorded as such, and the next cell goes on; the
-    run is done all the same, for the facts say what the format does to the network.
+    run is done all the same, for the facts say what the format does to the network. While it
+    goes on, others read the snapshot that is published before each network.
+
+    Parameters
+    ----------
+    wait_s
+        For how many seconds to wait for another process to close the file.
 
     Raises
     ------
     MismatchError
         The database holds one of the networks with other arguments; nothing was written.
     DatabaseError
-        The file cannot be opened for writing, or written.
+        The file cannot be opened for writing, is damaged, or cannot be written.
     KeyboardInterrupt
         After the run's outcome has been recorded.
     """
-    connection = connect(database, read_only=False)
     outcome = CollectionOutcome()
-    try:
+    connection = connect(database, read_only=False, wait_s=wait_s, remarked=reporter.remarked)
+    # Left in reverse: the connection is closed before the publisher, and errors are put in words
+    # while it is open.
+    with (
+        SnapshotPublisher(database, reporter.remarked) as publisher,
+        connection,
+        file_errors(connection),
+    ):
         plans = _plans(connection, request, outcome)
         cells = [cell for plan in plans for cell in plan.cells]
         outcome.present_count = sum(plan.present_count for plan in plans)
-        reporter.planned(len(cells), outcome.present_count)
+        reporter.planned(sum(plan.cell_count for plan in plans), outcome.present_count)
+        for plan in plans:
+            if plan.cells:
+                work = None if plan.work is None else plan.work * len(plan.task.images)
+                reporter.weighed(plan.task.name, plan.cell_count, work)
         for failure in outcome.failures:
             reporter.remarked(f"{failure.network} failed: {failure.reason}")
         for plan in plans:
             _tell_known_failures(plan, outcome, reporter)
+        is_changed = request.replace or not all(plan.is_complete for plan in plans)
+        if is_changed:
+            read_every_block(connection)  # a damaged one is found before anything is written
         recorded = recorded_run(connection, request, cells, outcome.failures)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
-            if request.replace or not all(plan.is_complete for plan in plans):
+            if is_changed:
                 forget_fits(connection)
             if request.replace:
                 _delete(connection, [plan.task.name for plan in plans])
             for plan in plans:
                 if not plan.is_complete:
+                    publisher.publish(connection)
                     _collect_or_record(connection, request, plan, outcome, reporter)
             if all(plan.is_complete for plan in plans):
                 materialize(connection, reporter.remarked)  # what an upgrade made stale
-    finally:
-        connection.close()
     return outcome
 
 
@@ -146,7 +193,7 @@ def _plans(
             with interrupts_kept(), own_errors_as_data_errors():
                 plan = plan_network(connection, request, task)
                 if plan.cells or plan.is_new:
-                    plan = replace(plan, task=checked(task))
+                    plan = checked(plan)
                 plans.append(plan)
         except DataError as error:
             outcome.failures.append(Failure(task.name, str(error)))
@@ -157,16 +204,11 @@ def _tell_known_failures(plan: NetworkPlan, outcome: CollectionOutcome, reporter
     """Count the cells that are known to fail, and say that they are not tried again."""
     if plan.failed:
         outcome.failed_count += len(plan.failed)
-        names = ", ".join(map(_words, plan.failed))
+        names = ", ".join(cell.label for cell in plan.failed)
         reporter.remarked(
             f"{plan.task.name} cannot be evaluated in {names}, as recorded earlier; "
             "--replace collects it anew"
         )
-
-
-def _words(cell: Cell) -> str:
-    """What a cell is of, beside the network."""
-    return cell.number_format + ("" if cell.scope == "all" else f" ({cell.scope})")
 
 
 def _delete(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
@@ -196,7 +238,6 @@ def _collect_or_record(
         outcome.failures.append(Failure(name, reason))
         reporter.remarked(f"{name} failed: {reason}")
     materialize(connection, reporter.remarked)
-    connection.execute("checkpoint")
 
 
 def _collect_network(
@@ -208,42 +249,56 @@ def _collect_network(
 ) -> None:
     """Measure and write a network's float facts if they are missing, then its cells."""
     reporter.preparing(plan.task.name)
-    trained = plan.task.source.load()
-    for remark in trained.remarks:
-        reporter.remarked(f"{trained.name}: {remark}")
-    names = dict.fromkeys(cell.number_format for cell in plan.cells)
-    device = torch.device(request.device)
-    measurement = NetworkMeasurement(
-        trained,
-        plan.task.calibration,
-        [named_format(name) for name in names],
-        request.scheme,
-        device=device,
-    )
-    preprocessing = trained.preprocessing
-    del trained  # with its weights; the measurement has the folded ones
-    for remark in measurement.remarks:
-        reporter.remarked(f"{plan.task.name}: {remark}")
+    measurement, preprocessing = _measured(request, plan, reporter)
     try:
-        evaluation = NetworkEvaluation(
-            measurement.network,
-            plan.task.images,
-            preprocessing,
-            device=device,
-            precision=request.precision,
-        )
-        if plan.is_new:
-            facts, of_float = measurement.float_facts(), evaluation.of_float()
+        with interrupts_kept():
+            evaluation = NetworkEvaluation(
+                measurement.network,
+                plan.task.images,
+                preprocessing,
+                device=torch.device(request.device),
+                precision=request.precision,
+            )
+            facts = measurement.float_facts() if plan.is_new else None
+        if facts is not None:
             with transaction(connection):
                 dataset_id = _ensure(connection, plan.task.images)
                 calibration_id = _ensure(connection, plan.task.calibration)
-                write_network(connection, facts, dataset_id, calibration_id, of_float)
+                write_network(connection, facts, dataset_id, calibration_id, evaluation.of_float())
+        plan = plan.with_layers(list(measurement.network.layers))
+        reporter.prepared(plan.task.name, plan.cell_count)
         for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
             _collect_format(
                 connection, request, measurement, evaluation, list(cells), outcome, reporter
             )
     finally:
         measurement.network.release()
+
+
+@interrupts_kept()
+def _measured(
+    request: CollectionRequest, plan: NetworkPlan, reporter: Reporter
+) -> tuple[NetworkMeasurement, Preprocessing]:
+    """The network calibrated, and how it is fed.
+
+    A Ctrl-C of which a library made an error may have passed for a failure of the network and
+    decided what stays in float: it ends this before anything is written.
+    """
+    trained = plan.task.source.load()
+    for remark in trained.remarks:
+        reporter.remarked(f"{trained.name}: {remark}")
+    names = dict.fromkeys(cell.number_format for cell in plan.cells)
+    measurement = NetworkMeasurement(
+        trained,
+        plan.task.calibration,
+        [named_format(name) for name in names],
+        request.scheme,
+        device=torch.device(request.device),
+    )
+    for remark in measurement.remarks:
+        reporter.remarked(f"{plan.task.name}: {remark}")
+    # without the network itself: the measurement has the folded weights
+    return measurement, trained.preprocessing
 
 
 def _add_channels(
@@ -304,9 +359,12 @@ def _collect_format(
     """Fill the cells of one network in one format; the first also brings the tensors' facts."""
     network_id, number_format_id = _ids(connection, cells[0])
     number_format = named_format(cells[0].number_format)
-    coded = measurement.code(number_format)
+    with interrupts_kept():
+        coded = measurement.code(number_format)
+    layer_ids = layer_ids_of(connection, network_id)
     for cell in cells:
-        found = evaluation.of_codes(coded, number_format, cell.scope)
+        chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}
+        found = evaluation.of_codes(chosen, number_format, cell.scope)
         with transaction(connection):
             scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
@@ -318,7 +376,9 @@ def _collect_format(
                     measurement.quantized_facts(coded, number_format),
                 )
             ids = (network_id, number_format_id, scheme_id)
-            if isinstance(found, FailedEvaluation):
+            if cell.layer is not None:
+                write_layer_evaluation(connection, layer_ids[cell.layer], *ids[1:], found)
+            elif isinstance(found, FailedEvaluation):
                 write_failed_evaluation(connection, *ids, cell.scope, found)
             else:
                 write_evaluation(connection, *ids, cell.scope, found)
@@ -326,7 +386,7 @@ def _collect_format(
             outcome.failed_count += 1
             place = f"after layer {found.layer} started: " if found.layer else ""
             reporter.remarked(
-                f"{cell.network} cannot be evaluated in {_words(cell)}: {place}{found.reason}"
+                f"{cell.network} cannot be evaluated in {cell.label}: {place}{found.reason}"
             )
         else:
             outcome.filled_count += 1

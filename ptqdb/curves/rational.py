@@ -1,8 +1,9 @@
 """Rational curves: the search for the best of those proved to rise without a pole."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from math import comb
 from operator import itemgetter
 from typing import Any
@@ -22,11 +23,13 @@ DEGREES = (2, 3, 4)
 
 # The search grid of degree 2 and how many of its minima are refined: twice as many of either
 # changes no R² of the published sweeps in the fourth decimal.
-LOG_M_COUNT, LOG_K_COUNT, START_COUNT = 24, 16, 4
+LOG_M_COUNT, LOG_K_COUNT, START_COUNT, GRID_POINT_COUNT = 24, 16, 4, 1024
 LOG_K_RANGE = (np.log(1e-3), np.log(1e4))
-# Past k = 1e5 the best curve may be one that jumps to the last point alone, by a pole just
-# behind it: no better for what lies between the points, and lost when it is rounded.
 LOG_M_LIMIT, LOG_K_LIMIT = 60.0, np.log(1e5)
+# A pole just past the last point lets a curve jump to that point alone: the sum of squares is
+# smaller, and nothing between the points is told better. So the denominator has no zero nearer to
+# the last point than this share of the range.
+POLE_DISTANCE = 0.02
 
 # How far inside the monotone set a degree-2 fit is put, so that rounding its parameters to
 # floating point cannot carry it out; tried in turn until the proof holds.
@@ -46,6 +49,8 @@ NODES = np.concatenate(
 )
 ROUND_COUNT, ITERATION_COUNT = 12, 60
 SLOPE_FLOOR, POLE_FLOOR = 1e-6, 1e-5
+# Of the points of a view, whole, by network and without each.
+REMEMBERED_SEARCHES = 256
 OUT_OF_ITERATIONS = 9  # what SciPy calls it
 
 
@@ -78,6 +83,8 @@ class RationalFunction(CurveFunction):
     from those of 3, each times one factor above and below: sequential quadratic programming with
     the slope's numerator and the denominator held above 0. That is a local search; the fit is
     never worse than that of the lower degree. No random numbers are used.
+
+    Past max x there is no pole within 2 % of the range, so that no curve jumps to the last point.
     """
 
     degree: int = 2
@@ -186,20 +193,32 @@ class _Shape:
 
 def _forms(u: Floats, y: Floats, degree: int) -> list[_Form]:
     """Fit degree 2 up to `degree`, x in [0, 1]; empty where nothing beats a constant."""
-    shapes = [shape for shape in _search_degree_two(u, y) if shape.rise > 0]
-    if not shapes:
-        return []
-    forms = [shapes[0].form(u, y, margin) for margin in MARGINS]
-    kept = [shape.form(u, y, MARGINS[1]) for shape in shapes]
-    for _ in range(2, degree):
-        starts = [form.raised(*ends) for form in _best(kept, u, y) for ends in RAISES]
-        refined = [form for start in starts if (form := _refine(start, u, y)) is not None]
-        forms += refined
-        kept = [*refined, *(form.raised(1.0, 1.0) for form in kept)]
-    return forms
+    return list(_search(u.tobytes(), y.tobytes(), degree)[0])
 
 
-def _best(forms: list[_Form], u: Floats, y: Floats) -> list[_Form]:
+@lru_cache(maxsize=REMEMBERED_SEARCHES)
+def _search(
+    u_bytes: bytes, y_bytes: bytes, degree: int
+) -> tuple[tuple[_Form, ...], tuple[_Form, ...]]:
+    """The forms up to `degree`, and those to start the next degree from.
+
+    Remembered, since degree 4 begins with all of degree 3, which is often fitted to the same
+    points.
+    """
+    u, y = np.frombuffer(u_bytes), np.frombuffer(y_bytes)
+    if degree == 2:
+        shapes = [shape for shape in _search_degree_two(u, y) if shape.rise > 0]
+        if not shapes:
+            return (), ()
+        forms = tuple(shapes[0].form(u, y, margin) for margin in MARGINS)
+        return forms, tuple(shape.form(u, y, MARGINS[1]) for shape in shapes)
+    forms, kept = _search(u_bytes, y_bytes, degree - 1)
+    starts = [form.raised(*ends) for form in _best(kept, u, y) for ends in RAISES]
+    refined = tuple(form for start in starts if (form := _refine(start, u, y)) is not None)
+    return (*forms, *refined), (*refined, *(form.raised(1.0, 1.0) for form in kept))
+
+
+def _best(forms: Iterable[_Form], u: Floats, y: Floats) -> list[_Form]:
     """The best few that differ, the best first."""
     best: dict[float, _Form] = {}
     for sse, form in sorted(((_sse(form, u, y), form) for form in forms), key=itemgetter(0)):
@@ -233,9 +252,13 @@ def _search_degree_two(u: Floats, y: Floats) -> list[_Shape]:
     """Find the minima of the least squares of degree 2, the best first."""
     inner = u[(u > 0) & (u < 1)]
     log_odds = np.log(inner / (1 - inner)) if inner.size else np.zeros(1)
+    # Where to start from shows on some of the points as well.
+    some = np.argsort(u, kind="stable")[:: -(-len(u) // GRID_POINT_COUNT)]
     log_m = np.linspace(-log_odds.max() - 1, -log_odds.min() + 1, LOG_M_COUNT)
     log_k = np.linspace(*LOG_K_RANGE, LOG_K_COUNT)
-    sse = np.array([np.sum(_mix(u, y, m, log_k[:, None])[2] ** 2, axis=-1) for m in log_m])
+    sse = np.array(
+        [np.sum(_mix(u[some], y[some], m, log_k[:, None])[2] ** 2, axis=-1) for m in log_m]
+    )
 
     around = np.pad(sse, 1, constant_values=np.inf)
     lowest = np.lib.stride_tricks.sliding_window_view(around, (3, 3)).min(axis=(2, 3))
@@ -291,8 +314,14 @@ def _mix(u: Floats, y: Floats, log_m: float, log_k: Floats) -> tuple[Floats, Flo
 
 
 def _clipped(log_m: Any, log_k: Any) -> tuple[Any, Any]:
-    """Keep the search where a curve survives being rounded."""
-    return np.clip(log_m, -LOG_M_LIMIT, LOG_M_LIMIT), np.clip(log_k, -LOG_K_LIMIT, LOG_K_LIMIT)
+    """Keep the search where a curve survives being rounded and has no pole behind the last point.
+
+    The denominator's zeros past u = 1 have (u - 1) / u = m (k ± sqrt(k² - 1)): m / (2 k) at least,
+    and where k < 1 of the size m.
+    """
+    log_m = np.clip(log_m, np.log(POLE_DISTANCE), LOG_M_LIMIT)
+    most_k = np.minimum(log_m - np.log(2 * POLE_DISTANCE), LOG_K_LIMIT)
+    return log_m, np.clip(log_k, -LOG_K_LIMIT, most_k)
 
 
 class _Constraint:
@@ -355,7 +384,7 @@ def _refine(form: _Form, u: Floats, y: Floats) -> _Form | None:
         failing = _failing(form)
         if not failing.size and found.status != OUT_OF_ITERATIONS:
             # q may still be negative from one end on, where it has no minimum.
-            return form if (basis @ form.q).min() > 0 else None
+            return form if (basis @ form.q).min() > 0 and not _has_near_pole(form) else None
         odds = np.concatenate([odds, failing])
     return None
 
@@ -375,6 +404,17 @@ def _failing(form: _Form) -> Floats:
         found.append(inside[below(inside) <= 0])
     failing: Floats = np.concatenate(found)
     return failing / (1 - failing)
+
+
+def _has_near_pole(form: _Form) -> bool:
+    """Whether q is 0 past the last point within `POLE_DISTANCE` of it, in the plane."""
+    degree, behind = len(form.q) - 1, Polynomial([0.0, 1.0])  # u - 1
+    q = sum(
+        value * comb(degree, i) * (form.m * (1 + behind)) ** i * (-behind) ** (degree - i)
+        for i, value in enumerate(form.q.tolist())
+    )
+    roots = np.asarray(Polynomial(q.coef).roots(), dtype=np.complex128)
+    return bool(np.any((roots.real > 0) & (np.abs(roots) < POLE_DISTANCE)))
 
 
 def _params(form: _Form, low: float, high: float, degree: int) -> Floats | None:

@@ -1,18 +1,29 @@
 """Opens the database, writes facts into it and reads views from it."""
 
+from ptqdb.database.file_errors import file_errors
+from ptqdb.database.files import IN_MEMORY
 from ptqdb.database.frames import Form
-from ptqdb.database.opening import IN_MEMORY, confine, connect
+from ptqdb.database.opening import confine, connect, connect_reader
 from ptqdb.database.reading import (
     list_views,
     measures_sensitivity,
     networks_without_channels,
     query,
+    read_every_block,
     read_view,
+    rows_of,
     variant_names,
     view_names,
 )
-from ptqdb.database.variants import looks_at_losses, needs_evaluations, uses_weights_alone
+from ptqdb.database.snapshots import Snapshot, SnapshotPublisher
+from ptqdb.database.variants import (
+    layer_call,
+    looks_at_losses,
+    needs_evaluations,
+    uses_weights_alone,
+)
 from ptqdb.database.writing import (
+    checkpoint,
     forget_fits,
     insert,
     interruptible,
@@ -24,11 +35,17 @@ from ptqdb.database.writing import (
 __all__ = [
     "IN_MEMORY",
     "Form",
+    "Snapshot",
+    "SnapshotPublisher",
+    "checkpoint",
     "confine",
     "connect",
+    "connect_reader",
+    "file_errors",
     "forget_fits",
     "insert",
     "interruptible",
+    "layer_call",
     "list_views",
     "looks_at_losses",
     "materialize",
@@ -37,7 +54,9 @@ __all__ = [
     "networks_without_channels",
     "next_id",
     "query",
+    "read_every_block",
     "read_view",
+    "rows_of",
     "transaction",
     "uses_weights_alone",
     "variant_names",

@@ -60,9 +60,8 @@ class _Source:
     @cached_property
     def names(self) -> frozenset[str]:
         """Every word of the code; with a parenthesis, as ``name(``, where it is a call."""
-        return frozenset(re.findall(r"\w+", self.code)) | {
-            f"{name}(" for name in re.findall(r"(\w+)\s*\(", self.code)
-        }
+        words = re.findall(r"(\w+)\s*(\(?)", self.code)
+        return frozenset(f"{name}{parenthesis}" for name, parenthesis in words)
 
     def uses(self, other: "_Source") -> bool:
         """Whether the text names a macro (as a call) or a view that the other one creates."""
@@ -74,7 +73,20 @@ class _Source:
 
 def are_definitions_current(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the database has the macros and views that sql/ says."""
-    return _loaded(connection) == _wanted(_sources())
+    return _are_current(connection, _wanted(_sources()), _loaded(connection))
+
+
+def _are_current(
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Mapping[tuple[str, str], str],
+    loaded: Mapping[tuple[str, str], str],
+) -> bool:
+    """Whether what was loaded is what is wanted, and nobody has dropped a view since."""
+    if wanted != loaded:
+        return False
+    rows = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
+    views = {name for name, kind in wanted if kind == "view"}
+    return views <= {name for (name,) in rows}
 
 
 def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: bool = True) -> None:
@@ -88,12 +100,12 @@ def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: boo
     """
     sources = _sources()
     wanted, loaded = _wanted(sources), _loaded(connection)
-    if wanted == loaded:
+    if _are_current(connection, wanted, loaded):
         return
     with transaction(connection):
-        for name, (kind, _) in loaded.items():
-            if wanted.get(name, ("", ""))[0] != kind:
-                connection.execute(f"drop {kind.replace('table macro', 'macro table')} {name}")
+        for name, kind in loaded.keys() - wanted.keys():
+            known = kind.replace("table macro", "macro table")
+            connection.execute(f"drop {known} if exists {name}")
         for source in _ordered(sources):
             connection.execute(source.whole if is_commented else source.creation)
             for made in source.definitions:
@@ -105,7 +117,7 @@ def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: boo
                 _shadow_variants(connection)
         _unshadow_variants(connection)
         connection.execute("delete from definition")
-        rows = [(name, kind, sha256) for name, (kind, sha256) in sorted(wanted.items())]
+        rows = [(*key, sha256) for key, sha256 in sorted(wanted.items())]
         insert(
             connection, "definition", pl.DataFrame(rows, ["name", "kind", "sha256"], orient="row")
         )
@@ -136,16 +148,19 @@ def _unshadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"drop table if exists temp.{name}_columns")
 
 
-def _wanted(sources: tuple[_Source, ...]) -> dict[str, tuple[str, str]]:
-    """Kind and SHA-256 of the text of every macro and view, by name."""
+def _wanted(sources: tuple[_Source, ...]) -> dict[tuple[str, str], str]:
+    """SHA-256 of the text of every macro and view, by name and kind.
+
+    A macro and a view may share a name: the view then is the macro with its defaults.
+    """
     return {
-        made.name: (made.kind, source.sha256) for source in sources for made in source.definitions
+        (made.name, made.kind): source.sha256 for source in sources for made in source.definitions
     }
 
 
-def _loaded(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]:
+def _loaded(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], str]:
     rows = connection.execute("select name, kind, sha256 from definition").fetchall()
-    return {name: (kind, sha256) for name, kind, sha256 in rows}
+    return {(name, kind): sha256 for name, kind, sha256 in rows}
 
 
 def _sources() -> tuple[_Source, ...]:

@@ -1,32 +1,38 @@
 """Opens a database: refuses what is none of ptqdb, creates and migrates what is."""
 
-import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from ptqdb.database.definitions import are_definitions_current, load_definitions
-from ptqdb.database.reading import read_number
-from ptqdb.database.writing import first_line, transaction
+from ptqdb.database.file_errors import damage, file_errors
+from ptqdb.database.files import IN_MEMORY, BusyError, log_path, open_file, require_file
+from ptqdb.database.schema import (
+    applied_version,
+    known_version,
+    migrations,
+    require_whole_schema,
+)
+from ptqdb.database.snapshots import Snapshot, drop_snapshot, read_snapshot, snapshot_path
+from ptqdb.database.writing import transaction
 from ptqdb.errors import DatabaseError
-from ptqdb.paths import without_magic
-from ptqdb.resources import sql_folder
 
-# Storage v1.5.0 is what the newest DuckDB shell can open. Small blocks: every table and index
-# takes at least one, which at the default size makes an empty database 5 MiB. A wrong file must
-# not send DuckDB to the network for an extension that reads it.
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "storage_compatibility_version": "v1.5.0",
-    "default_block_size": "16384",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
-_MAGIC_OFFSET, _MAGIC = 8, b"DUCK"
-IN_MEMORY = Path(":memory:")
+SECONDS_BETWEEN_TRIES = 0.2
+MOST_TRIES = 3
+"""A snapshot may go as a reader turns to it, because the file itself is free again."""
 
 
-def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+def connect(
+    path: Path,
+    *,
+    read_only: bool,
+    wait_s: float = 0.0,
+    remarked: Callable[[str], None] | None = None,
+) -> duckdb.DuckDBPyConnection:
     """Open a database; a writer creates it, migrates it and loads the macros and views.
 
     Nothing is written to a file that is not a database of this or an older ptqdb.
@@ -39,35 +45,117 @@ def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     read_only
         Whether the connection only reads. Any number of processes may read at a time; while
         one writes, no other can open the file.
+    wait_s
+        For how many seconds to wait for another process to close the file.
+    remarked
+        Receives a line when the wait begins.
 
     Raises
     ------
     DatabaseError
-        The file is missing, a folder, no database of ptqdb, of another version, damaged, open
-        in another process, or may not be written.
+        The file is missing, no regular file, no database of ptqdb, of another version, damaged,
+        open in another process, or may not be written.
     """
-    _require_file(path, must_exist=read_only)
-    if path.exists():
-        reader = _open(path, read_only=True)
+    deadline = time.monotonic() + wait_s
+    has_told = False
+    while True:
         try:
-            _require_known_schema(reader, path)
-            if read_only:
-                _require_current(reader, path)
-                return reader
-        except BaseException:
-            reader.close()
-            raise
-        reader.close()
-    elif read_only:
-        raise DatabaseError(f"{path} does not exist: create it with `ptqdb collect`")
-    writer = _open(path, read_only=False)
+            return _open_reader(path) if read_only else _open_writer(path)
+        except BusyError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not has_told and remarked is not None:
+                remarked(f"{error}; waiting up to {wait_s:g} s")
+            has_told = True
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def connect_reader(path: Path) -> tuple[duckdb.DuckDBPyConnection, Snapshot | None]:
+    """Open a database to read it, or its last snapshot while a collection writes it.
+
+    Returns
+    -------
+    The connection, and which snapshot it reads; None: the file itself.
+
+    Raises
+    ------
+    DatabaseError
+        As in `connect`; the file is open in another process, and there is no snapshot.
+    """
+    for _ in range(MOST_TRIES):
+        try:
+            return _open_reader(path), None
+        except BusyError as error:
+            busy = error
+        with suppress(FileNotFoundError):
+            written_at = datetime.fromtimestamp(snapshot_path(path).stat().st_mtime, UTC)
+            with suppress(DatabaseError):
+                connection = _open_reader(snapshot_path(path))
+                return connection, read_snapshot(connection, path, written_at, busy.holder)
+    raise busy
+
+
+def _open_reader(path: Path) -> duckdb.DuckDBPyConnection:
+    require_file(path, must_exist=True)
+    reader, version = _open_known(path)
     try:
-        _migrate(writer)
-        load_definitions(writer, is_commented=path != IN_MEMORY)
+        with file_errors(reader):
+            _require_current(reader, path, version)
     except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
+def _open_writer(path: Path) -> duckdb.DuckDBPyConnection:
+    require_file(path, must_exist=False)
+    is_new = not path.exists()
+    if not is_new:
+        _open_known(path)[0].close()
+    try:
+        writer = open_file(path, read_only=False)
+    except BusyError:
+        raise
+    except DatabaseError:
+        if is_new:
+            _delete(path)
+        raise
+    try:
+        with file_errors(writer):
+            version = applied_version(writer, path)
+            is_new = is_new and version == 0
+            _migrate(writer, version)
+            load_definitions(writer, is_commented=path != IN_MEMORY)
+    except BaseException:
+        if is_new:
+            _delete(path)
         writer.close()
         raise
+    drop_snapshot(path)
     return writer
+
+
+def _delete(path: Path) -> None:
+    """Delete a file that was to become a database, and holds nothing."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        log_path(path).unlink(missing_ok=True)
+
+
+def _open_known(path: Path) -> tuple[duckdb.DuckDBPyConnection, int]:
+    """Open a file to read it, if it is a whole database of this or an older ptqdb."""
+    reader = open_file(path, read_only=True)
+    try:
+        try:
+            version = applied_version(reader, path)
+            if version > 0:
+                require_whole_schema(reader, path, version)
+        except duckdb.Error as error:
+            raise damage(path, error) from error
+    except BaseException:
+        reader.close()
+        raise
+    return reader, version
 
 
 def confine(connection: duckdb.DuckDBPyConnection) -> None:
@@ -81,92 +169,9 @@ def confine(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"set {setting}")
 
 
-def _require_file(path: Path, *, must_exist: bool) -> None:
-    if path.is_dir():
-        raise DatabaseError(f"{path} is a folder: name a database file, such as study.duckdb")
-    if path.exists():
-        try:
-            with path.open("rb") as file:
-                head = file.read(_MAGIC_OFFSET + len(_MAGIC))
-        except OSError as error:
-            raise DatabaseError(f"{path} cannot be read: {error.strerror}") from error
-        if head[_MAGIC_OFFSET:] != _MAGIC:
-            raise DatabaseError(f"{path} is not a DuckDB file: name a database of ptqdb")
-    elif must_exist:
-        raise DatabaseError(f"{path} does not exist: create it with `ptqdb collect`")
-    elif not path.parent.is_dir():
-        raise DatabaseError(f"the folder {path.parent} does not exist: create it first")
-
-
-def _open(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    try:
-        file = path if path == IN_MEMORY else without_magic(path)
-        return duckdb.connect(file, read_only=read_only, config=_CONFIG)
-    except duckdb.Error as error:
-        raise _opening_error(path, error) from error
-
-
-def _opening_error(path: Path, error: duckdb.Error) -> DatabaseError:
-    """Say in one line why DuckDB did not open the file."""
-    message = str(error)
-    if "Conflicting lock" in message:
-        holder = re.search(r"PID (\d+)", message)
-        process = f"another process (PID {holder[1]})" if holder else "another process"
-        return DatabaseError(f"{path} is open in {process}: wait for it to end")
-    if "different configuration" in message:
-        return DatabaseError(
-            f"{path} is already open in this process, in another mode: close that connection"
-        )
-    for reason in ("Permission denied", "Read-only file system", "No space left"):
-        if reason in message:
-            return DatabaseError(f"{path} cannot be written: {reason.lower()}")
-    if not path.exists():
-        return DatabaseError(f"{path} cannot be created: {first_line(error)}")
-    return _damage(path, error)
-
-
-def _damage(path: Path, error: duckdb.Error) -> DatabaseError:
-    return DatabaseError(
-        f"{path} is damaged, or of a newer DuckDB: restore a copy or collect again "
-        f"({first_line(error)})"
-    )
-
-
-def _migrations() -> dict[int, Path]:
-    """Return the files of the migrations by their number, in order."""
-    return {
-        int(file.name[:4]): file for file in sorted((sql_folder() / "migrations").glob("*.sql"))
-    }
-
-
-def _schema_version(connection: duckdb.DuckDBPyConnection) -> int:
-    """Return the number of the last migration; 0 where the file holds no tables at all."""
-    tables = connection.execute("select table_name from duckdb_tables()").fetchall()
-    if not tables:
-        return 0
-    if ("migration",) not in tables:
-        raise DatabaseError("a DuckDB file without ptqdb's tables: name a database of ptqdb")
-    return read_number(connection, "select coalesce(max(version), 0) from migration")
-
-
-def _require_known_schema(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    try:
-        version = _schema_version(connection)
-    except duckdb.Error as error:
-        raise _damage(path, error) from error
-    except DatabaseError as error:
-        raise DatabaseError(f"{path} is {error}") from error
-    if version > max(_migrations()):
-        raise DatabaseError(
-            f"{path} has schema version {version}, this ptqdb knows {max(_migrations())}: "
-            "upgrade ptqdb"
-        )
-
-
-def _require_current(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    version = _schema_version(connection)
-    if version < max(_migrations()):
-        found = f"schema version {version}, this ptqdb needs {max(_migrations())}"
+def _require_current(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> None:
+    if version < known_version():
+        found = f"schema version {version}, this ptqdb needs {known_version()}"
     elif not are_definitions_current(connection):
         found = "the views of another version of ptqdb"
     else:
@@ -174,10 +179,9 @@ def _require_current(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     raise DatabaseError(f"{path} has {found}: bring it up to date with `ptqdb collect`")
 
 
-def _migrate(connection: duckdb.DuckDBPyConnection) -> None:
-    """Apply the missing migrations, each with its record in one transaction."""
-    version = _schema_version(connection)
-    for number, file in _migrations().items():
+def _migrate(connection: duckdb.DuckDBPyConnection, version: int) -> None:
+    """Apply the migrations after a version, each with its record in one transaction."""
+    for number, file in migrations().items():
         if number > version:
             with transaction(connection):
                 connection.execute(file.read_text(encoding="utf-8"))

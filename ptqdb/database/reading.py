@@ -2,11 +2,14 @@
 
 import fnmatch
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 import polars as pl
 
 from ptqdb.closest import closest_first
+from ptqdb.database.file_errors import database_error, file_errors, is_damage
 from ptqdb.database.frames import Form, frame_of
 from ptqdb.database.user_text import require_call, require_condition
 from ptqdb.errors import PtqdbError, QueryError, UsageError
@@ -21,11 +24,12 @@ def view_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def variant_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the names of the views that curves can be fitted over, sorted."""
-    rows = connection.execute(
+    rows = rows_of(
+        connection,
         "select table_name from duckdb_columns() where not internal "
         "and column_name in ('network', 'number_format', 'divergence', 'accuracy_loss') "
-        "group by table_name having count(*) = 4 order by table_name"
-    ).fetchall()
+        "group by table_name having count(*) = 4 order by table_name",
+    )
     return [name for (name,) in rows]
 
 
@@ -37,9 +41,10 @@ def list_views(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> pl.
     UsageError
         No name matches.
     """
-    rows = connection.execute(
-        "select view_name, comment, sql from duckdb_views() where not internal order by view_name"
-    ).fetchall()
+    rows = rows_of(
+        connection,
+        "select view_name, comment, sql from duckdb_views() where not internal order by view_name",
+    )
     chosen = [row for row in rows if fnmatch.fnmatchcase(row[0], pattern)]
     if not chosen:
         raise _unknown_view(pattern, [name for name, _, _ in rows])
@@ -56,14 +61,15 @@ def measures_sensitivity(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def networks_without_channels(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Networks of which what some format does to the channels of a weight was not measured."""
-    found = connection.execute(
+    found = rows_of(
+        connection,
         "select distinct n.name from quantized_tensor as q join tensor as t using (tensor_id) "
         "join layer as l using (layer_id) join network as n using (network_id) "
         "anti join (from quantized_tensor_channel where channel = 0) as c "
         "on c.tensor_id = q.tensor_id and c.number_format_id = q.number_format_id "
-        "and c.scheme_id = q.scheme_id where t.role = 'weight' order by n.name"
+        "and c.scheme_id = q.scheme_id where t.role = 'weight' order by n.name",
     )
-    return [name for (name,) in found.fetchall()]
+    return [name for (name,) in found]
 
 
 def _unknown_view(view: str, names: list[str]) -> UsageError:
@@ -93,10 +99,11 @@ def read_view(
     """
     name = view.partition("(")[0].strip()
     if "(" in view:
-        rows = connection.execute(
+        rows = rows_of(
+            connection,
             "select function_name from duckdb_functions() "
-            "where not internal and function_type = 'table_macro' order by function_name"
-        ).fetchall()
+            "where not internal and function_type = 'table_macro' order by function_name",
+        )
         names = [found for (found,) in rows]
     else:
         names = view_names(connection)
@@ -112,6 +119,7 @@ def read_view(
     try:
         return _frame(connection, f"select * from {view}{condition}")
     except (duckdb.Error, pl.exceptions.PolarsError) as error:
+        _raise_damage(connection, error)
         raise _view_error(error, is_call="(" in view and where is None) from error
 
 
@@ -157,9 +165,16 @@ def query(
                 return _frame(connection, text, form)
             connection.execute(text)
         except (duckdb.Error, pl.exceptions.PolarsError) as error:
+            _raise_damage(connection, error)
             message = _located(connection, statement, error)
             raise QueryError(_moved(message, sql.count("\n", 0, place))) from error
     raise AssertionError("unreachable")
+
+
+def _raise_damage(connection: duckdb.DuckDBPyConnection, error: Exception) -> None:
+    """Tell a damaged file from a mistake in a query, which may name other files."""
+    if isinstance(error, duckdb.Error) and is_damage(error):
+        raise database_error(connection, error) from error
 
 
 def _require_utf8(sql: str) -> None:
@@ -209,4 +224,35 @@ def _frame(
 
 def read_number(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     """Return the one number that a query gives."""
-    return int(connection.execute(sql).fetchall()[0][0])
+    return int(rows_of(connection, sql)[0][0])
+
+
+def rows_of(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
+) -> list[tuple[Any, ...]]:
+    """The rows of a query of ptqdb's own.
+
+    Raises
+    ------
+    DatabaseError
+        The file is damaged or cannot be read.
+    """
+    with file_errors(connection):
+        return connection.execute(sql, parameters).fetchall()
+
+
+def read_every_block(connection: duckdb.DuckDBPyConnection) -> None:
+    """Read every value of every table once: DuckDB compares each block with its checksum.
+
+    Raises
+    ------
+    DatabaseError
+        A block is damaged or cannot be read.
+    """
+    tables = rows_of(
+        connection,
+        "select table_name from duckdb_tables() "
+        "where database_name = current_database() order by table_name",
+    )
+    for (table,) in tables:
+        rows_of(connection, f'select bit_xor(hash(every)) from "{table}" as every')

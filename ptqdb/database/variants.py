@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from ptqdb.errors import UsageError
 from ptqdb.resources import sql_folder
 
 VARIANT_MACROS = ("variant", "segmented_variant")
@@ -72,6 +73,42 @@ def variant_words(view: str) -> dict[str, Any]:
             return {}  # whoever reads the view is told what is wrong with it
         columns = [column[0] for column in cursor.description or ()]
         return dict(zip(columns, row, strict=True)) if row else {}
+
+
+def layer_call(view: str) -> str:
+    """The call that has what each layer adds to a view's divergence.
+
+    Of a view that is capped at the breakpoint: to its divergence before that.
+
+    Parameters
+    ----------
+    view
+        See ``variant_words``.
+
+    Raises
+    ------
+    UsageError
+        The view is no variant: nothing says what its layers add.
+
+    Examples
+    --------
+    >>> layer_call("variant('l2', share := 'param')").partition(", share")[0]
+    "layer_divergence(rescale := 'l2', combine := 'half'"
+    """
+    words = variant_words(view)
+    if not words:
+        raise UsageError(
+            f"expected a view that ptqdb ships or a call of {VARIANT_MACROS[0]}, found {view}: "
+            "nothing says what each layer adds to it"
+        )
+    said = ", ".join(f"{name} := {_value(value)}" for name, value in words.items())
+    return f"layer_divergence({said})"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    return literal(value) if isinstance(value, str) else str(value)
 
 
 def uses_weights_alone(view: str) -> bool:

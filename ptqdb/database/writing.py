@@ -8,29 +8,49 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from ptqdb.database.file_errors import database_error, file_errors, first_line, is_of_file
 from ptqdb.database.reading import read_number
-from ptqdb.errors import DatabaseError, DataError
+from ptqdb.errors import DataError
+from ptqdb.interruption import interrupts_kept
 from ptqdb.resources import sql_folder
 
-_UNWRITABLE = (duckdb.OperationalError, duckdb.FatalException)
-"""What DuckDB raises where the disk or the memory is full, or the file went away."""
 _FORMULA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError)
-"""What it raises where a value cannot be computed, converted or stored."""
+"""What DuckDB raises where a value cannot be computed, converted or stored."""
 
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what the block writes, or, on any exception, none of it."""
-    try:
-        # Within the try: an interrupt may come when the transaction has already begun.
-        connection.execute("begin")
-        yield
-        connection.execute("commit")
-    except BaseException:
-        # DuckDB may have ended the transaction itself, or none has begun.
-        with suppress(duckdb.TransactionException):
-            connection.execute("rollback")
-        raise
+    """Commit what the block writes, or, on any exception or interruption, none of it.
+
+    Raises
+    ------
+    DatabaseError
+        The file cannot be written.
+    """
+    with file_errors(connection):
+        try:
+            # Within the try: an interrupt may come when the transaction has already begun.
+            connection.execute("begin")
+            with interrupts_kept():
+                yield
+            connection.execute("commit")
+        except BaseException:
+            # DuckDB may have ended the transaction itself or refuse everything; or none has begun.
+            with suppress(duckdb.Error):
+                connection.execute("rollback")
+            raise
+
+
+def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write what was committed from the log into the file itself.
+
+    Raises
+    ------
+    DatabaseError
+        The file cannot be written; what was committed is still in the log.
+    """
+    with file_errors(connection):
+        connection.execute("checkpoint")
 
 
 def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
@@ -51,18 +71,13 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFram
     connection.register("_inserted", typed.__arrow_c_stream__())
     try:
         connection.execute(f"insert into {table} by name select * from _inserted")
-    except _UNWRITABLE as error:
-        raise DatabaseError(f"cannot write to the database: {first_line(error)}") from error
     except duckdb.Error as error:
+        if is_of_file(error):
+            raise database_error(connection, error) from error
         raise DataError(f"cannot insert into {table}: {first_line(error)}") from error
     finally:
         with suppress(duckdb.Error):
             connection.unregister("_inserted")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message; DuckDB's go on with a stack or a position."""
-    return str(error).splitlines()[0]
 
 
 def next_id(connection: duckdb.DuckDBPyConnection, table: str) -> int:
@@ -95,13 +110,12 @@ def materialize(
     added, failures = 0, []
     for file in sorted((sql_folder() / "materialized").glob("*.sql")):
         try:
-            added += interruptible(connection, file.read_text(encoding="utf-8"))[0][0]
+            with file_errors(connection):
+                added += interruptible(connection, file.read_text(encoding="utf-8"))[0][0]
         except _FORMULA_ERRORS as error:
             failures.append(
                 f"cannot derive {file.stem} from the facts, which are kept: {first_line(error)}"
             )
-        except _UNWRITABLE as error:
-            raise DatabaseError(f"cannot write to the database: {first_line(error)}") from error
     if failures and remarked is None:
         raise DataError("; ".join(failures))
     for failure in failures:

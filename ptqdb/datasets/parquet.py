@@ -31,7 +31,7 @@ from ptqdb.datasets.parquet_files import (
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import notes_on, stand_ins
 from ptqdb.errors import DataError
-from ptqdb.paths import without_magic
+from ptqdb.paths import make_folder, without_magic, written_beside
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "class")
@@ -282,9 +282,6 @@ def cut(source: Path, split: str, count: int, target: Path) -> None:
         for key, value in pl.read_parquet_metadata(location(str(paths[0]))).items()
         if key == "huggingface"
     }
-    target.mkdir(parents=True, exist_ok=True)
-    table.write_parquet(
-        without_magic(target / f"{split}-00000-of-00001.parquet"),
-        compression="zstd",
-        metadata=metadata,
-    )
+    make_folder(target)
+    with written_beside(target / f"{split}-00000-of-00001.parquet") as partial:
+        table.write_parquet(without_magic(partial), compression="zstd", metadata=metadata)

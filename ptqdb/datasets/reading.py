@@ -12,7 +12,7 @@ from ptqdb.datasets.parquet_files import REMOTE, has_parquet_files, is_glob
 from ptqdb.datasets.request import AS_IT_IS, ImageRequest
 from ptqdb.datasets.torchvision import PREFIX, dataset_names, read_torchvision
 from ptqdb.errors import DataError
-from ptqdb.paths import named_path
+from ptqdb.paths import named_path, shortened
 from ptqdb.preprocessing import Geometry
 
 
@@ -119,7 +119,7 @@ def _read_folder(path: Path, split: str, request: ImageRequest) -> ImageSet:
 
 def _nothing_there(text: str, path: Path) -> str:
     message = f"expected a folder, a .parquet or .npz file, {PREFIX}NAME or {REMOTE} as --dataset, "
-    message += f"found no file or folder {text}"
+    message += f"found no file or folder {shortened(Path(text))}"
     similar = _torchvision_name(text)
     if similar is not None:
         return f"{message}; torchvision's is {PREFIX}{similar}"

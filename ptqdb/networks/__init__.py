@@ -1,19 +1,15 @@
 """The reference networks by name: how each is built, and which are kin."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-
-import torch
-from torch import nn
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
-from ptqdb.networks.alexnet import AlexNet
-from ptqdb.networks.inception import InceptionBN
-from ptqdb.networks.mobilenet import MobileNetV2
-from ptqdb.networks.resnet import ResNet
-from ptqdb.networks.vgg import VGG
+
+if TYPE_CHECKING:
+    from torch import nn
 
 REFERENCE_IMAGE_SIZE = 32
 """Edge in pixels of the images that the reference networks are made for."""
@@ -28,18 +24,26 @@ class ReferenceNetwork:
     architecture
         Shared by near twins (AlexNet with and without batch norm): networks of one
         architecture are left out together in validation.
+    module, class_name, arguments
+        Where its class is in this package, and what it is called with.
     """
 
     name: str
     architecture: str
-    factory: Callable[..., nn.Module]
+    module: str
+    class_name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    def build(self, width: float = 1.0, class_count: int = 10) -> nn.Module:
+    def build(self, width: float = 1.0, class_count: int = 10) -> "nn.Module":
         """The network with fresh weights, in training mode."""
-        return self.factory(width=width, class_count=class_count)
+        kind = getattr(import_module(f"ptqdb.networks.{self.module}"), self.class_name)
+        built: nn.Module = kind(**self.arguments, width=width, class_count=class_count)
+        return built
 
     def element_count(self, width: float, class_count: int) -> int:
         """How many numbers the network holds, without any memory for them."""
+        import torch
+
         with torch.device("meta"):
             network = self.build(width, class_count)
         return sum(tensor.numel() for tensor in network.state_dict().values())
@@ -48,17 +52,18 @@ class ReferenceNetwork:
 REFERENCE_NETWORKS = {
     network.name: network
     for network in (
-        ReferenceNetwork("AlexNet", "AlexNet", AlexNet),
-        ReferenceNetwork("AlexNet_BN", "AlexNet", partial(AlexNet, batch_norm=True)),
-        ReferenceNetwork("VGG_16", "VGG_16", partial(VGG, 16)),
-        ReferenceNetwork("VGG_19", "VGG_19", partial(VGG, 19)),
-        ReferenceNetwork("Inception_BN", "Inception_BN", InceptionBN),
-        ReferenceNetwork("MobileNetV2", "MobileNetV2", MobileNetV2),
-        ReferenceNetwork("ResNet_18", "ResNet_18", partial(ResNet, 18)),
-        ReferenceNetwork("ResNet_50", "ResNet_50", partial(ResNet, 50)),
-        ReferenceNetwork("ResNet_152", "ResNet_152", partial(ResNet, 152)),
+        ReferenceNetwork("AlexNet", "AlexNet", "alexnet", "AlexNet"),
+        ReferenceNetwork("AlexNet_BN", "AlexNet", "alexnet", "AlexNet", {"batch_norm": True}),
+        ReferenceNetwork("VGG_16", "VGG_16", "vgg", "VGG", {"depth": 16}),
+        ReferenceNetwork("VGG_19", "VGG_19", "vgg", "VGG", {"depth": 19}),
+        ReferenceNetwork("Inception_BN", "Inception_BN", "inception", "InceptionBN"),
+        ReferenceNetwork("MobileNetV2", "MobileNetV2", "mobilenet", "MobileNetV2"),
+        ReferenceNetwork("ResNet_18", "ResNet_18", "resnet", "ResNet", {"depth": 18}),
+        ReferenceNetwork("ResNet_50", "ResNet_50", "resnet", "ResNet", {"depth": 50}),
+        ReferenceNetwork("ResNet_152", "ResNet_152", "resnet", "ResNet", {"depth": 152}),
     )
 }
+"""By name. PyTorch is imported when one is built: a wrong name is told before."""
 
 
 def reference_network(name: str) -> ReferenceNetwork:

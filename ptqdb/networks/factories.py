@@ -20,11 +20,7 @@ from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.builder import Unpublished
 from ptqdb.networks.copies import full_copy
-
-WAYS = (
-    "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
-    "path/file.py:callable"
-)
+from ptqdb.networks.specs import WAYS, check_callable, names_file
 
 
 @dataclass(frozen=True)
@@ -88,10 +84,8 @@ def find_factory(spec: str) -> Factory:
         The module fails while it is imported; the file and the line are in the message.
     """
     where, _, name = spec.rpartition(":")
-    if not where or not name:
-        raise UsageError(f"--network: expected {WAYS}, found {spec!r}")
-    in_file = where.endswith(".py") or "/" in where or "\\" in where
-    module = _file_module(spec, Path(where)) if in_file else _named_module(spec, where)
+    check_callable(spec)
+    module = _file_module(spec, Path(where)) if names_file(where) else _named_module(spec, where)
     if not hasattr(module, name):
         own = [key for key, value in vars(module).items() if _is_own(module, value)]
         found = (
@@ -145,8 +139,6 @@ def _is_part(missing: str | None, name: str) -> bool:
 
 def _file_module(spec: str, path: Path) -> ModuleType:
     """A file under a private name; what it imports from beside itself is forgotten again."""
-    if not path.is_file():
-        raise UsageError(f"--network: no file {path} for {spec!r}")
     path = path.resolve()
     name = f"_ptqdb_network_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     found = importlib.util.spec_from_file_location(name, path)

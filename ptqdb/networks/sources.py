@@ -22,14 +22,13 @@ from ptqdb.errors import DataError, UsageError
 from ptqdb.networks import REFERENCE_NETWORKS, ReferenceNetwork, keys, reference_network
 from ptqdb.networks.builder import Builder, Unpublished
 from ptqdb.networks.copies import full_copy
-from ptqdb.networks.factories import WAYS, Factory, find_factory
+from ptqdb.networks.factories import Factory, find_factory
 from ptqdb.networks.given import float_network
+from ptqdb.networks.specs import RANDOM, ZOOS, check_spec
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
-from ptqdb.preprocessing import Geometry, Preprocessing
+from ptqdb.paths import is_file
+from ptqdb.preprocessing import Geometry, Preprocessing, require_both
 from ptqdb.text import is_harmless
-
-RANDOM = "random"
-"""As the name of weights: fresh ones, drawn with a seed."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +259,7 @@ def network_source(
     DataError
         A checkpoint that cannot be read, or code that fails while it is imported.
     """
-    if weights is not None and Path(weights).is_file():
+    if weights is not None and is_file(Path(weights)):
         if checkpoint is not None:
             raise UsageError("--weights: found a file, and --checkpoint too; give one of them")
         checkpoint, weights = weights, None
@@ -278,8 +277,10 @@ def network_source(
         builder, known, remarks = _recognised(builder, path)
     else:
         known = builder.preprocessing()
+    if isinstance(builder, TimmNetwork) and not builder.has_published_weights:
+        remarks = _timm_default(builder, known, mean)
     if weights == RANDOM:
-        remarks = (f"random weights, seed {seed}: no accuracy is to be expected",)
+        remarks = (*remarks, f"random weights, seed {seed}: no accuracy is to be expected")
     elif class_count is not None:
         raise UsageError("class_count: only for random weights; a checkpoint has its own")
     kin = builder.network.architecture if isinstance(builder, Reference) else None
@@ -332,35 +333,16 @@ def described_source(checkpoint: Path) -> NetworkSource:
 
 def _builder(spec: str, checkpoint: Path | None, weights: str | None) -> Builder:
     """What a spec names; weights are named only where such are published."""
+    check_spec(spec, has_checkpoint=checkpoint is not None, weights=weights)
     zoo, separator, name = spec.partition(":")
-    published = None if weights == RANDOM else weights
-    if separator and zoo in ("torchvision", "timm"):
-        if checkpoint is None and weights is None:
-            raise UsageError(
-                f"{spec} has no weights yet; give --weights DEFAULT, which downloads them, "
-                "--checkpoint FILE, or --weights random"
-            )
+    if separator and zoo in ZOOS:
         kind = TorchvisionNetwork if zoo == "torchvision" else TimmNetwork
-        return kind(name, published)
-    if published is not None:
-        raise UsageError(
-            f"--weights: no file {weights!r}, and only torchvision:NAME and timm:NAME have "
-            f"weights by name; for {spec} give --checkpoint FILE or --weights random"
-        )
-    if separator:
-        return find_factory(spec)
-    return _reference(spec, checkpoint, weights)
+        return kind(name, None if weights == RANDOM else weights)
+    return find_factory(spec) if separator else _reference(spec, checkpoint)
 
 
-def _reference(spec: str, checkpoint: Path | None, weights: str | None) -> Reference:
-    try:
-        network = reference_network(spec)
-    except UsageError as error:
-        if spec.endswith(".py"):
-            raise UsageError(f"--network: name the callable too, as in {spec}:callable") from error
-        raise UsageError(f"{error}, or give {WAYS.partition(', ')[2]}") from error
-    if checkpoint is None and weights is None:
-        raise UsageError(f"{spec} has no weights yet; give --checkpoint FILE or --weights random")
+def _reference(spec: str, checkpoint: Path | None) -> Reference:
+    network = reference_network(spec)
     description = None if checkpoint is None else read_description(checkpoint)
     if description is not None and description.name != network.name:
         raise DataError(
@@ -398,6 +380,18 @@ def _recognised(
     return replace(network, transforms_input=True), known, (remark,)
 
 
+def _timm_default(
+    network: TimmNetwork, known: Preprocessing | None, mean: Sequence[float] | None
+) -> tuple[str, ...]:
+    """Weights of one's own are fed as timm feeds its own, unless the user says otherwise."""
+    if known is None or mean is not None:
+        return ()
+    return (
+        f"normalized as timm's own weights of {network.name}: mean {known.mean}, std {known.std}; "
+        "--mean and --std say otherwise",
+    )
+
+
 def _preprocessing(
     known: Preprocessing | None,
     mean: Sequence[float] | None,
@@ -407,8 +401,7 @@ def _preprocessing(
     interpolation: str | None,
 ) -> Preprocessing | None:
     """What the user says, and where the user says nothing what the weights say."""
-    if (mean is None) != (std is None):
-        raise UsageError("--mean and --std: expected both or none, found one")
+    require_both(mean, std)
     geometry = Geometry() if known is None else known.geometry
     if resize is not None:
         geometry = replace(geometry, resize=resize)

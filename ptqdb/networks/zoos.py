@@ -172,22 +172,33 @@ class TimmNetwork(Unpublished):
         return f"timm:{self.name}"
 
     @property
+    def has_published_weights(self) -> bool:
+        """Whether the weights are timm's own, by name."""
+        return self.weights is not None or "." in self.name
+
+    @property
     def _tagged(self) -> str:
         """The name with the tag, if one was named anywhere."""
         untagged = "." in self.name or self.weights in (None, "DEFAULT")
         return self.name if untagged else f"{self.name}.{self.weights}"
 
     def preprocessing(self) -> Preprocessing | None:
-        """What the configuration of the weights says, where weights are named at all.
+        """What the configuration of the weights says.
+
+        Of weights that are not timm's it is the normalization of timm's own, with which most are
+        fine-tuned; what size of pictures they were trained on is not known.
 
         Raises
         ------
         UsageError
             The weights take pictures that are not square.
         """
-        if self.weights is None and "." not in self.name:
-            return None
         timm = self._timm()
+        if not self.has_published_weights:
+            default = timm.get_pretrained_cfg(self.name)
+            if default is None:
+                return None
+            return Preprocessing(tuple(default.mean), tuple(default.std))
         published = timm.get_pretrained_cfg(self._tagged).to_dict()
         found = timm.data.resolve_data_config({}, pretrained_cfg=published)
         _, height, width = found["input_size"]

@@ -31,7 +31,6 @@ _TORCH_FORWARDS = frozenset(
     )
 )
 _STARTS = itertools.count(1)
-SCOPES = ("all", "weight", "bias", "input")
 _TORCH_CONV_FORWARDS = frozenset(
     {None, *(kind._conv_forward for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))}
 )

@@ -112,9 +112,16 @@ class QuantizedNetwork:
             layer.use_float()
 
     def use_codes(self, coded: Mapping[str, CodedLayer], scope: str = "all") -> None:
-        """Compute with the codes of the scope; see ``QuantizedLayer.use_codes``."""
-        for name, layer in self.layers.items():
-            layer.use_codes(coded[name], scope)
+        """Compute with the codes of the scope; see ``QuantizedLayer.use_codes``.
+
+        Parameters
+        ----------
+        coded
+            By layer; those that are left out compute with floats.
+        """
+        self.use_float()
+        for name, codes in coded.items():
+            self.layers[name].use_codes(codes, scope)
 
     def observe(self, observer: Callable[[str, Tensor], None], batches: Iterable[Tensor]) -> None:
         """Run a float pass and show each layer's name and input to the observer."""

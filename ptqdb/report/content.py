@@ -16,12 +16,14 @@ from ptqdb.charts import (
     networks_chart,
     residuals_chart,
 )
+from ptqdb.charts.fit import Drawn
 from ptqdb.defaults import COVERAGE, FIT_VIEW, PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.distributions import distributions_of, layers_that_lose_most
 from ptqdb.errors import DataError
+from ptqdb.fitted_view import FittedView
 from ptqdb.fitting import ALL, finite_rows
 from ptqdb.interval_validation import ValidationRow, validate_view_frame
-from ptqdb.pictures import frontier_rows, view_rows
+from ptqdb.pictures import frontier_rows, layer_rows
 from ptqdb.report.figures import Choice, Figure, Key, Section
 from ptqdb.report.fits import Fits
 from ptqdb.report.text import Number, amount, code, fixed, percent, said, table
@@ -31,17 +33,15 @@ if TYPE_CHECKING:
 
 Body = list[str | Figure]
 Charts = dict[Key, Any]
-CURVE_POINTS = 60
 EVERY_NETWORK = "all networks"
 CROWDING_VIEW = "fakefreeze_flops"
 
 
-def section(name: str, heading: str, body: Callable[[], Body]) -> Section:
+def section(
+    name: str, heading: str, body: Callable[[], Body], *, is_folded: bool = False
+) -> Section:
     """A section; where a study has not what it takes, a sentence says what."""
-    try:
-        return Section(name, heading, body())
-    except DataError as error:
-        return Section(name, heading, [said(f"Nothing to show: {error}.")])
+    return Section(name, heading, _or_why(body), is_folded=is_folded)
 
 
 # --- what was collected ----------------------------------------------------------------------
@@ -83,7 +83,110 @@ def collected(study: "Study") -> Body:
         ),
         "<h3>When</h3>",
         table(("Started (UTC)", "Ended", "ptqdb", "Device", "Cells", "Outcome"), runs.rows()),
+        *failed(study),
     ]
+
+
+def failed(study: "Study") -> Body:
+    """What could not be collected, and why; nothing where all was."""
+    runs = study.sql(
+        "select started_at, failure.network, failure.reason from ("
+        "select run_id, started_at, unnest(failures) as failure from collection_run"
+        ") order by run_id, failure.network"
+    )
+    ended = study.sql(
+        "select started_at, outcome from collection_run "
+        "where outcome in ('failed', 'interrupted') and len(failures) = 0 order by run_id"
+    )
+    cells = study.sql(
+        "select network, number_format, scope, layer, reason from failed_cell_overview "
+        "order by network, number_format, scope"
+    )
+    body: Body = []
+    if runs.height or ended.height:
+        rows = [*runs.rows(), *((at, "the whole run", outcome) for at, outcome in ended.rows())]
+        body += [
+            "<h3>Networks and runs that failed</h3>",
+            table(("Started (UTC)", "Network", "Reason"), rows),
+        ]
+    if cells.height:
+        body += [
+            "<h3>Formats that could not be evaluated</h3>",
+            table(("Network", "Format", "Scope", "Layer", "Reason"), cells.rows()),
+        ]
+    return body
+
+
+# --- predictions, and how far to trust them --------------------------------------------------
+
+
+def prediction(fits: Fits) -> Body:
+    """What a new network would lose, how true such predictions were, and what bits buy."""
+    whole = fits.get((PREDICTION_VIEW, PREDICTION_CURVE))
+    if whole is None:
+        raise DataError(f"expected rows in the view {PREDICTION_VIEW}, found none")
+    picture = fit_chart(whole.frame, whole.fits, view=PREDICTION_VIEW, predictor=whole.predictor)
+    frame, by = frontier_rows(whole, PREDICTION_CURVE)
+    return [
+        said(
+            "Every point is a network in a number format: how far the format moves its numbers,",
+            "and how much of its accuracy that costs. From such a curve ptqdb predict and",
+            "ptqdb recommend tell what another network would lose, without evaluating it.",
+        ),
+        Figure("prediction-fit", {(): picture}),
+        "<h3>Each network predicted from the others</h3>",
+        *_or_why(lambda: _validation(whole)),
+        "<h3>Bits against loss</h3>",
+        Figure("frontier", {(): frontier_chart(frame, subtitle=by)}),
+    ]
+
+
+def _or_why(body: Callable[[], Body]) -> Body:
+    """A part of a section, or why it is not there."""
+    try:
+        return body()
+    except DataError as error:
+        return [said(f"Nothing to show: {error}.")]
+
+
+def _validation(whole: FittedView) -> Body:
+    rows = validate_view_frame(whole.frame, curve=PREDICTION_CURVE)
+    return [
+        said(
+            f"Each network left out in turn and predicted from the others, by {PREDICTION_CURVE}",
+            f"over {PREDICTION_VIEW}; the intervals should hold {COVERAGE:.0%} of the losses.",
+            "Losses and errors are in percent of the float accuracy; the interval score is width",
+            "plus a fine for every miss, the smaller the better. The last rows are of points by",
+            "their measured loss: below 5 %, between, and not above chance.",
+        ),
+        table(
+            (
+                *("", "Points", "Inside", "Mean width", "Interval score", "RMSE"),
+                *("Median error", "Rank correlation", "the same below 5 % loss"),
+            ),
+            map(_validation_row, rows),
+        ),
+    ]
+
+
+def _validation_row(row: ValidationRow) -> tuple[Any, ...]:
+    return (
+        "all networks" if row.group == ALL else row.group,
+        row.points,
+        percent(row.coverage),
+        percent(row.mean_width),
+        fixed(row.interval_score),
+        percent(row.rmse, 2),
+        percent(row.median_error, 2),
+        fixed(row.rank_correlation),
+        fixed(row.lossless_rank_correlation),
+    )
+
+
+def leaderboard(study: "Study", fits: Fits) -> Body:
+    """Views x curves."""
+    entries, note = board_of(study, fitted=fits)
+    return [Figure("leaderboard", {(): leaderboard_chart(entries, note=note)}, is_wide=True)]
 
 
 # --- loss over divergence --------------------------------------------------------------------
@@ -93,22 +196,18 @@ def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
     """Any view, curve and network."""
     networks = fits[views[0], curves[0]].networks
     charts: Charts = {}
-    drawn = {view: set(finite_rows(fits[view, curves[0]].frame)["network"]) for view in views}
     for view in views:
-        for curve in curves:
-            whole = fits[view, curve]
-            for group in (EVERY_NETWORK, *networks):
-                network = None if group == EVERY_NETWORK else group
-                if network is not None and network not in drawn[view]:
-                    continue
-                charts[view, curve, group] = fit_chart(
-                    whole.frame,
-                    whole.fits,
-                    view=view,
-                    network=network,
-                    predictor=whole.predictor if network is None else None,
-                    curve_points=CURVE_POINTS,
-                )
+        frame = fits[view, curves[0]].frame
+        drawn = set(finite_rows(frame)["network"])
+        for group in (EVERY_NETWORK, *networks):
+            network = None if group == EVERY_NETWORK else group
+            if network is not None and network not in drawn:
+                continue
+            points = Drawn.of(frame, view, network)
+            for curve in curves:
+                whole = fits[view, curve]
+                band = whole.predictor if network is None else None
+                charts[view, curve, group] = points.with_curves(whole.fits, band)
     choices = (
         Choice("View", tuple(views)),
         Choice("Curve", tuple(curves)),
@@ -116,9 +215,7 @@ def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
     )
     return [
         said(
-            "Every point is a network in a number format: how far the format moves its numbers,",
-            "and how much of its accuracy that costs. Held out is what counts: each network",
-            "predicted by a curve that never saw it.",
+            "Held out is what counts: each network predicted by a curve that never saw it.",
         ),
         Figure("explorer", charts, choices),
     ]
@@ -154,26 +251,23 @@ def networks(fits: Fits, views: Sequence[str], curve: str) -> Body:
 # --- formats and layers ----------------------------------------------------------------------
 
 
-def formats(study: "Study") -> Body:
-    """Bits against loss, and the column of powers of two."""
-    frame, by = frontier_rows(view_rows(study, PREDICTION_VIEW), PREDICTION_VIEW, PREDICTION_CURVE)
-    body: Body = [Figure("frontier", {(): frontier_chart(frame, subtitle=by)})]
+def powers_of_two(study: "Study") -> Body:
+    """The column of powers of two."""
     points = study.view(CROWDING_VIEW)
-    if "POT" in set(points["family"]):
-        body += [
-            "<h3>Powers of two</h3>",
-            said("From POT_4 on, a further bit only adds codes next to zero."),
-            Figure("crowding", {(): crowding_chart(points, view=CROWDING_VIEW)}),
-        ]
-    return body
+    return [
+        said("From POT_4 on, a further bit only adds codes next to zero."),
+        Figure("crowding", {(): crowding_chart(points, view=CROWDING_VIEW)}),
+    ]
 
 
 def layers(study: "Study") -> Body:
     """What each layer adds, and the weights of those that add most."""
-    frame = study.view("layer_divergence")
+    frame = layer_rows(study, PREDICTION_VIEW)
+    frame = frame.filter(pl.col("contribution").is_finite())
     names = tuple(frame["network"].unique(maintain_order=True).sort())
     maps: Charts = {
-        (name,): layers_chart(frame.filter(pl.col("network") == name)) for name in names
+        (name,): layers_chart(frame.filter(pl.col("network") == name), view=PREDICTION_VIEW)
+        for name in names
     }
     worst: dict[str, list[tuple[str, str]]] = {}
     for network, layer in layers_that_lose_most(study):
@@ -188,50 +282,6 @@ def layers(study: "Study") -> Body:
         said("Of each network the two that add most to its divergence in the formats shown."),
         Figure("worst-layers", most, (Choice("Network", tuple(worst)),), is_wide=True),
     ]
-
-
-# --- how far to trust it ---------------------------------------------------------------------
-
-
-def leaderboard(study: "Study") -> Body:
-    """Views x curves."""
-    entries, note = board_of(study)
-    return [Figure("leaderboard", {(): leaderboard_chart(entries, note=note)}, is_wide=True)]
-
-
-def validation(study: "Study") -> Body:
-    """Each network predicted from the others, with intervals."""
-    rows = validate_view_frame(view_rows(study, PREDICTION_VIEW), curve=PREDICTION_CURVE)
-    return [
-        said(
-            f"Each network left out in turn and predicted from the others, by {PREDICTION_CURVE}",
-            f"over {PREDICTION_VIEW}; the intervals should hold {COVERAGE:.0%} of the losses.",
-            "Losses and errors are in percent of the float accuracy; the interval score is width",
-            "plus a fine for every miss, the smaller the better. The last rows are of points by",
-            "their measured loss: below 5 %, between, and not above chance.",
-        ),
-        table(
-            (
-                *("", "Points", "Inside", "Mean width", "Interval score", "RMSE"),
-                *("Median error", "Rank correlation", "the same below 5 % loss"),
-            ),
-            map(_validation_row, rows),
-        ),
-    ]
-
-
-def _validation_row(row: ValidationRow) -> tuple[Any, ...]:
-    return (
-        "all networks" if row.group == ALL else row.group,
-        row.points,
-        percent(row.coverage),
-        percent(row.mean_width),
-        fixed(row.interval_score),
-        percent(row.rmse, 2),
-        percent(row.median_error, 2),
-        fixed(row.rank_correlation),
-        fixed(row.lossless_rank_correlation),
-    )
 
 
 # --- SQL -------------------------------------------------------------------------------------

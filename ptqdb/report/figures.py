@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+import altair as alt
+
 from ptqdb.report.parts import Parts
 from ptqdb.text import visible
 
@@ -90,21 +92,24 @@ class Section:
         Its id, and what it is called.
     body
         HTML, and figures, in their order.
+    is_folded
+        Whether it is to be opened before anything of it is drawn.
     """
 
     name: str
     heading: str
     body: Sequence[str | Figure] = field(default_factory=tuple)
+    is_folded: bool = False
 
     @property
     def html(self) -> str:
         """The section, with places for its figures."""
         parts = [part if isinstance(part, str) else part.html for part in self.body]
-        return (
-            f'<section id="{escape(self.name)}"><h2>{escape(self.heading)}</h2>'
-            + "\n".join(parts)
-            + "</section>"
-        )
+        body, heading = "\n".join(parts), f"<h2>{escape(self.heading)}</h2>"
+        if self.is_folded:
+            heading = ""
+            body = f"<details><summary><h2>{escape(self.heading)}</h2></summary>{body}</details>"
+        return f'<section id="{escape(self.name)}">{heading}{body}</section>'
 
     @property
     def figures(self) -> list[Figure]:
@@ -114,7 +119,9 @@ class Section:
 
 def page_spec(chart: Any, parts: Parts) -> Any:
     """A chart for the page, which brings the configuration itself."""
-    spec = chart.to_dict(validate=False)
+    # Rows stand where they are used: equal ones are shared all the same.
+    with alt.data_transformers.enable(consolidate_datasets=False):
+        spec = chart.to_dict(validate=False)
     for key in ("config", "$schema"):
         spec.pop(key, None)
     return parts.put(spec)

@@ -1,49 +1,69 @@
 """All fits that the page shows, made in several processes."""
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from dataclasses import dataclass
 
 import polars as pl
 
 from ptqdb.fitted_view import FittedView, fit_whole_view
-from ptqdb.leaderboard import CompareReporter, Silent, single_threaded_children
+from ptqdb.leaderboard import CompareReporter, Silent
+from ptqdb.workers import results_of
 
 Fits = Mapping[tuple[str, str], FittedView]
 
 
+@dataclass(frozen=True)
+class Task:
+    """The curves to fit over a view, one process after the other.
+
+    Attributes
+    ----------
+    view, frame
+        Its name and rows.
+    curves
+        Fitted to the pool and to each network.
+    pooled
+        Fitted to the pool alone.
+    """
+
+    view: str
+    frame: pl.DataFrame
+    curves: tuple[str, ...]
+    pooled: tuple[str, ...] = ()
+
+    @property
+    def every_curve(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.curves, *self.pooled)
+
+
 def fit_views(
-    frames: Mapping[str, pl.DataFrame],
-    curves: Sequence[str],
+    tasks: Sequence[Task],
     *,
     job_count: int = 1,
     reporter: CompareReporter | None = None,
 ) -> Fits:
-    """Fit every curve over every view, pooled and by network, and without each network.
+    """Fit the curves of each view, pooled and by network, and without each network.
 
     Parameters
     ----------
-    frames
-        The rows of each view.
     job_count
-        Processes.
+        Processes. One process fits all curves of a view: some begin where others end.
     """
     reporter = reporter or Silent()
-    tasks = list(product(frames, curves))
-    reporter.planned(len(tasks), 0)
+    reporter.planned(sum(len(task.every_curve) for task in tasks), 0)
     found: dict[tuple[str, str], FittedView] = {}
-    if job_count <= 1:
-        for view, curve in tasks:
-            found[view, curve] = fit_whole_view(frames[view], view, curve)
-            reporter.fitted(view, curve)
-        return found
-    with (
-        single_threaded_children(),
-        ProcessPoolExecutor(job_count, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        columns = [[frames[view] for view, _ in tasks], *zip(*tasks, strict=True)]
-        for fitted, (view, curve) in zip(pool.map(fit_whole_view, *columns), tasks, strict=True):
-            found[view, curve] = fitted
-            reporter.fitted(view, curve)
+    calls = [(task,) for task in tasks]
+    for place, fitted in results_of(_fitted, calls, job_count=job_count):
+        task = tasks[place]
+        for curve, one in zip(task.every_curve, fitted, strict=True):
+            found[task.view, curve] = one
+            reporter.fitted(task.view, curve)
     return found
+
+
+def _fitted(task: Task) -> list[FittedView]:
+    return [
+        fit_whole_view(task.frame, task.view, curve, by_network=curve in task.curves)
+        for curve in task.every_curve
+    ]

@@ -8,7 +8,9 @@ from ptqdb.charts import distribution_chart, variants_chart
 from ptqdb.charts.variants import Variant
 from ptqdb.distributions import chosen_layers, distributions_of
 from ptqdb.fitted_view import FittedView
+from ptqdb.fitting import finite_rows
 from ptqdb.report.figures import Figure
+from ptqdb.report.text import said
 from ptqdb.text import visible
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ CAPTIONS = {
     "flat": "The flattest weight. Powers of two leave gaps in its shoulders.",
     "only": "The only weight.",
 }
-Fitted = Callable[[str, str], FittedView]
+# None: the view has no rows.
+Fitted = Callable[[str, str], FittedView | None]
 
 
 @dataclass(frozen=True)
@@ -92,22 +95,32 @@ def gallery(study: "Study", fitted: Fitted, networks: Sequence[str]) -> list[str
         body.append(Figure(name, {(): chart}, caption=CAPTIONS[word]))
     for chapter in CHAPTERS:
         body.append(f"<h3>{chapter.heading}</h3>")
-        body += [_pooled(fitted, view) for view in chapter.pooled]
+        body += [part for view in chapter.pooled for part in _pooled(fitted, view)]
         if chapter.single:
-            body += [_single(fitted, chapter.single, network) for network in networks]
+            body += [
+                part for network in networks for part in _single(fitted, chapter.single, network)
+            ]
     return body
 
 
-def _pooled(fitted: Fitted, view: str) -> Figure:
-    whole = [fitted(view, curve) for curve in DEGREES]
+def _pooled(fitted: Fitted, view: str) -> list[str | Figure]:
+    whole = [one for curve in DEGREES if (one := fitted(view, curve)) is not None]
+    if not whole:
+        return [said(f"{view} has no rows here: the logarithm of up to 1 MMAC is none.")]
     variants = [Variant(one.frame, view, one.pool, one.predictor) for one in whole]
-    return Figure(f"gallery-{view}", {(): _drawn(variants)})
+    return [Figure(f"gallery-{view}", {(): _drawn(variants)})]
 
 
-def _single(fitted: Fitted, views: Sequence[str], network: str) -> Figure:
-    whole = [fitted(view, DEGREES[0]) for view in views]
-    variants = [Variant(one.frame, one.view, one.of(network)) for one in whole]
-    return Figure(f"gallery-{views[0]}-{visible(network)}", {(): _drawn(variants, network)})
+def _single(fitted: Fitted, views: Sequence[str], network: str) -> list[str | Figure]:
+    whole = [one for view in views if (one := fitted(view, DEGREES[0])) is not None]
+    variants = [
+        Variant(one.frame, one.view, one.of(network))
+        for one in whole
+        if network in set(finite_rows(one.frame)["network"])
+    ]
+    if not variants:
+        return []
+    return [Figure(f"gallery-{views[0]}-{visible(network)}", {(): _drawn(variants, network)})]
 
 
 def _drawn(variants: Sequence[Variant], network: str | None = None) -> Any:

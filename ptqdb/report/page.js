@@ -18,6 +18,8 @@ function whole(value) {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, whole(item)]));
 }
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
 function each(spec, visit) {
   visit(spec);
   for (const key of ["layer", "concat", "hconcat", "vconcat"]) (spec[key] || []).forEach((part) => each(part, visit));
@@ -60,8 +62,10 @@ function fitted(spec, width, isWide) {
     spec.columns = columns;
     let named;
     spec.concat.forEach((part, place) => {
-      part.width = panel;
-      each(part, ({ encoding }) => {
+      each(part, (one) => {
+        // Layers have the width of the whole.
+        if (one.width) one.width = panel;
+        const { encoding } = one;
         if (!encoding || !encoding.y || !("title" in encoding.y)) return;
         named = named || encoding.y.title;
         encoding.y.title = place % columns ? null : named;
@@ -83,6 +87,8 @@ function config(isNarrow) {
   const settings = structuredClone(page.config);
   settings.font = getComputedStyle(document.body).fontFamily;
   settings.background = "transparent";
+  // Colours between two are computed, so that the style sheet cannot give them.
+  Object.assign(settings.range, page.cells[dark.matches ? "dark" : "light"]);
   if (isNarrow) {
     const below = { bottom: { direction: "vertical", anchor: "start", margin: 6 } };
     settings.legend = { ...settings.legend, orient: "bottom", columns: 3, labelFontSize: 11, layout: below };
@@ -117,6 +123,9 @@ async function draw(figure) {
   }
 }
 
+// A folded part is drawn when it is opened.
+function isShown(figure) { const folded = figure.closest("details"); return !folded || folded.open; }
+
 const figures = [...document.querySelectorAll("figure")];
 let turn = 0;
 
@@ -124,7 +133,7 @@ let turn = 0;
 async function drawAll() {
   const mine = ++turn;
   document.documentElement.dataset.drawn = "no";
-  for (const figure of figures) {
+  for (const figure of figures.filter(isShown)) {
     if (mine !== turn) return;
     await draw(figure);
     await new Promise((resume) => setTimeout(resume));
@@ -136,6 +145,8 @@ for (const figure of figures) {
   figure.addEventListener("change", () => draw(figure));
 }
 document.getElementById("x").addEventListener("change", drawAll);
+dark.addEventListener("change", drawAll);
+for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", drawAll);
 let width = document.body.clientWidth;
 let waiting;
 addEventListener("resize", () => {

@@ -1,38 +1,48 @@
 """One page of a whole study that needs no other file and no network."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import polars as pl
 from altair.utils.schemapi import debug_mode
 
-from ptqdb.charts.saving import check_path
-from ptqdb.charts.style import LIGHT
+from ptqdb.charts.saving import check_path, filled, script_json, vega_script
+from ptqdb.charts.style import DARK, LIGHT
 from ptqdb.curves import curve as curve_by_name
-from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW
+from ptqdb.defaults import (
+    COMPARED_CURVES,
+    FIT_CURVE,
+    FIT_VIEW,
+    PREDICTION_CURVE,
+    PREDICTION_VIEW,
+    VIEW_OF_SMALL_NETWORKS,
+)
 from ptqdb.errors import DataError
+from ptqdb.fitting import finite_rows
 from ptqdb.leaderboard import BASELINE_PREFIX, CompareReporter, matching_views
+from ptqdb.paths import written_beside
 from ptqdb.pictures import view_rows
 from ptqdb.report import content
 from ptqdb.report.figures import Section
-from ptqdb.report.fits import Fits, fit_views
+from ptqdb.report.fits import Fits, Task, fit_views
 from ptqdb.report.gallery import DEGREES, VIEWS, gallery
-from ptqdb.report.parts import Parts, script_json
+from ptqdb.report.parts import Parts
 from ptqdb.text import visible
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:
     from ptqdb.study import Study
 
-CURVES = (*DEGREES, "hill", "logistic", "isotonic")
+# The gallery has further degrees of rational curves, of all networks together.
+CURVES = COMPARED_CURVES
 # Views with a picture of every network side by side.
 NETWORK_VIEWS = (FIT_VIEW, "fakefreeze_flops", "l2_flops", PREDICTION_VIEW)
-FURTHER_VIEWS = (PREDICTION_VIEW, "nsr_layer_rootdepth", "fakefreeze_flops_depth")
+FURTHER_VIEWS = ("nsr_layer_rootdepth",)
 # The page's style sheet gives these their values, of either theme, also while it is printed.
 PAGE_THEME = replace(
     LIGHT,
@@ -78,13 +88,8 @@ def write_report(
     path = Path(path)
     check_path(path, (".html",))
     text = report_page(study, views, curves, job_count=job_count, reporter=reporter)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"expected to write a page to {path}, found: {reason}; choose another place"
-        ) from error
+    with written_beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def report_page(
@@ -97,39 +102,69 @@ def report_page(
 ) -> str:
     """The page's text; see `write_report`."""
     names = [curve_by_name(name).name for name in dict.fromkeys(curves)] or [FIT_CURVE]
-    frames = {view: view_rows(study, view) for view in _views(study, views)}
-    networks = sorted(set(frames[FIT_VIEW]["network"]))
-    fits = dict(
-        fit_views(
-            frames,
-            list(dict.fromkeys([*names, *DEGREES])),
-            job_count=job_count,
-            reporter=reporter,
-        )
-    )
+    frames = _frames(study, views)
+    networks = sorted({name for frame in frames.values() for name in frame["network"]})
+    tasks = [
+        Task(view, frame, *_curves(view, names, in_gallery=view in VIEWS))
+        for view, frame in frames.items()
+    ]
+    fits = dict(fit_views(tasks, job_count=job_count, reporter=reporter))
     # Altair would check each part of hundreds of charts against its schema: most of the time.
     with debug_mode(False):
         return _assembled(study, _sections(study, fits, list(frames), names, networks))
 
 
-def _views(study: "Study", views: Sequence[str]) -> list[str]:
+def _frames(study: "Study", views: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """The views of the page that have rows to draw, the one that it opens with first.
+
+    Raises
+    ------
+    DataError
+        None has any.
+    """
     further = [name for one in views for name in matching_views(study.connection, one)]
     baselines = matching_views(study.connection, f"{BASELINE_PREFIX}*")
-    return list(dict.fromkeys([FIT_VIEW, *VIEWS, *FURTHER_VIEWS, *further, *baselines]))
+    own = [FIT_VIEW, *VIEWS, PREDICTION_VIEW, *FURTHER_VIEWS, VIEW_OF_SMALL_NETWORKS]
+    names = dict.fromkeys([*own, *further, *baselines])
+    frames = {view: view_rows(study, view) for view in names}
+    drawn = {view: set(finite_rows(frame)["network"]) for view, frame in frames.items()}
+    if not any(drawn.values()):
+        raise DataError("expected networks with a divergence and a loss, found none: collect one")
+    # Not of some of the networks, where another view has them all.
+    first = max((FIT_VIEW, VIEW_OF_SMALL_NETWORKS), key=lambda view: len(drawn[view]))
+    order = [first, *(view for view in frames if view != first)]
+    return {view: frames[view] for view in order if drawn[view]}
+
+
+def _curves(
+    view: str, names: Sequence[str], *, in_gallery: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The curves that are fitted to each network of a view, too, and those to the pool alone."""
+    needed = [*names, FIT_CURVE, *([PREDICTION_CURVE] if view == PREDICTION_VIEW else [])]
+    if not in_gallery:
+        return tuple(dict.fromkeys(needed)), ()
+    whole = tuple(dict.fromkeys([*needed, DEGREES[0]]))
+    return whole, tuple(curve for curve in DEGREES if curve not in whole)
 
 
 def _side_by_side(views: Sequence[str]) -> list[str]:
     """The views whose networks stand side by side: a few, the baselines, and those asked for."""
-    known = {*VIEWS, *FURTHER_VIEWS} - {*NETWORK_VIEWS}
-    return [view for view in views if view not in known]
+    known = {*VIEWS, *FURTHER_VIEWS, VIEW_OF_SMALL_NETWORKS} - {*NETWORK_VIEWS}
+    return [view for view in views if view not in known or view == views[0]]
 
 
 def _sections(
     study: "Study", fits: Fits, views: list[str], curves: list[str], networks: list[str]
 ) -> list[Section]:
-    """What the page is made of, from top to bottom."""
+    """What the page is made of, from top to bottom: what to rely on, then the study."""
     make = content.section
     return [
+        make(
+            "prediction",
+            "Predictions, and how far to trust them",
+            lambda: content.prediction(fits),
+        ),
+        make("leaderboard-section", "Leaderboard", lambda: content.leaderboard(study, fits)),
         make("collected", "What was collected", lambda: content.collected(study)),
         make(
             "explorer-section",
@@ -141,15 +176,14 @@ def _sections(
             "Each network",
             lambda: content.networks(fits, _side_by_side(views), curves[0]),
         ),
-        make("formats", "Bits against loss", lambda: content.formats(study)),
+        make("powers", "Powers of two", lambda: content.powers_of_two(study)),
         make("layers-section", "Layers", lambda: content.layers(study)),
         make(
             "gallery",
             "The gallery of the study",
-            lambda: gallery(study, lambda view, curve: fits[view, curve], networks),
+            lambda: gallery(study, lambda view, curve: fits.get((view, curve)), networks),
+            is_folded=True,
         ),
-        make("leaderboard-section", "Leaderboard", lambda: content.leaderboard(study)),
-        make("validation", "Validation", lambda: content.validation(study)),
         make("sql", "Ask more in SQL", lambda: content.questions(study)),
     ]
 
@@ -158,7 +192,7 @@ def _assembled(study: "Study", sections: Sequence[Section]) -> str:
     parts = Parts()
     figures = {figure.name: figure.data(parts) for one in sections for figure in one.figures}
     source = study.path.name if study.path else "the embedded study"
-    return _filled(
+    return filled(
         _file("page.html"),
         {
             "title": escape(visible(f"ptqdb: {source}")),
@@ -172,27 +206,24 @@ def _assembled(study: "Study", sections: Sequence[Section]) -> str:
             "style": _file("page.css"),
             "sections": "\n".join(one.html for one in sections),
             "data": script_json(
-                {"parts": parts.parts, "figures": figures, "config": PAGE_THEME.config()}
+                {
+                    "parts": parts.parts,
+                    "figures": figures,
+                    "config": PAGE_THEME.config(),
+                    "cells": {
+                        name: {
+                            "heatmap": list(theme.sequential),
+                            "diverging": list(theme.diverging),
+                        }
+                        for name, theme in (("light", LIGHT), ("dark", DARK))
+                    },
+                }
             ),
-            "vega": _vega().replace("</script", "<\\/script"),
+            "vega": vega_script(),
             "script": _file("page.js"),
         },
     )
 
 
-def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script, as in Altair's own pages."""
-    import vl_convert
-
-    bundle: Any = vl_convert.javascript_bundle  # its types ask for a snippet, itself does not
-    text: str = bundle()
-    return text
-
-
 def _file(name: str) -> str:
     return files("ptqdb.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _filled(template: str, parts: dict[str, str]) -> str:
-    """A template with its parts in place."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)

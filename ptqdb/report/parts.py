@@ -1,13 +1,12 @@
 """Charts as JSON that holds what they share only once: a page has hundreds of them."""
 
 import json
-import math
 from typing import Any
+
+from ptqdb.charts.saving import short
 
 # Shorter JSON costs less than the reference that would take its place.
 LEAST_LENGTH = 48
-# More digits than a picture can show.
-DIGITS = 6
 
 
 class Parts:
@@ -25,6 +24,8 @@ class Parts:
     def __init__(self) -> None:
         self.parts: list[Any] = []
         self._numbers: dict[str, int] = {}
+        # Rows that many charts have, by identity: they are held so that no other gets their id.
+        self._rows: dict[int, tuple[list[Any], Any]] = {}
 
     def put(self, value: Any) -> Any:
         """Replace by references whatever is long or was there already.
@@ -39,13 +40,17 @@ class Parts:
         if isinstance(value, dict):
             return self._shared({key: self.put(item) for key, item in value.items()})
         if isinstance(value, list):
+            if id(value) in self._rows:
+                return self._rows[id(value)][1]
             if _is_rows(value):
                 columns = {
-                    name: self._shared([_short(row[name]) for row in value]) for name in value[0]
+                    name: self._shared([short(row[name]) for row in value]) for name in value[0]
                 }
-                return self._shared({"$rows": columns})
+                reference = self._shared({"$rows": columns})
+                self._rows[id(value)] = value, reference
+                return reference
             return self._shared([self.put(item) for item in value])
-        return _short(value)
+        return short(value)
 
     def _shared(self, value: Any) -> Any:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -64,23 +69,3 @@ def _is_rows(value: list[Any]) -> bool:
         and all(isinstance(row, dict) and row.keys() == value[0].keys() for row in value)
         and not any(isinstance(cell, dict | list) for row in value for cell in row.values())
     )
-
-
-def _short(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        return None  # as JSON has no word for it
-    return float(f"{value:.{DIGITS}g}")
-
-
-def script_json(value: Any) -> str:
-    """JSON that may stand inside a script element of a page.
-
-    Examples
-    --------
-    >>> "<" in script_json({"a": "</script>"})
-    False
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")

@@ -10,7 +10,7 @@ with paired as (
         evaluation.*,
         float_network.correct_top1 as float_correct_top1,
         evaluation.image_count - evaluation.non_finite_count as predicted_count
-    from evaluation
+    from every_evaluation() as evaluation
     left join evaluation as float_network
         on
             evaluation.network_id = float_network.network_id
@@ -22,6 +22,7 @@ select
     number_format.name as number_format,
     paired.scheme_id,
     paired.scope,
+    paired.layer_id,
     paired.image_count,
     paired.correct_top1,
     paired.correct_top5,

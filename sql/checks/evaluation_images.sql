@@ -13,11 +13,13 @@ select
     network.name as network,
     evaluation.number_format_id,
     evaluation.scope,
+    evaluation.layer_id,
     evaluation.image_count,
     float_network.image_count as float_image_count,
     dataset.image_count as dataset_image_count
 from network
-left join evaluation on network.network_id = evaluation.network_id
+left join every_evaluation() as evaluation
+    on network.network_id = evaluation.network_id
 left join float_network on network.network_id = float_network.network_id
 left join dataset on network.dataset_id = dataset.dataset_id
 where

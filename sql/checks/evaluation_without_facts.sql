@@ -16,9 +16,10 @@ counted as (
         evaluation.number_format_id,
         evaluation.scheme_id,
         evaluation.scope,
+        evaluation.layer_id,
         count(tensor_of_network.tensor_id) as tensor_count,
         count(quantized_tensor.tensor_id) as quantized_count
-    from evaluation
+    from every_evaluation() as evaluation
     left join tensor_of_network
         on evaluation.network_id = tensor_of_network.network_id
     left join quantized_tensor
@@ -35,6 +36,7 @@ select
     number_format.name as number_format,
     counted.scheme_id,
     counted.scope,
+    counted.layer_id,
     counted.tensor_count,
     counted.tensor_count - counted.quantized_count as missing_count
 from counted

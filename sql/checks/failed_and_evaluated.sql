@@ -17,4 +17,21 @@ semi join evaluation
 left join network on failed_cell.network_id = network.network_id
 left join number_format
     on failed_cell.number_format_id = number_format.number_format_id
+union all
+select
+    network.name as network,
+    number_format.name as number_format,
+    failed_layer_cell.scheme_id,
+    'layer' as scope,
+    failed_layer_cell.reason
+from failed_layer_cell
+semi join layer_evaluation
+    on
+        failed_layer_cell.layer_id = layer_evaluation.layer_id
+        and failed_layer_cell.number_format_id = layer_evaluation.number_format_id
+        and failed_layer_cell.scheme_id = layer_evaluation.scheme_id
+left join layer on failed_layer_cell.layer_id = layer.layer_id
+left join network on layer.network_id = network.network_id
+left join number_format
+    on failed_layer_cell.number_format_id = number_format.number_format_id
 order by all;

@@ -112,6 +112,18 @@ with suspect as (
     from evaluation
     union all
     select
+        'layer_evaluation' as table_name,
+        concat_ws(
+            ', ',
+            layer_evaluation.layer_id,
+            layer_evaluation.number_format_id,
+            layer_evaluation.scheme_id
+        ) as row_key,
+        unnest(['cross_entropy_sum', 'kl_sum']) as column_name,
+        unnest([layer_evaluation.cross_entropy_sum, layer_evaluation.kl_sum]) as found
+    from layer_evaluation
+    union all
+    select
         'tensor_divergence' as table_name,
         concat_ws(
             ', ',

@@ -60,6 +60,38 @@ anti join scheme on failed_cell.scheme_id = scheme.scheme_id
 group by failed_cell.scheme_id
 union all
 select
+    'layer_evaluation' as table_name,
+    'layer ' || layer_evaluation.layer_id as absent,
+    count(*) as row_count
+from layer_evaluation
+anti join layer on layer_evaluation.layer_id = layer.layer_id
+group by layer_evaluation.layer_id
+union all
+select
+    'layer_evaluation' as table_name,
+    'scheme ' || layer_evaluation.scheme_id as absent,
+    count(*) as row_count
+from layer_evaluation
+anti join scheme on layer_evaluation.scheme_id = scheme.scheme_id
+group by layer_evaluation.scheme_id
+union all
+select
+    'failed_layer_cell' as table_name,
+    'layer ' || failed_layer_cell.layer_id as absent,
+    count(*) as row_count
+from failed_layer_cell
+anti join layer on failed_layer_cell.layer_id = layer.layer_id
+group by failed_layer_cell.layer_id
+union all
+select
+    'failed_layer_cell' as table_name,
+    'scheme ' || failed_layer_cell.scheme_id as absent,
+    count(*) as row_count
+from failed_layer_cell
+anti join scheme on failed_layer_cell.scheme_id = scheme.scheme_id
+group by failed_layer_cell.scheme_id
+union all
+select
     'tensor' as table_name,
     'layer ' || tensor.layer_id as absent,
     count(*) as row_count

@@ -34,6 +34,16 @@ with mentioned as (
     from failed_cell
     union
     select
+        'layer_evaluation' as table_name,
+        layer_evaluation.number_format_id
+    from layer_evaluation
+    union
+    select
+        'failed_layer_cell' as table_name,
+        failed_layer_cell.number_format_id
+    from failed_layer_cell
+    union
+    select
         'tensor_divergence' as table_name,
         tensor_divergence.number_format_id
     from tensor_divergence

@@ -351,7 +351,8 @@ select
         as accuracy_loss_se,
     cell.image_count as images,
     cell.non_finite_count as non_finite_images,
-    is_saturated(cell.correct_top1, cell.image_count, dataset.class_count) as saturated
+    is_saturated(cell.correct_top1, cell.image_count, dataset.class_count) as saturated,
+    min(network.name) over (partition by network.checkpoint_sha256) as weights_of
 from cell
 inner join aggregated
     on
@@ -437,6 +438,7 @@ select
     plain.images,
     plain.non_finite_images,
     plain.saturated,
+    plain.weights_of,
     pool.breakpoint
 from plain
 cross join pool

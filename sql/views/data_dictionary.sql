@@ -1,5 +1,5 @@
 -- The meaning of every table, view, column and macro of this file.
--- Grain: one object, or one column of a table or view. Key: object, column_index
+-- Grain: one object, or one column of a table or view. Key: kind, object, column_index
 -- (0 for the object itself). Source: the comments of the definitions.
 
 create or replace view data_dictionary as

@@ -1,25 +1,45 @@
 -- The cells that cannot be evaluated, since the network's own code fails in them.
--- Grain: one cell. Key: network, number_format, scheme, scope. They are tried again
--- when the network is collected anew.
+-- Grain: one cell. Key: network, number_format, scheme, scope, quantized_layer. They
+-- are tried again when the network is collected anew.
 
 create or replace view failed_cell_overview as
+with failed as (
+    select
+        failed_cell.*,
+        null::varchar as quantized_layer
+    from failed_cell
+    union all by name
+    select
+        layer.network_id,
+        failed_layer_cell.number_format_id,
+        failed_layer_cell.scheme_id,
+        'layer' as scope,
+        layer.name as quantized_layer,
+        failed_layer_cell.layer,
+        failed_layer_cell.reason
+    from failed_layer_cell
+    inner join layer on failed_layer_cell.layer_id = layer.layer_id
+)
+
 select
     network.name as network,
     number_format.name as number_format,
     scheme.name as scheme,
-    failed_cell.scope,
-    failed_cell.layer,
-    failed_cell.reason
-from failed_cell
-inner join network on failed_cell.network_id = network.network_id
+    failed.scope,
+    failed.quantized_layer,
+    failed.layer,
+    failed.reason
+from failed
+inner join network on failed.network_id = network.network_id
 inner join number_format
-    on failed_cell.number_format_id = number_format.number_format_id
-inner join scheme on failed_cell.scheme_id = scheme.scheme_id
+    on failed.number_format_id = number_format.number_format_id
+inner join scheme on failed.scheme_id = scheme.scheme_id
 order by
     network.network_id asc,
     number_format.number_format_id asc,
     scheme.scheme_id asc,
-    failed_cell.scope asc;
+    failed.scope asc,
+    failed.quantized_layer asc;
 
 comment on view failed_cell_overview is
 'Grain: one cell that cannot be evaluated, since the network''s own code fails in that
@@ -28,7 +48,9 @@ comment on column failed_cell_overview.network is 'Name of the network';
 comment on column failed_cell_overview.number_format is 'Name of the number format';
 comment on column failed_cell_overview.scheme is 'Name of the scheme';
 comment on column failed_cell_overview.scope is
-'What is quantized in it: all, weight, bias or input';
+'What is quantized in it: all, weight, bias, input or layer';
+comment on column failed_cell_overview.quantized_layer is
+'The layer that alone is quantized; NULL but with the scope layer';
 comment on column failed_cell_overview.layer is
 'The last quantized layer that started before the error; NULL where none is known';
 comment on column failed_cell_overview.reason is 'Kind and message of the error';

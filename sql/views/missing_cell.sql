@@ -2,7 +2,8 @@
 -- Grain: one cell. Key: network, number_format, scheme, scope. A cell ought to be there
 -- where a run announced it, or where a network of this file, a format of the study's
 -- grid and a scheme of this file meet, with everything quantized. One that was tried
--- and cannot be evaluated is not missing: see failed_cell_overview.
+-- and cannot be evaluated is not missing: see failed_cell_overview. The scope layer is
+-- one cell, missing until each layer of the network was tried alone.
 
 create or replace view missing_cell as
 with announced as (
@@ -29,6 +30,35 @@ expected as (
     where number_format.in_study_grid
 ),
 
+tried_layer as (
+    select
+        layer_evaluation.layer_id,
+        layer_evaluation.number_format_id,
+        layer_evaluation.scheme_id
+    from layer_evaluation
+    union
+    select
+        failed_layer_cell.layer_id,
+        failed_layer_cell.number_format_id,
+        failed_layer_cell.scheme_id
+    from failed_layer_cell
+),
+
+tried_layers as (
+    select
+        network.name as network,
+        number_format.name as number_format,
+        scheme.name as scheme
+    from tried_layer
+    inner join layer on tried_layer.layer_id = layer.layer_id
+    inner join network on layer.network_id = network.network_id
+    inner join number_format
+        on tried_layer.number_format_id = number_format.number_format_id
+    inner join scheme on tried_layer.scheme_id = scheme.scheme_id
+    group by network.name, number_format.name, scheme.name
+    having count(*) = any_value(network.quantized_layer_count)
+),
+
 evaluated as (
     select
         network.name as network,
@@ -47,6 +77,14 @@ evaluated as (
         failed_cell_overview.scheme,
         failed_cell_overview.scope
     from failed_cell_overview
+    where failed_cell_overview.scope != 'layer'
+    union all
+    select
+        tried_layers.network,
+        tried_layers.number_format,
+        tried_layers.scheme,
+        'layer' as scope
+    from tried_layers
 )
 
 select
@@ -70,4 +108,4 @@ comment on column missing_cell.network is 'Name of the network';
 comment on column missing_cell.number_format is 'Name of the number format';
 comment on column missing_cell.scheme is 'Name of the scheme';
 comment on column missing_cell.scope is
-'What is quantized in it: all, weight, bias or input';
+'What is quantized in it: all, weight, bias, input or each layer alone (layer)';

@@ -14,6 +14,15 @@ with cells as (
     group by evaluation.network_id
 ),
 
+layers_alone as (
+    select
+        layer.network_id,
+        count(*) as layer_cells
+    from layer_evaluation
+    inner join layer on layer_evaluation.layer_id = layer.layer_id
+    group by layer.network_id
+),
+
 missing as (
     select
         missing_cell.network,
@@ -24,10 +33,10 @@ missing as (
 
 failed as (
     select
-        failed_cell.network_id,
+        failed_cell_overview.network,
         count(*) as failed_cells
-    from failed_cell
-    group by failed_cell.network_id
+    from failed_cell_overview
+    group by failed_cell_overview.network
 ),
 
 layers as (
@@ -82,6 +91,7 @@ select
     coalesce(cells.weight_cells, 0) as weight_cells,
     coalesce(cells.bias_cells, 0) as bias_cells,
     coalesce(cells.input_cells, 0) as input_cells,
+    coalesce(layers_alone.layer_cells, 0) as layer_cells,
     coalesce(failed.failed_cells, 0) as failed_cells,
     coalesce(missing.missing_cells, 0) as missing_cells
 from network
@@ -90,7 +100,8 @@ left join float_network on network.network_id = float_network.network_id
 left join layers on network.network_id = layers.network_id
 left join unquantized on network.network_id = unquantized.network_id
 left join cells on network.network_id = cells.network_id
-left join failed on network.network_id = failed.network_id
+left join layers_alone on network.network_id = layers_alone.network_id
+left join failed on network.name = failed.network
 left join missing on network.name = missing.network
 order by network.network_id;
 
@@ -126,6 +137,8 @@ comment on column network_overview.bias_cells is
 'Evaluations with only the biases quantized';
 comment on column network_overview.input_cells is
 'Evaluations with only the inputs of the layers quantized';
+comment on column network_overview.layer_cells is
+'Evaluations with a single layer quantized';
 comment on column network_overview.failed_cells is
 'Cells that cannot be evaluated: see failed_cell_overview';
 comment on column network_overview.missing_cells is

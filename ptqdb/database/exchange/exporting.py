@@ -1,6 +1,6 @@
 """Writes a study as a folder of Parquet."""
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import duckdb
@@ -8,7 +8,8 @@ import duckdb
 from ptqdb.database.exchange.staging import literal_path
 from ptqdb.database.exchange.statements import Statements, little_memory
 from ptqdb.database.exchange.tables import TABLE_NAMES
-from ptqdb.errors import DataError, PtqdbError, UsageError
+from ptqdb.errors import DatabaseError, DataError, UsageError
+from ptqdb.paths import is_there, make_folder, written_beside
 
 COMPRESSION_LEVEL = 9
 ROW_GROUP_SIZE = 262_144
@@ -28,26 +29,24 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     DataError
         The folder cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
+    is_new = not is_there(folder)
+    if not is_new and not folder.is_dir():
         raise UsageError(f"{folder} is a file: name a folder to export to")
+    make_folder(folder)
     statements = Statements(connection)
-    partial = {table: folder / f"{table}.partial" for table in TABLE_NAMES}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with little_memory(connection):
-            for table, path in partial.items():
+        with ExitStack() as files, little_memory(connection):
+            for table in TABLE_NAMES:
+                partial = files.enter_context(written_beside(folder / f"{table}.parquet"))
                 statements.run(
-                    f"copy (select * from {table} order by all) to {literal_path(path)} "
+                    f"copy (select * from {table} order by all) to {literal_path(partial)} "
                     f"(format parquet, compression zstd, compression_level {COMPRESSION_LEVEL}, "
                     f"row_group_size {ROW_GROUP_SIZE})"
                 )
-        for table, path in partial.items():
-            path.replace(folder / f"{table}.parquet")
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
-    except PtqdbError as error:
-        raise DataError(f"{folder} cannot be written: {error}") from error
-    finally:
-        for path in partial.values():
+    except BaseException as error:
+        if is_new:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                folder.rmdir()
+        if isinstance(error, DatabaseError):
+            raise DataError(f"{folder} cannot be written: {error}") from error
+        raise

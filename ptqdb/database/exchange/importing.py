@@ -12,7 +12,7 @@ from ptqdb.database.exchange.statements import Statements, little_memory
 from ptqdb.database.exchange.verifying import verify
 from ptqdb.database.opening import connect
 from ptqdb.database.reading import read_number
-from ptqdb.database.writing import forget_fits, materialize, transaction
+from ptqdb.database.writing import checkpoint, forget_fits, materialize, transaction
 from ptqdb.errors import PtqdbError
 
 
@@ -93,5 +93,5 @@ def import_study(
                     if remarked is not None:
                         remarked(remark)
         materialize(connection, remarked)
-        connection.execute("checkpoint")
+        checkpoint(connection)
     return merged.added

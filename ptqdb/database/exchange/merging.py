@@ -12,7 +12,8 @@ from ptqdb.errors import MismatchError
 # Rows of these tables are there only where a row of that one is; all others follow the network.
 _ROOTS = {"number_format_code": "number_format"}
 # One of two studies may have evaluated what failed in the other.
-_DROP_FAILURES_EVALUATED = """
+_DROP_FAILURES_EVALUATED = (
+    """
     delete from failed_cell where exists (
         from evaluation as e
         where e.network_id = failed_cell.network_id
@@ -20,7 +21,16 @@ _DROP_FAILURES_EVALUATED = """
             and e.scheme_id = failed_cell.scheme_id
             and e.scope = failed_cell.scope
     )
-"""
+    """,
+    """
+    delete from failed_layer_cell where exists (
+        from layer_evaluation as e
+        where e.layer_id = failed_layer_cell.layer_id
+            and e.number_format_id = failed_layer_cell.number_format_id
+            and e.scheme_id = failed_layer_cell.scheme_id
+    )
+    """,
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,8 @@ def merge(statements: Statements, folder: Path) -> Merged:
         added = {}
         for table in TABLES:
             added[table.name] = _Merge(statements, table, folder, old_rows).add()
-        if added["evaluation"]:
-            statements.run(_DROP_FAILURES_EVALUATED)
+        for statement in _DROP_FAILURES_EVALUATED:
+            statements.run(statement)
         rows = statements.rows("select database from ids_network order by all")
         return Merged(added, tuple(number for (number,) in rows))
     finally:

@@ -10,8 +10,8 @@ import duckdb
 
 from ptqdb.database.exchange.statements import Statements, words
 from ptqdb.database.exchange.tables import TABLES, Reference, Table
+from ptqdb.database.file_errors import first_line
 from ptqdb.database.variants import literal
-from ptqdb.database.writing import first_line
 from ptqdb.errors import DataError, UsageError
 from ptqdb.paths import without_magic
 from ptqdb.text import is_harmless

@@ -8,7 +8,8 @@ from typing import Any
 
 import duckdb
 
-from ptqdb.database.writing import first_line, interruptible
+from ptqdb.database.file_errors import first_line
+from ptqdb.database.writing import interruptible
 from ptqdb.errors import DatabaseError, DataError
 
 MEMORY_LIMIT = "512MB"
@@ -61,7 +62,7 @@ class Statements:
         try:
             return interruptible(self.connection, sql)
         except (duckdb.OperationalError, duckdb.FatalException) as error:
-            raise DatabaseError(f"cannot import: {first_line(error)}") from error
+            raise DatabaseError(first_line(error)) from error
         except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):
             raise  # of ptqdb's own words
         except duckdb.Error as error:

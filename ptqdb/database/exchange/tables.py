@@ -107,7 +107,9 @@ def _by_id(column: str, table: str, target: str | None = None, optional: bool = 
 
 CELL = ("tensor_id", "number_format_id", "scheme_id")
 _EVALUATION = ("network_id", "number_format_id", "scheme_id", "scope")
+_LAYER_CELL = ("layer_id", "number_format_id", "scheme_id")
 _NETWORK = _by_id("network_id", "network")
+_LAYER = _by_id("layer_id", "layer")
 _TENSOR = _by_id("tensor_id", "tensor")
 _FORMAT = _by_id("number_format_id", "number_format")
 _SCHEME = _by_id("scheme_id", "scheme")
@@ -115,6 +117,15 @@ _QUANTIZED = (Reference(CELL, "quantized_tensor", CELL), _TENSOR, _FORMAT, _SCHE
 _RUN_COLUMNS = (
     *("version", "arguments", "device", "seed", "started_at", "ended_at"),
     *("cells", "outcome", "failures"),
+)
+# Not correct_top5: of equal outputs, older versions took any for the likelier.
+_AGREEING_COUNTS = (
+    *("image_count", "correct_top1", "correct_both", "same_prediction"),
+    *("non_finite_count", "cross_entropy_count", "kl_count"),
+)
+_MEASURED_SUMS = (
+    Measured("cross_entropy_sum", "f.cross_entropy_sum"),
+    Measured("kl_sum", "greatest(f.kl_sum, 1e-3 * f.image_count)"),
 )
 _LARGEST = "greatest(abs(f.min_value), abs(f.max_value))"
 
@@ -180,7 +191,7 @@ TABLES = (
     Table(
         "tensor",
         ("layer_id", "role"),
-        (_by_id("layer_id", "layer"),),
+        (_LAYER,),
         row_id="tensor_id",
         agreeing=("element_count",),
         measured=(
@@ -248,15 +259,8 @@ TABLES = (
             _by_id("number_format_id", "number_format", optional=True),
             _by_id("scheme_id", "scheme", optional=True),
         ),
-        # Not correct_top5: of equal outputs, older versions took any for the likelier.
-        agreeing=(
-            *("image_count", "correct_top1", "correct_both", "same_prediction"),
-            *("non_finite_count", "cross_entropy_count", "kl_count"),
-        ),
-        measured=(
-            Measured("cross_entropy_sum", "f.cross_entropy_sum"),
-            Measured("kl_sum", "greatest(f.kl_sum, 1e-3 * f.image_count)"),
-        ),
+        agreeing=_AGREEING_COUNTS,
+        measured=_MEASURED_SUMS,
         newer={
             "non_finite_count": "0",
             "cross_entropy_count": "image_count",
@@ -267,6 +271,21 @@ TABLES = (
         "failed_cell",
         _EVALUATION,
         (_NETWORK, _FORMAT, _SCHEME),
+        may_be_missing=True,
+        free_texts=("reason",),
+    ),
+    Table(
+        "layer_evaluation",
+        _LAYER_CELL,
+        (_LAYER, _FORMAT, _SCHEME),
+        agreeing=_AGREEING_COUNTS,
+        measured=_MEASURED_SUMS,
+        may_be_missing=True,
+    ),
+    Table(
+        "failed_layer_cell",
+        _LAYER_CELL,
+        (_LAYER, _FORMAT, _SCHEME),
         may_be_missing=True,
         free_texts=("reason",),
     ),

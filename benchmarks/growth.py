@@ -1,0 +1,166 @@
+"""Times what reads a study at 5, 20, 80 and 200 networks, and writes docs/growth.md.
+
+``uv run python benchmarks/growth.py`` takes some 20 minutes on two cores that do nothing else.
+The study is the embedded one, each network many times under other names and with other checkpoint
+hashes; the copies' correct counts are lowered by up to 1 %, so that no two have the same points.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+from workload import machine, progress
+
+from ptqdb.embedded_facts import embedded_facts_folder
+
+DEFAULT_PAGE = Path(__file__).parent.parent / "docs" / "growth.md"
+COUNTS = (5, 20, 80, 200)
+MIB = 1 << 20
+VIEW = "channelnsr_layer_rootdepth_rootfanin"
+# With a call of its own, since what is compared stays in the database and is not fitted again.
+COMMANDS = {
+    "import": ("import", "facts", "--db", "study.duckdb"),
+    "info": ("info", "--db", "study.duckdb"),
+    "a view": ("sql", f"select count(*), avg(divergence) from {VIEW}", "--db", "study.duckdb"),
+    "fit": ("fit", "--db", "study.duckdb"),
+    "validate": ("validate", "--db", "study.duckdb"),
+    "compare, one view": ("compare", VIEW, "--db", "study.duckdb"),
+    "predict": ("predict", "--network", "AlexNet", "--db", "study.duckdb"),
+    "report": ("report", "-o", "report.html", "--db", "study.duckdb"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command took: seconds on the clock, peak memory of its process."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def write_study(folder: Path, count: int) -> None:
+    """Write the embedded facts as an export of `count` networks."""
+    source = embedded_facts_folder()
+    assert source is not None
+    folder.mkdir()
+    networks = pl.read_parquet(source / "network.parquet")
+    copies = -(-count // networks.height)
+    for path in sorted(source.glob("*.parquet")):
+        frame = pl.read_parquet(path)
+        ids = [key for key in ("network_id", "layer_id", "tensor_id") if key in frame.columns]
+        if not ids:
+            shutil.copy(path, folder / path.name)
+            continue
+        parts = [_copy(frame, number, source) for number in range(copies)]
+        pl.concat(parts).write_parquet(folder / path.name, compression="zstd")
+
+
+def _copy(frame: pl.DataFrame, number: int, source: Path) -> pl.DataFrame:
+    """The rows of the copies with that number, under ids of their own."""
+    for key, table in (("network_id", "network"), ("layer_id", "layer"), ("tensor_id", "tensor")):
+        if key in frame.columns:
+            last = pl.read_parquet(source / f"{table}.parquet", columns=[key])[key].max()
+            frame = frame.with_columns(pl.col(key) + number * last)
+    if "checkpoint_sha256" in frame.columns and number:
+        frame = frame.with_columns(
+            pl.col("name", "architecture") + f"_{number}",
+            (f"{number:08x}" + pl.col("checkpoint_sha256").str.slice(8)).alias("checkpoint_sha256"),
+        )
+    if "correct_top1" in frame.columns:
+        lost = (pl.col("correct_top1") * (number % 10) / 1000).floor().cast(pl.Int64)
+        kept = (pl.col(name) - lost for name in ("correct_top1", "correct_both"))
+        frame = frame.with_columns(
+            pl.max_horizontal(value, 0).cast(frame.schema[value.meta.output_name()])
+            for value in kept
+        )
+    return frame
+
+
+def run(arguments: tuple[str, ...], folder: Path) -> Run:
+    """Run a command of ptqdb in a folder.
+
+    Raises
+    ------
+    RuntimeError
+        It fails; the message is what it printed.
+    """
+    started = time.monotonic()
+    with (folder / "log").open("w+") as log:
+        child = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "ptqdb", *arguments],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), stream) for stream in (1, 2)],
+        )
+        _, status, usage = os.wait4(child, 0)
+        log.seek(0)
+        if status:
+            raise RuntimeError(log.read())
+    return Run(time.monotonic() - started, usage.ru_maxrss * 1024)
+
+
+def measured(count: int) -> dict[str, Run]:
+    """Every command over a study of `count` networks."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_study(folder / "facts", count)
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            found = {}
+            for command, arguments in COMMANDS.items():
+                progress(f"{count} networks: {command}")
+                found[command] = run(arguments, folder)
+                progress(f"  {found[command].seconds:.1f} s")
+            return found
+        finally:
+            os.chdir(before)
+
+
+def page(runs: dict[int, dict[str, Run]], load: float) -> str:
+    """The page in Markdown."""
+    heads = " | ".join(f"{count} networks" for count in runs)
+    lines = [
+        "# How commands grow with the study",
+        "",
+        "Written by `uv run python benchmarks/growth.py`. The embedded study's five networks, each",
+        "many times under other names; 43 formats a network. Seconds on the clock from the",
+        "command's start to its end, and peak memory of its process (workers apart) in MiB.",
+        "",
+        f"{machine()}; {datetime.now(UTC).date().isoformat()}; load before the start {load:.1f}.",
+        "",
+        f"| command | {heads} |",
+        "| --- |" + " ---: |" * len(runs),
+    ]
+    for command in COMMANDS:
+        found = [runs[count][command] for count in runs]
+        cells = " | ".join(f"{one.seconds:.1f} s, {one.peak_bytes / MIB:.0f}" for one in found)
+        lines.append(f"| {command} | {cells} |")
+    lines += [
+        "",
+        "Up to 20 networks each is left out alone for held-out figures; more are dealt out to 20",
+        "folds, so that the number of fits no longer grows.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", type=int, nargs="+", default=list(COUNTS))
+    parser.add_argument("--output", type=Path, default=DEFAULT_PAGE)
+    asked = parser.parse_args()
+    output, load = asked.output.resolve(), os.getloadavg()[0]
+    runs = {count: measured(count) for count in asked.networks}
+    output.write_text(page(runs, load), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What the shell offers after an option: names of views, curves, networks and number formats."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def views(incomplete: str) -> list[str]:
+    """The named views."""
+    from ptqdb.database.variants import read_csv
+
+    return _starting([row["name"] for row in read_csv("variants.csv")], incomplete)
+
+
+def curves(incomplete: str) -> list[str]:
+    """The curves; after a comma the next one."""
+    from ptqdb.curves import CURVES
+
+    return _after_commas(CURVES, incomplete)
+
+
+def number_formats(incomplete: str) -> list[str]:
+    """The study's grid; after a comma the next one."""
+    from ptqdb.number_formats import STUDY_GRID
+
+    return _after_commas([known.name for known in STUDY_GRID], incomplete)
+
+
+def reference_networks(incomplete: str) -> list[str]:
+    """The networks that ptqdb knows how to build, and where others come from."""
+    from ptqdb.networks import REFERENCE_NETWORKS
+
+    return _starting([*REFERENCE_NETWORKS, "torchvision:", "timm:"], incomplete)
+
+
+def collected_networks(ctx: Any, incomplete: str) -> list[str]:
+    """The networks of the database that the command line names so far."""
+    from ptqdb.cli.options import DEFAULT_DATABASE
+    from ptqdb.errors import PtqdbError
+    from ptqdb.study import open_study
+
+    named = ctx.params.get("db")
+    path = Path(named) if named else DEFAULT_DATABASE
+    try:
+        with open_study(path if named or path.exists() else None) as study:
+            names = study.sql("select name from network order by name")["name"].to_list()
+    except PtqdbError:
+        return []  # the command itself will say what is wrong
+    return _starting(names, incomplete)
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _after_commas(names: Iterable[str], incomplete: str) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _starting(names, last)]

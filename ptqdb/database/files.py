@@ -1,0 +1,180 @@
+"""The files that DuckDB opens: which ones it may, and why one of them does not open."""
+
+import re
+import stat
+from pathlib import Path
+
+import duckdb
+
+from ptqdb.database.file_errors import damage, first_line
+from ptqdb.errors import DatabaseError, DataError
+from ptqdb.paths import is_there, shortened, without_magic
+
+# Storage v1.5.0 is what the newest DuckDB shell can open. Small blocks: every table and index
+# takes at least one, which at the default size makes an empty database 5 MiB. A wrong file must
+# not send DuckDB to the network for an extension that reads it.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "storage_compatibility_version": "v1.5.0",
+    "default_block_size": "16384",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_MAGIC_OFFSET, _MAGIC = 8, b"DUCK"
+# The first entry of a log: its kind, 98, under the field 100, and its version under 101.
+_LOG_MAGIC = b"d\x00be\x00"
+_UNWRITABLE = re.compile(
+    "Permission denied|Read-only file system|No space left on device|File too large"
+)
+IN_MEMORY = Path(":memory:")
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class BusyError(DatabaseError):
+    """The file is open for writing elsewhere.
+
+    Attributes
+    ----------
+    holder
+        The process that has it open; None where the system does not say.
+    """
+
+    def __init__(self, message: str, holder: int | None = None):
+        super().__init__(message)
+        self.holder = holder
+
+
+def log_path(path: Path) -> Path:
+    """Where DuckDB keeps what is committed and not in the file yet."""
+    return path.with_name(f"{path.name}.wal")
+
+
+def require_file(path: Path, *, must_exist: bool) -> None:
+    """Refuse what DuckDB would hang on, or silently take for something else.
+
+    The file itself is not opened: if this process writes it, closing it a second time would end
+    DuckDB's lock.
+
+    Raises
+    ------
+    DatabaseError
+        A folder, a FIFO or a device; a log beside the file that DuckDB did not write. Or the
+        file is missing and has to be there, or its folder is missing.
+    """
+    try:
+        exists = is_there(path)
+    except DataError as error:
+        raise DatabaseError(f"{error}; name another --db") from error
+    if exists:
+        _require_regular(path)
+        if path.stat().st_size == 0:
+            raise DatabaseError(f"{path} is not a DuckDB file but empty: name another or delete it")
+        _require_log(path)
+    elif must_exist:
+        raise DatabaseError(f"{path} does not exist: create it with `ptqdb collect`")
+    elif not path.parent.is_dir():
+        raise DatabaseError(f"the folder {path.parent} does not exist: create it first")
+
+
+def _require_regular(path: Path) -> None:
+    if path.is_dir():
+        raise DatabaseError(f"{path} is a folder: name a database file, such as study.duckdb")
+    if not path.is_file():
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no regular file")
+        raise DatabaseError(f"{path} is {kind}: name a database file, such as study.duckdb")
+
+
+def _require_log(path: Path) -> None:
+    """Refuse a log that DuckDB passes over without a word, and what was committed with it."""
+    log = log_path(path)
+    if not log.exists():
+        return
+    _require_regular(log)
+    try:
+        with log.open("rb") as file:
+            head = file.read(len(_LOG_MAGIC))
+    except OSError as error:
+        raise DatabaseError(f"{log} cannot be read: {error.strerror}") from error
+    if not _LOG_MAGIC.startswith(head):
+        raise DatabaseError(
+            f"{log} is damaged, and with it what was committed to {path} last{_missing(path)}; "
+            "restore a copy, or delete that file and collect again"
+        )
+
+
+def _missing(path: Path) -> str:
+    """How many cells of the last run are not in the file, by the run's own record."""
+    try:
+        with open_file(path, read_only=True) as connection:
+            row = connection.execute(
+                "with last as (select unnest(cells) as cell from collection_run "
+                "where run_id = (select max(run_id) from collection_run)) "
+                "select count(*), count(m.network) from last left join missing_cell as m "
+                "on m.network = cell.network and m.number_format = cell.number_format "
+                "and m.scheme = cell.scheme and m.scope = cell.scope"
+            ).fetchone()
+    except (duckdb.Error, DatabaseError):
+        return ""
+    if row is None or not row[1]:
+        return ""
+    return f": {row[1]} of the {row[0]} cells of the last run are missing"
+
+
+def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Open a file as it is.
+
+    Raises
+    ------
+    BusyError
+        It is open in another process, or in this one in another mode.
+    DatabaseError
+        DuckDB cannot open it.
+    """
+    try:
+        file = path if path == IN_MEMORY else without_magic(path)
+        return duckdb.connect(file, read_only=read_only, config=_CONFIG)
+    except duckdb.Error as error:
+        raise _opening_error(path, error) from error
+
+
+def _opening_error(path: Path, error: duckdb.Error) -> DatabaseError:
+    """Say in one line why DuckDB did not open the file."""
+    message = str(error)
+    if "Conflicting lock" in message:
+        holder = re.search(r"PID (\d+)", message)
+        process = f"another process (PID {holder[1]})" if holder else "another process"
+        return BusyError(
+            f"{path} is open in {process}: wait for it to end", int(holder[1]) if holder else None
+        )
+    if "different configuration" in message:
+        return BusyError(
+            f"{path} is already open in this process, in another mode: close that connection"
+        )
+    replay = re.search(r'replaying WAL file "(?P<log>[^"]+)": (?P<reason>[^\n]+)', message)
+    if replay:
+        return DatabaseError(
+            f"{replay['log']} is damaged or belongs to another file ({replay['reason']}): restore "
+            f"a copy, or delete that file to open {path} without what was committed last"
+        )
+    if path.exists() and not _has_magic(path):
+        return DatabaseError(f"{path} is not a DuckDB file: name a database of ptqdb")
+    reason = _UNWRITABLE.search(message)
+    if reason:
+        return DatabaseError(f"{path} cannot be written: {reason[0]}")
+    if not path.exists():
+        return DatabaseError(f"{shortened(path)} cannot be created: {first_line(error)}")
+    return damage(path, error)
+
+
+def _has_magic(path: Path) -> bool:
+    """Whether a file begins as DuckDB's do; this process does not have it open."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
+    except OSError:
+        return True  # DuckDB's own words are better

@@ -1,0 +1,84 @@
+"""What a user may call a network by: checked before PyTorch is imported, which takes seconds."""
+
+from pathlib import Path
+
+from ptqdb.errors import UsageError
+from ptqdb.networks import REFERENCE_NETWORKS, reference_network
+from ptqdb.paths import is_file, shortened
+
+WAYS = (
+    "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
+    "path/file.py:callable"
+)
+RANDOM = "random"
+"""As the name of weights: fresh ones, drawn with a seed."""
+ZOOS = ("torchvision", "timm")
+
+
+def check_spec(spec: str, *, has_checkpoint: bool, weights: str | None) -> None:
+    """Refuse a spec that names nothing, or that has no weights.
+
+    Parameters
+    ----------
+    spec
+        As the user gave it.
+    has_checkpoint
+        Whether a file of weights is given with it.
+    weights
+        The name of weights, or None.
+
+    Raises
+    ------
+    UsageError
+        The message says what is missing.
+    """
+    zoo, separator, _ = spec.partition(":")
+    if separator and zoo in ZOOS:
+        if not has_checkpoint and weights is None:
+            raise UsageError(
+                f"{spec} has no weights yet; give --weights DEFAULT, which downloads them, "
+                "--checkpoint FILE, or --weights random"
+            )
+        return
+    if weights not in (None, RANDOM):
+        raise UsageError(
+            f"--weights: no file {weights!r}, and only torchvision:NAME and timm:NAME have "
+            f"weights by name; for {spec} give --checkpoint FILE or --weights random"
+        )
+    if separator:
+        check_callable(spec)
+    elif spec not in REFERENCE_NETWORKS:
+        _refuse_reference(spec)
+    elif not has_checkpoint and weights is None:
+        raise UsageError(f"{spec} has no weights yet; give --checkpoint FILE or --weights random")
+
+
+def check_callable(spec: str) -> None:
+    """Refuse a spec of a user's own code without the callable's name, or whose file is missing.
+
+    Raises
+    ------
+    UsageError
+        The message says what is missing.
+    """
+    where, _, name = spec.rpartition(":")
+    if not where or not name:
+        raise UsageError(f"--network: expected {WAYS}, found {spec!r}")
+    if names_file(where) and not is_file(Path(where)):
+        raise UsageError(
+            f"--network: no file {shortened(Path(where))} for {shortened(Path(spec))!r}"
+        )
+
+
+def names_file(where: str) -> bool:
+    """Whether the part of a spec before the callable's name is a file, and not a module."""
+    return where.endswith(".py") or "/" in where or "\\" in where
+
+
+def _refuse_reference(spec: str) -> None:
+    try:
+        reference_network(spec)
+    except UsageError as error:
+        if spec.endswith(".py"):
+            raise UsageError(f"--network: name the callable too, as in {spec}:callable") from error
+        raise UsageError(f"{error}, or give {WAYS.partition(', ')[2]}") from error

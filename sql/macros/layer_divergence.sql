@@ -1,0 +1,104 @@
+-- What each layer adds to its network's divergence, under any words of variant.
+
+-- What a layer adds to the aggregate over the layers of its network: its share of it
+-- times its divergence (sum), its divergence (plainsum), its divergence over the number
+-- of layers (mean). Of the largest (max) each layer's divergence is a candidate.
+create or replace macro layer_addend(aggregate, share, divergence, layer_count) as
+    case aggregate
+        when 'sum' then share * divergence
+        when 'max' then divergence
+        when 'plainsum' then divergence
+        when 'mean' then divergence / layer_count
+        else unknown_word('aggregate', aggregate, aggregate_words())
+    end;
+
+-- What each layer adds to the divergence that variant has of its network under the same
+-- words: a call of the one is a call of the other. The contributions of the layers add
+-- up to that divergence (under the aggregate max it is the largest of them); scope has
+-- no effect.
+-- Grain: one layer in one number format. Key: network, number_format, layer.
+create or replace macro layer_divergence(
+    rescale := 'fakefreeze',
+    combine := 'half',
+    share := 'flops',
+    mac_weight := 'none',
+    correction := 'none',
+    measure := 'js',
+    bins := 63,
+    aggregate := 'sum',
+    scope := 'all',
+    scheme := null,
+    tensors := 'parameters'
+) as table
+with checked as (
+    select words.network
+    from variant_check(
+        rescale,
+        combine,
+        share,
+        mac_weight,
+        correction,
+        measure,
+        bins,
+        aggregate,
+        scope,
+        scheme,
+        tensors
+    ) as words
+),
+
+added as (
+    select
+        network.name as network,
+        number_format.name as number_format,
+        layer.position,
+        layer.name as layer,
+        layer.kind,
+        wired.fan_in,
+        shared.share_of_network as share,
+        measured.divergence,
+        layer_addend(
+            aggregate,
+            shared.share_of_network,
+            measured.divergence,
+            network.quantized_layer_count
+        ) * network_factor(mac_weight, network.macs, network.quantized_layer_count)
+            as contribution,
+        of_weight.divergence as weight_nsr,
+        of_channel.value as weight_channelnsr,
+        sqnr_db(of_weight.divergence) as weight_sqnr_db,
+        number_format.number_format_id
+    from measured_layer(
+        rescale, combine, correction, measure, bins, tensors
+    ) as measured
+    inner join chosen_scheme(scheme) as chosen on measured.scheme_id = chosen.scheme_id
+    inner join layer on measured.layer_id = layer.layer_id
+    inner join layer_share(share) as shared on layer.layer_id = shared.layer_id
+    inner join network on layer.network_id = network.network_id
+    inner join number_format
+        on measured.number_format_id = number_format.number_format_id
+    inner join tensor on layer.layer_id = tensor.layer_id and tensor.role = 'weight'
+    inner join tensor_fan_in() as wired on tensor.tensor_id = wired.tensor_id
+    inner join paired_measure('fakefreeze', 'nsr') as of_weight
+        on
+            tensor.tensor_id = of_weight.tensor_id
+            and measured.number_format_id = of_weight.number_format_id
+            and measured.scheme_id = of_weight.scheme_id
+    left join tensor_divergence as of_channel
+        on
+            tensor.tensor_id = of_channel.tensor_id
+            and measured.number_format_id = of_channel.number_format_id
+            and measured.scheme_id = of_channel.scheme_id
+            and of_channel.measure = 'channelnsr'
+    union all by name
+    select checked.network
+    from checked
+)
+
+select * exclude (number_format_id)
+from added
+order by
+    added.network asc,
+    added.number_format_id asc,
+    added.contribution desc,
+    added.position asc;

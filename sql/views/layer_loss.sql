@@ -1,0 +1,69 @@
+-- What each layer costs when it alone is quantized, beside what it adds to its
+-- network's divergence.
+-- Grain: one layer in one number format, under the first scheme. Key: network,
+-- number_format, layer. A row for each row of layer_evaluation whose network was
+-- evaluated in floating point on the same images. For what a layer adds to another
+-- divergence join layer_divergence(...) using (network, number_format, layer).
+
+create or replace view layer_loss as
+select
+    network.name as network,
+    number_format.name as number_format,
+    layer.position,
+    layer.name as layer,
+    layer.kind,
+    alone.image_count as images,
+    alone.non_finite_count as non_finite_images,
+    alone.correct_top1 as correct,
+    alone.correct_top1 / alone.image_count as accuracy,
+    float_network.correct_top1 / float_network.image_count as float_accuracy,
+    accuracy_loss(alone.correct_top1, float_network.correct_top1) as accuracy_loss,
+    accuracy_loss_se(
+        alone.correct_top1, float_network.correct_top1, alone.correct_both
+    ) as accuracy_loss_se,
+    added.contribution
+from layer_evaluation as alone
+inner join chosen_scheme(null) as chosen on alone.scheme_id = chosen.scheme_id
+inner join layer on alone.layer_id = layer.layer_id
+inner join network on layer.network_id = network.network_id
+inner join number_format on alone.number_format_id = number_format.number_format_id
+inner join evaluation as float_network
+    on
+        layer.network_id = float_network.network_id
+        and float_network.scope = 'none'
+        and alone.image_count = float_network.image_count
+left join layer_divergence() as added
+    on
+        network.name = added.network
+        and number_format.name = added.number_format
+        and layer.name = added.layer
+order by
+    network.name asc,
+    number_format.number_format_id asc,
+    accuracy_loss desc,
+    layer.position asc;
+
+comment on view layer_loss is
+'Grain: one layer in one number format: what it costs when it alone is quantized, the
+largest loss first, beside what it adds to fakefreeze_flops (layer_divergence). It has
+rows of what `ptqdb collect --scopes layer` evaluated.';
+comment on column layer_loss.network is 'Name of the network';
+comment on column layer_loss.number_format is 'Name of the number format';
+comment on column layer_loss.position is 'Place of the layer, from 0';
+comment on column layer_loss.layer is 'Name of the layer';
+comment on column layer_loss.kind is 'Kind of the layer';
+comment on column layer_loss.images is 'Images evaluated';
+comment on column layer_loss.non_finite_images is
+'Images without a prediction, counted as wrong';
+comment on column layer_loss.correct is 'Images whose label was predicted';
+comment on column layer_loss.accuracy is
+'Top-1 accuracy with this layer alone quantized, a fraction';
+comment on column layer_loss.float_accuracy is
+'Top-1 accuracy in floating point, a fraction';
+comment on column layer_loss.accuracy_loss is
+'(float_accuracy - accuracy) / float_accuracy, a fraction';
+comment on column layer_loss.accuracy_loss_se is
+'Standard error of accuracy_loss, from the images that only one of the two has right';
+comment on column layer_loss.contribution is
+'Its share of the MACs times the JS divergence of its weight and bias: see
+layer_divergence';
