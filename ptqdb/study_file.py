@@ -3,7 +3,7 @@
 .. code-block:: toml
 
     number_formats = "INT_*, FLOAT_8_*"     # default: "*", all of the study's grid
-    scopes = ["weight", "bias"]             # quantized alone, beside all together
+    scopes = ["weight", "bias"]             # quantized alone, too; "layer": each layer
     device = "cpu"                          # cpu, cuda or cuda:N
     precision = "auto"                      # or "float32"
 

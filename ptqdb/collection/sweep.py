@@ -170,7 +170,7 @@ def collect(
         recorded = recorded_run(connection, request, cells, outcome.failures)
         # Within, so that an interruption is recorded as one; around, for the recording itself.
         with interrupts_kept(), recorded, interrupts_kept():
-            if is_changed:
+            if request.replace or any(plan.changes_views for plan in plans):
                 forget_fits(connection)
             if request.replace:
                 _delete(connection, [plan.task.name for plan in plans])
