@@ -41,7 +41,7 @@ def test_the_corner_of_a_crop_rounds_half_to_even() -> None:
 
 def test_a_crop_larger_than_the_picture_is_refused() -> None:
     image = Image.fromarray(noise(1, 5, 9)[0])
-    with pytest.raises(DataError, match=r"6 x 6 pixels to crop, found 9 x 5; give --resize 6"):
+    with pytest.raises(DataError, match=r"6 x 6 pixels to crop, found 9 x 5; give resize=6"):
         fitted(image, Geometry(crop=6))
     assert fitted(image, Geometry(resize=6, crop=6)).size == (6, 6)
 

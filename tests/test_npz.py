@@ -62,9 +62,9 @@ def test_arrays_may_be_named(tmp_path: Path) -> None:
     images = read_images(path, "test", image_column="pictures", label_column="kinds")
     assert images.known_labels().tolist() == [1, 0, 1]
     assert "a = 0, b = 1" in " ".join(images.remarks)
-    with pytest.raises(DataError, match=r"--image-column: .* has pictures, kinds; found picture$"):
+    with pytest.raises(DataError, match=r"image_column: .* has pictures, kinds; found picture$"):
         read_images(path, "test", image_column="picture", label_column="kinds")
-    with pytest.raises(DataError, match=r"test_images.*found pictures, kinds; give --image-column"):
+    with pytest.raises(DataError, match=r"test_images.*found pictures, kinds; give image_column"):
         read_images(path, "test")
 
 

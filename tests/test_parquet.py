@@ -272,12 +272,12 @@ def test_the_usual_columns_are_found(tmp_path: Path, columns: tuple[str, str]) -
 def test_columns_may_be_named(tmp_path: Path) -> None:
     columns = ("picture", "coarse_label")
     write_parquet(tmp_path / "test.parquet", [png(0)], [1], classes=CLASSES, columns=columns)
-    with pytest.raises(DataError, match=r"found picture, coarse_label; give --image-column"):
+    with pytest.raises(DataError, match=r"found picture, coarse_label; give image_column"):
         read_images(tmp_path, "test")
     images = read_images(tmp_path, "test", image_column="picture", label_column="coarse_label")
     assert images.class_names == tuple(CLASSES)
     with pytest.raises(
-        DataError, match=r"--label-column: .* has coarse_label, picture; found coars"
+        DataError, match=r"label_column: .* has coarse_label, picture; found coars"
     ):
         read_images(tmp_path, "test", image_column="picture", label_column="coars_label")
 

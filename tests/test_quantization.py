@@ -86,7 +86,8 @@ def test_batch_norm_that_cannot_be_folded_stays_and_is_named(kind: type[nn.Modul
     network = prepare(module, images[:1])
     assert network.folding.unfolded == ("norm",)
     assert "float" in network.folding.statement
-    assert torch.equal(network.module(images), module(images))
+    # In another memory format, some processors add in another order.
+    torch.testing.assert_close(network.module(images), module(images), rtol=1e-5, atol=1e-6)
 
 
 def test_scale_is_range_over_largest_code_and_one_for_zeros() -> None:

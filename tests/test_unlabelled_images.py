@@ -133,11 +133,11 @@ def test_what_is_not_there_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected the folder .*/train, found only test"):
         read_images(tmp_path / "split", "train", labelled=False)
     np.savez(tmp_path / "named.npz", pictures=PIXELS)
-    with pytest.raises(DataError, match=r"x_train or images in .*; give --image-column$"):
+    with pytest.raises(DataError, match=r"x_train or images in .*; give image_column$"):
         read_images(tmp_path / "named.npz", "train", labelled=False)
     images = read_images(tmp_path / "named.npz", "train", labelled=False, image_column="pictures")
     assert np.array_equal(pixels_of(images), PIXELS)
-    with pytest.raises(UsageError, match=r"--label-column: expected none .* found 'kinds'"):
+    with pytest.raises(UsageError, match=r"label_column: expected none .* found 'kinds'"):
         read_images(tmp_path / "named.npz", "train", labelled=False, label_column="kinds")
 
 
