@@ -379,8 +379,12 @@ def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view
     assert encoding["y"]["sort"] == encoding["y"]["scale"]["domain"] == ranked
     assert encoding["x"]["scale"]["domain"] == sorted(NAMES, key=format_key)
     assert {tip["title"] for tip in encoding["tooltip"]} >= {"Layer", "Place", "Rank", "Format"}
-    # A scale of colours for this network.
-    assert encoding["color"]["scale"]["domain"] == [0, rows["contribution"].max()]
+    # The colours are of parts, on a scale for this network.
+    parts = rows.join(whole, on="number_format")
+    expected = (parts["contribution"] / parts["whole"]).to_numpy()
+    np.testing.assert_allclose(parts["part"], expected, rtol=1e-12)
+    assert encoding["color"]["field"] == "part"
+    assert encoding["color"]["scale"]["domain"] == [0, rows["part"].max()]
 
 
 def test_layers_are_of_one_network_and_of_the_view_that_predicts(shown: Study) -> None:

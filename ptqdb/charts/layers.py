@@ -22,8 +22,9 @@ def layers_chart(
 ) -> alt.HConcatChart:
     """Draw layers x formats of a network, the layer that adds most first.
 
-    Layers are ranked by the mean share that they have in the divergence, over the formats. Beside
-    it, where layers were evaluated alone, what accuracy each costs.
+    The colour is a layer's part of what all layers add in that format, so that wide formats, in
+    which little is added, are told apart as well; layers are ranked by its mean. Beside it, where
+    layers were evaluated alone, what accuracy each costs.
 
     Parameters
     ----------
@@ -49,8 +50,8 @@ def layers_chart(
     height = max(LEAST_ROW, min(CELL - 1, MOST_HEIGHT // len(layers))) * len(layers)
     maps = [_contributions(rows, layers, height)]
     said = [
-        f"what each layer adds to {view}: a column makes up the divergence in its format",
-        "first come the layers with the largest part of it, on average over the formats",
+        f"each layer's part of what all of them add to {view} in that format",
+        "the layers with the largest part, on average over the formats, come first",
     ]
     alone = rows.filter(pl.col("accuracy_loss").is_finite()) if _has_losses(rows) else rows.clear()
     if not alone.is_empty():
@@ -154,19 +155,19 @@ def _color(column: str, name: str, largest: float, form: str) -> alt.Color:
 
 
 def _contributions(rows: pl.DataFrame, layers: list[str], height: int) -> alt.Chart:
-    largest = float(rows["contribution"].to_numpy().max())
+    largest = float(rows["part"].to_numpy().max())
     shown = ["layer", "kind", "position", "rank", "number_format"]
     return _map(
         rows.select(*shown, "share", "divergence", "contribution", "part"),
         layers,
         height,
-        "Contribution to the divergence",
-        _color("contribution", "Contribution", largest, "~g"),
+        "Part of the divergence",
+        _color("part", "Part", largest, "~%"),
         [
             alt.Tooltip("share:Q", title="Share of the network", format=".2%"),
             alt.Tooltip("divergence:Q", title="Divergence", format=".4g"),
             alt.Tooltip("contribution:Q", title="Contribution", format=".4g"),
-            alt.Tooltip("part:Q", title="Part of the whole", format=".1%"),
+            alt.Tooltip("part:Q", title="Part of all contributions", format=".1%"),
         ],
     )
 
