@@ -238,6 +238,7 @@ def described(**values: Any) -> str:
         described(std=[0, 1, 1]),
         described(std=[float("nan"), 1, 1]),
         described(more=1),
+        described(training=[]),
         *(described(name=name) for name in NAMES),
         *(described(width=width) for width in WIDTHS),
         *(described(class_count=count) for count in CLASS_COUNTS),

@@ -205,7 +205,7 @@ def test_a_study_goes_out_and_comes_in(run: Run, study: Path, tmp_path: Path) ->
     [
         (["export", "copy.duckdb"], 2, "is a file"),
         (["import", "nowhere"], 1, "nowhere is no folder"),
-        (["import", "."], 1, "dataset.parquet is missing"),
+        (["import", "."], 1, "such as dataset.parquet"),
         (["check", "nothing"], 2, "there is no check"),
         (["fit", "--view", "fakefreez_flops"], 2, "choose fakefreeze_flops"),
         (["fit", "--curve", "rational9"], 2, "rational2"),

@@ -137,7 +137,7 @@ def test_summary_is_that_of_statsmodels(run: Run) -> None:
     assert "network bootstrap" in result.out
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet", "tsv"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "tsv", "json", "ndjson"])
 def test_a_table_made_elsewhere(run: Run, tmp_path: Path, suffix: str) -> None:
     frame = pl.DataFrame(
         {
@@ -150,6 +150,10 @@ def test_a_table_made_elsewhere(run: Run, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"points.{suffix}"
     if suffix == "parquet":
         frame.write_parquet(path)
+    elif suffix == "json":
+        frame.write_json(path)
+    elif suffix == "ndjson":
+        frame.write_ndjson(path)
     else:
         frame.write_csv(path, separator="," if suffix == "csv" else "\t")
     rows = table(run("fit", "--from", path, "--x", "js", "--y", "loss", "--by", "net",
@@ -198,7 +202,8 @@ def test_points_that_carry_no_curve_are_said(
         (("--where", "bitts < 3"), 1, "bitts"),
         (("--x", "js"), 2, "--x belong to --from FILE"),
         (("--from", "points.csv"), 1, "expected a table at points.csv"),
-        (("--from", "points.json"), 2, "expected a file ending in .csv"),
+        (("--from", "points.json"), 1, "expected a table at points.json"),
+        (("--from", "points.txt"), 2, "expected a file ending in .csv"),
         (("--from", "bad.csv", "--x", "a", "--y", "b"), 1, "expected a table in bad.csv"),
         (("--from", "good.csv"), 2, "expected --x and --y, two columns of good.csv; it has x, y"),
         (("--from", "good.csv", "--x", "z", "--y", "y"), 2, "found 'z'; choose one of"),

@@ -142,7 +142,13 @@ def test_any_study_file_is_read_or_refused(tmp_path: Path) -> None:
             path.write_text("\n".join(lines), "utf-8")
             outcomes.add(refused_or_read(lambda: read_study_file(path)))
     assert outcomes == {True, False}
-    for text in ("a = " + "[" * 10_000, "a = " + "{b = " * 5_000, "a = " + "1" * 5_000, "\xff"):
+    number = "1" + "0" * 400
+    for text in (
+        *("a = " + "[" * 10_000, "a = " + "{b = " * 5_000, "a = " + "1" * 5_000, "\xff"),
+        f"[dataset.a]\npath = 'a'\n[[network]]\nspec = 'b'\nmean = [{number}]\nstd = [1]",
+        f"[dataset.a]\npath = 'a'\nimages = {number}\n[[network]]\nspec = 'b'",
+        "[dataset.a]\npath = 'a'\n[[network]]\nspec = 'b'\nresize = 1000000000",
+    ):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(UsageError, match=r"study\.toml"):
             read_study_file(path)

@@ -227,7 +227,7 @@ def test_other_facts_of_a_cell_are_refused_whole(
     message = str(caught.value)
     assert message.startswith(f"{spoiled / table}.parquet: ")
     assert said.format(scheme=synthetic.SCHEME) in message
-    assert message.endswith("import into another --db, or give --prefix to keep both")
+    assert message.endswith("import into another db, or give prefix to keep both")
     assert same(contents(held), before)
 
 
@@ -264,7 +264,7 @@ def test_what_two_machines_differ_in_is_the_same(
 
 def test_a_prefix_keeps_both(spoiled: Path, facts: Path, held: duckdb.DuckDBPyConnection) -> None:
     change(spoiled, "network", setting("checkpoint_sha256", "else", pl.lit(True)))
-    with pytest.raises(MismatchError, match="give --prefix to keep both"):
+    with pytest.raises(MismatchError, match="give prefix to keep both"):
         import_study(held, spoiled)
     assert import_study(held, spoiled, prefix="theirs_")["network"] == 1
     assert not any(import_study(held, spoiled, prefix="theirs_").values())

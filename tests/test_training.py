@@ -70,7 +70,7 @@ def test_a_state_of_other_settings_is_refused_by_name(
     with pytest.raises(Stop):
         run(tmp_path, stop_at=3)
     other = TrainingSettings(epochs=3, batch_size=8, peak_learning_rate=0.02, warmup_epochs=0.5)
-    with pytest.raises(MismatchError, match=r"epochs 2 instead of 3.*--replace"):
+    with pytest.raises(MismatchError, match=r"epochs 2 instead of 3.*replace"):
         run(tmp_path, other)
 
 

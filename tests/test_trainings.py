@@ -104,7 +104,7 @@ def test_weights_of_another_training_are_refused_and_stay(
 ) -> None:
     steps, before = Steps(), weights(whole)
     asked = trainings(whole, "MobileNetV2", "AlexNet", settings=settings, shown=shown)
-    with pytest.raises(MismatchError, match=f"{said}.*--replace"):
+    with pytest.raises(MismatchError, match=f"{said}.*replace"):
         list(train(asked, steps))
     assert steps.done == []  # not even of the network that could be trained
     assert weights(whole) == before
@@ -124,7 +124,7 @@ def test_weights_that_do_not_say_how_they_were_trained_are_only_replaced(tmp_pat
         path, description, dict(reference_network("AlexNet").build(WIDTH, 2).state_dict())
     )
     before = path.read_bytes()
-    with pytest.raises(MismatchError, match=r"does not say how it was trained.*--replace"):
+    with pytest.raises(MismatchError, match=r"does not say how it was trained.*replace"):
         list(train(trainings(tmp_path, "AlexNet"), Steps()))
     assert path.read_bytes() == before
     (found,) = train(trainings(tmp_path, "AlexNet"), Steps(), anew=True)
@@ -138,7 +138,7 @@ def test_weights_that_do_not_say_how_they_were_trained_are_only_replaced(tmp_pat
 def test_a_damaged_checkpoint_is_only_replaced(tmp_path: Path, whole: Path) -> None:
     path = tmp_path / "AlexNet.safetensors"
     path.write_bytes(b"{" * 100)
-    with pytest.raises(MismatchError, match=r"found .*AlexNet.safetensors.*--replace"):
+    with pytest.raises(MismatchError, match=r"found .*AlexNet.safetensors.*replace"):
         list(train(trainings(tmp_path, "AlexNet"), Steps()))
     list(train(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
     assert path.read_bytes() == weights(whole)["AlexNet"]
@@ -222,7 +222,7 @@ def test_a_state_of_another_training_or_of_none_is_only_replaced(
     with pytest.raises(MismatchError, match=r"begun in .*AlexNet.state has seed 1 instead of 0"):
         list(train(trainings(tmp_path, "AlexNet"), Steps()))
     (tmp_path / "AlexNet.state").write_bytes(b"not a state")
-    with pytest.raises(DataError, match=r"AlexNet\.state.*--replace"):
+    with pytest.raises(DataError, match=r"AlexNet\.state.*replace"):
         list(train(trainings(tmp_path, "AlexNet"), Steps()))
     list(train(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
     assert weights(tmp_path)["AlexNet"] == weights(whole)["AlexNet"]

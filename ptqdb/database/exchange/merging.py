@@ -11,6 +11,7 @@ from ptqdb.errors import MismatchError
 
 # Rows of these tables are there only where a row of that one is; all others follow the network.
 _ROOTS = {"number_format_code": "number_format"}
+_EVALUATED = {"failed_cell": "evaluation", "failed_layer_cell": "layer_evaluation"}
 # One of two studies may have evaluated what failed in the other.
 _DROP_FAILURES_EVALUATED = (
     """
@@ -190,6 +191,7 @@ class _Merge:
             measured = f"(select distinct {cell} from {table.name}) as d"
             return f"{translated} anti join {measured} using ({cell})"
         lacking = f"{translated} anti join {table.name} as d on {same(table.key)}"
-        if table.name == "failed_cell":
-            return f"{lacking} anti join evaluation as d on {same(table.key)}"
+        evaluated = _EVALUATED.get(table.name)
+        if evaluated is not None:
+            return f"{lacking} anti join {evaluated} as d on {same(table.key)}"
         return lacking
