@@ -139,18 +139,23 @@ def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         file = path if path == IN_MEMORY else without_magic(path)
         return duckdb.connect(file, read_only=read_only, config=_CONFIG)
     except duckdb.Error as error:
-        raise _opening_error(path, error) from error
+        raise _opening_error(path, error, read_only=read_only) from error
 
 
-def _opening_error(path: Path, error: duckdb.Error) -> DatabaseError:
+def _opening_error(path: Path, error: duckdb.Error, *, read_only: bool) -> DatabaseError:
     """Say in one line why DuckDB did not open the file."""
     message = str(error)
     if "Conflicting lock" in message:
         holder = re.search(r"PID (\d+)", message)
         process = f"another process (PID {holder[1]})" if holder else "another process"
-        return BusyError(
-            f"{path} is open in {process}: wait for it to end", int(holder[1]) if holder else None
+        # Readers keep out writers alone; whoever keeps out a reader writes.
+        said = (
+            f"{path} is open for writing in {process}: wait for it to end"
+            if read_only
+            else f"{path} is open in {process}, and can be written only while no other process "
+            "has it open, even to read: wait for that one to end, or end it"
         )
+        return BusyError(said, int(holder[1]) if holder else None)
     if "different configuration" in message:
         return BusyError(
             f"{path} is already open in this process, in another mode: close that connection"
