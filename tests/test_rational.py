@@ -380,7 +380,6 @@ def test_no_pole_behind_the_last_point(name: str) -> None:
     y[-1] = 0.95  # as the last two formats of a network: near in x, apart in loss
     results = curve(name).fit(x, y)
     steps = np.diff(results.predict(np.linspace(1.0, 1.0157, 50)))
-    assert steps.sum() < 0.15
     assert steps.max() < 5 * steps.mean()  # spread over the gap, no jump
     half = len(results.params) // 2
     zeros = np.roots(np.append(results.params[half + 1 :][::-1], 1.0))

@@ -14,6 +14,7 @@ from ptqdb.database.opening import connect
 from ptqdb.database.reading import read_number
 from ptqdb.database.writing import checkpoint, forget_fits, materialize, transaction
 from ptqdb.errors import PtqdbError
+from ptqdb.paths import is_there
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def created_if_imported(path: Path, folder: Path) -> Iterator[None]:
         The folder holds no export.
     """
     require_export(folder)
-    was_there = path.exists()
+    was_there = is_there(path)
     try:
         yield
     except BaseException:

@@ -13,7 +13,7 @@ from ptqdb.database.exchange.tables import TABLES, Reference, Table
 from ptqdb.database.file_errors import first_line
 from ptqdb.database.variants import literal
 from ptqdb.errors import DataError, UsageError
-from ptqdb.paths import without_magic
+from ptqdb.paths import is_there, without_magic
 from ptqdb.text import is_harmless
 
 _OPTIONS = "hive_partitioning = false, union_by_name = false, binary_as_string = false"
@@ -27,7 +27,7 @@ def require_export(folder: Path) -> None:
     DataError
         There is no such folder, or a file is missing; the message names it.
     """
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise DataError(f"{folder} is no folder: name one that `ptqdb export` wrote")
     paths = [_path(folder, table) for table in TABLES if not table.may_be_missing]
     missing = [path for path in paths if not path.is_file()]
