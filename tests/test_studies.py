@@ -286,7 +286,7 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
 ) -> None:
     fewer = pl.read_parquet(copy / "number_format.parquet").filter(pl.col("name") != "POT_4")
     of_cells = ("quantized_tensor", "quantized_tensor_channel", "code_histogram")
-    for table in ("evaluation", *of_cells):
+    for table in ("evaluation", "layer_evaluation", *of_cells):
         path = copy / f"{table}.parquet"
         frame = pl.read_parquet(path)
         of_format = pl.col("number_format_id").is_in(fewer["number_format_id"].implode())
@@ -299,6 +299,7 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
     # Three networks in POT_4, in two scopes; ten tensors.
     assert {name: count for name, count in added.items() if count} == {
         "evaluation": 6,
+        "layer_evaluation": added["layer_evaluation"],
         "quantized_tensor": 10,
         "quantized_tensor_channel": 6 * synthetic.CHANNEL_COUNT,
         "code_histogram": added["code_histogram"],
