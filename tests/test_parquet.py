@@ -276,9 +276,7 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
         read_images(tmp_path, "test")
     images = read_images(tmp_path, "test", image_column="picture", label_column="coarse_label")
     assert images.class_names == tuple(CLASSES)
-    with pytest.raises(
-        DataError, match=r"label_column: .* has coarse_label, picture; found coars"
-    ):
+    with pytest.raises(DataError, match=r"label_column: .* has coarse_label, picture; found coars"):
         read_images(tmp_path, "test", image_column="picture", label_column="coars_label")
 
 

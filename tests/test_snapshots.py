@@ -82,8 +82,8 @@ def test_readers_get_the_snapshot_and_say_so(path: Path, run: Run, tmp_path: Pat
         # to publish and to read took nothing from the writer's lock
         done = run("import", tmp_path / "facts", "--db", path, "--wait", "0.3")
         assert done.code == 1
-        holder = f"another process (PID {process.pid})"
-        busy = f"{path} is open for writing in {holder}: wait for it to end"
+        other = f"another process (PID {process.pid})"
+        busy = f"{path} is open for writing in {other}: wait for it to end"
         assert done.err == f"{busy}; waiting up to 0.3 s\nptqdb: {busy}\n"
     with ptqdb.open(path) as study:
         assert study.snapshot_time is None
