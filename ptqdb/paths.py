@@ -180,6 +180,16 @@ def _unwritable(path: Path, reason: str) -> DataError:
     )
 
 
+def named_reason(message: str) -> str | None:
+    """The system's reason whose number stands in a message of Rust or of DuckDB; None without.
+
+    >>> named_reason("failed to write (os error 28)")
+    'No space left on device'
+    """
+    number = re.search(r"\(os error (\d+)\)|\"errno\":\"(\d+)\"", message)
+    return os.strerror(int(number[1] or number[2])) if number else None
+
+
 def system_reason(error: Exception, path: Path) -> str | None:
     """Why the system refuses to write a file; None where an error has another cause.
 
@@ -195,9 +205,9 @@ def system_reason(error: Exception, path: Path) -> str | None:
         return None
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    if number:
-        return os.strerror(int(number[1]))
+    reason = named_reason(str(error))
+    if reason is not None:
+        return reason
     try:
         with path.open("rb+", buffering=0) as file:
             file.seek(0, os.SEEK_END)

@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from altair.utils.schemapi import debug_mode
 
 from ptqdb.closest import closest_first
 from ptqdb.database import layer_call
@@ -88,6 +87,8 @@ def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
     _refuse_unused(kind, request)
     if not request.views and kind in _OF_FIT_VIEW:
         request = replace(request, views=(_view_with_rows(study),))
+    from altair.utils.schemapi import debug_mode
+
     # Altair would check each part at every step against its schema: most of the time. The tests
     # check what comes of it.
     with debug_mode(False):

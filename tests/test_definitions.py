@@ -10,8 +10,8 @@ from ptqdb.database import (
     connect,
     definitions,
     list_views,
-    opening,
     query,
+    schema,
     variant_names,
     variants,
 )
@@ -27,7 +27,7 @@ def own_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of sql/ that ptqdb takes for its own."""
     folder = tmp_path / "sql"
     shutil.copytree(sql_folder(), folder)
-    for module in (definitions, opening, variants):
+    for module in (definitions, schema, variants):
         monkeypatch.setattr(module, "sql_folder", lambda: folder)
     return folder
 

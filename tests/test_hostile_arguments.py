@@ -53,7 +53,6 @@ VALUES = (
         "\x1b[31mred",
         "a\nb",
         "\t",
-        "\ud83d",
     ),
     *(
         "é",
@@ -103,6 +102,7 @@ NEVER_AS_IS = {
     "recommend": ("--network", "no such network"),
     "train": ("no such network",),
     "report": ("--view", "no such view"),
+    "compare": ("no such view",),
 }
 
 

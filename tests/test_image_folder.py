@@ -91,7 +91,7 @@ def test_pictures_of_several_sizes_need_a_geometry(tmp_path: Path) -> None:
     (tmp_path / "x" / "b.png").write_bytes(encoded(noise(1, 5, 8, 3)[0]))
     with pytest.raises(
         DataError,
-        match=r"size, found 6 x 9 in .*0000\.png and 8 x 5 in .*b\.png; give --resize",
+        match=r"size, found 6 x 9 in .*0000\.png and 8 x 5 in .*b\.png; give resize",
     ):
         read_images(tmp_path, "test")
     images = read_images(tmp_path, "test", geometry=Geometry(resize=6, crop=5))

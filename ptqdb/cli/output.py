@@ -150,7 +150,7 @@ def print_frame(frame: "pl.DataFrame", output_format: OutputFormat) -> None:
     """
     frame = frame.select(_chosen(frame.columns))
     if output_format is OutputFormat.PARQUET:
-        if sys.stdout is not None and sys.stdout.isatty():
+        if _is_terminal():
             raise UsageError(
                 "--format parquet: expected a file or a pipe, found a terminal; redirect it, "
                 "as in > table.parquet"
@@ -278,7 +278,7 @@ def _fitting(table: list[list[str]], numeric: list[bool]) -> tuple[list[list[str
     Text is cut before any column goes, numbers never are. The first columns stay, which tell the
     rows apart, and the last.
     """
-    if _printing.is_wide or not sys.stdout.isatty():
+    if _printing.is_wide or not _is_terminal():
         return table, numeric
     room = shutil.get_terminal_size().columns
     widths = _widths(table)
@@ -310,6 +310,11 @@ def _fitting(table: list[list[str]], numeric: list[bool]) -> tuple[list[list[str
         [[*row[:place], ELISION, *row[place:]] for row in rows],
         [*(numeric[i] for i in kept[:place]), False, *(numeric[i] for i in kept[place:])],
     )
+
+
+def _is_terminal() -> bool:
+    """Whether stdout is one; it may be closed."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _widths(table: list[list[str]]) -> list[int]:

@@ -188,7 +188,7 @@ def _tried(kind: Any, dataset: str, root: Path, arguments: dict[str, Any]) -> An
 
 def _unreadable(dataset: str, root: Path, arguments: dict[str, Any], error: Exception) -> DataError:
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-    download = "" if arguments.get("download") else "give --download (download=True), or "
+    download = "" if arguments.get("download") else "give --download, or "
     return DataError(
         f"expected the files of {dataset} in {root}, found: {reason}; {download}set "
         f"{ROOT_VARIABLE} to the folder that holds them"

@@ -35,7 +35,7 @@ class Parts:
         >>> parts = Parts()
         >>> long = "the name of a network that is long"
         >>> parts.put([long, long]), parts.put({"x": 1.23456789, "names": [long, long]})
-        ({'$': 0}, {'x': 1.23457, 'names': {'$': 0}})
+        ({'$': 0}, {'x': 1.2346, 'names': {'$': 0}})
         """
         if isinstance(value, dict):
             return self._shared({key: self.put(item) for key, item in value.items()})

@@ -9,7 +9,7 @@ from ptqdb.database.exchange.staging import literal_path
 from ptqdb.database.exchange.statements import Statements, little_memory
 from ptqdb.database.exchange.tables import TABLE_NAMES
 from ptqdb.errors import DatabaseError, DataError, UsageError
-from ptqdb.paths import is_there, make_folder, written_beside
+from ptqdb.paths import is_there, make_folder, named_reason, written_beside
 
 COMPRESSION_LEVEL = 9
 ROW_GROUP_SIZE = 262_144
@@ -48,5 +48,6 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, DatabaseError):
-            raise DataError(f"{folder} cannot be written: {error}") from error
+            reason = named_reason(str(error)) or error
+            raise DataError(f"{folder} cannot be written: {reason}; make room there") from error
         raise
