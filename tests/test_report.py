@@ -373,7 +373,7 @@ def test_choosing_changes_the_marks(window: browser.Browser, shown: Study) -> No
         "(() => { const list = document.querySelector('#layers select'); list.value = 'Small';"
         "list.dispatchEvent(new Event('change', { bubbles: true })); })()"
     )
-    window.wait_for("document.querySelector('#layers .chart').textContent.includes('Small')")
+    window.wait_for(TITLE.format("layers") + ".includes('Small')")
     assert window.complaints == []
 
 
