@@ -322,7 +322,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_remaining_time(tmp_path: Pat
     assert "━" in text
     assert "4/4" in text
     assert "cells/s" in text
-    assert "0:00:0" in text
+    assert " left" in text
 
 
 def test_small_matrices_are_left_to_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ FACTS = (
 
 def asked(folder: Path, networks: tuple[str, ...], formats: tuple[str, ...]) -> Any:
     """A request for some of the networks in some of the formats."""
+    folder.mkdir(exist_ok=True)
     return collecting.request(
         folder,
         networks=[collecting.source(folder, name) for name in networks],
@@ -188,8 +189,8 @@ def test_a_study_survives_whatever_happens(tmp_path: Path) -> None:
     StudyMachine.folder = folder
     StudyMachine.reference = {(row[0], row[1]): row[2:] for row in rows}
     chosen = settings(
-        max_examples=8,
-        stateful_step_count=8,
+        max_examples=4,
+        stateful_step_count=6,
         deadline=None,
         derandomize=True,
         phases=(Phase.generate,),
