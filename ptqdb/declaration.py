@@ -7,8 +7,10 @@ from pathlib import Path
 
 from ptqdb.defaults import LAYER_SCOPE, SCOPES
 from ptqdb.errors import UsageError
+from ptqdb.networks import REFERENCE_NETWORKS
 from ptqdb.networks.specs import check_spec
 from ptqdb.number_formats import matching
+from ptqdb.paths import is_file
 from ptqdb.preprocessing import Preprocessing, require_both
 
 DEFAULT_CALIBRATION_COUNT = 1024
@@ -162,9 +164,7 @@ def check_network(entry: NetworkEntry) -> None:
     UsageError
         The message names the option.
     """
-    from ptqdb.networks import REFERENCE_NETWORKS
-
-    has_file = entry.weights is not None and Path(entry.weights).is_file()
+    has_file = entry.weights is not None and is_file(Path(entry.weights))
     travels = entry.spec in REFERENCE_NETWORKS and entry.weights is None
     check_spec(
         entry.spec,

@@ -102,7 +102,8 @@ def fit(
 
         with open_reader(db) as study:
             frame = study.view(view, where)
-            best = best_prediction(study, left_out)
+            if output is OutputFormat.TABLE and not show_summary:
+                best = best_prediction(study, left_out)
         for remark in view_remarks(frame, view):
             say(remark)
         for name in names:
@@ -118,7 +119,7 @@ def fit(
         refuse(given, "cannot stand beside --from FILE")
         fits = _fits_of_table(table, names, x, y, by)
     _print(fits, show_summary, output)
-    if best is not None and output is OutputFormat.TABLE:
+    if best is not None:
         _tell_best(best, fits)
     if save_fit is not None:
         from ptqdb.saved_fit import save_fits
