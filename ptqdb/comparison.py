@@ -10,6 +10,7 @@ import duckdb
 from ptqdb.database import looks_at_losses
 from ptqdb.defaults import COMPARED_CURVES
 from ptqdb.fit_store import keeping, stored_entries
+from ptqdb.fitting import twin_remarks
 from ptqdb.leaderboard import (
     Choice,
     CompareReporter,
@@ -38,11 +39,14 @@ class Leaderboard:
     choice
         What picking the best of them is worth, baselines and evaluated views aside; None with
         fewer than three units.
+    remarks
+        Networks that count as one, in words.
     """
 
     entries: tuple[Entry, ...]
     evaluated_views: frozenset[str]
     choice: Choice | None
+    remarks: tuple[str, ...] = ()
 
 
 class OpenDatabase(Protocol):
@@ -101,4 +105,5 @@ def compare(
     evaluated = frozenset(filter(looks_at_losses, dict.fromkeys(task.view for task in tasks)))
     rivals = [one for one in every if not one.is_baseline and one.view not in evaluated]
     choice = choose_inside_folds(rivals, spread_of(tasks))
-    return Leaderboard(tuple(ranked(every)), evaluated, choice)
+    remarks = dict.fromkeys(remark for task in tasks for remark in twin_remarks(task.frame))
+    return Leaderboard(tuple(ranked(every)), evaluated, choice, tuple(remarks))

@@ -257,7 +257,7 @@ def view_remarks(frame: pl.DataFrame, view: str) -> list[str]:
     """What to know of figures over a view's rows: networks that do not count, or not alone."""
     if "network" not in frame.columns:
         return []
-    return [*_twins(frame), *_without_divergence(frame, view)]
+    return [*twin_remarks(frame), *_without_divergence(frame, view)]
 
 
 def _without_divergence(frame: pl.DataFrame, view: str) -> list[str]:
@@ -283,7 +283,8 @@ def no_divergence_reason(view: str) -> str | None:
     )
 
 
-def _twins(frame: pl.DataFrame) -> list[str]:
+def twin_remarks(frame: pl.DataFrame) -> list[str]:
+    """Which networks of a view's rows are one network to whoever leaves networks out."""
     if "weights_of" not in frame.columns:
         return []
     pairs = frame.select("weights_of", "network").unique().group_by("weights_of")

@@ -293,6 +293,14 @@ def test_a_link_to_what_is_read_elsewhere_is_left_out_and_said(tmp_path: Path, t
     )
 
 
+def test_a_link_upward_leads_to_no_parquet_files(tmp_path: Path) -> None:
+    root = folders(tmp_path / "root")
+    (tmp_path / "other.parquet").write_bytes(b"PAR1")
+    expected = read_images(root, "test")
+    (root / "a" / "up").symlink_to("../..")
+    assert read_images(root, "test").content_sha256 == expected.content_sha256
+
+
 def test_links_to_other_places_are_followed_once(tmp_path: Path) -> None:
     root = folders(tmp_path / "root")
     store = tmp_path / "store"

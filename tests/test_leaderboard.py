@@ -109,6 +109,17 @@ def test_ranks() -> None:
 # --- over a database -------------------------------------------------------------------------
 
 
+def test_twins_are_named(opened: OpenDatabase) -> None:
+    assert compare(opened, "l2_flops", ["hill"]).remarks == ()
+    with opened(read_only=False) as connection:
+        connection.execute(
+            "update network set checkpoint_sha256 = (select min(checkpoint_sha256) from network) "
+            "where network in (select network from network order by network limit 2)"
+        )
+    (remark,) = compare(opened, "l2_flops", ["hill"]).remarks
+    assert "have the same weights" in remark
+
+
 def test_figures_are_those_of_a_fit(opened: OpenDatabase) -> None:
     board = compare(opened, "fakefreeze_flops", ["rational2", "hill"])
     assert {(one.view, one.curve) for one in board.entries} == {

@@ -71,6 +71,8 @@ def compare(
             job_count=jobs or len(os.sched_getaffinity(0)),
             reporter=progress,
         )
+    for remark in board.remarks:
+        say(remark)
     shown = [
         (place, entry)
         for place, entry in enumerate(board.entries, start=1)

@@ -105,13 +105,22 @@ def web_address(path: str) -> str:
 
 
 def _in_folder(folder: Path) -> list[str]:
+    """The files of a folder and of those within it; links to what holds the folder lead nowhere."""
+    real = folder.resolve()
     found = [
         path
         for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
         for path in folder.glob(pattern)
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not _leads_back(path, folder, real)
     ]
     return [str(path) for path in sorted(found)]
+
+
+def _leads_back(path: Path, folder: Path, real: Path) -> bool:
+    """Whether a file below a folder is reached through a link to the folder or to one above it."""
+    between = path.parents[: len(path.relative_to(folder).parts) - 1]
+    return any(place.is_symlink() and real.is_relative_to(place.resolve()) for place in between)
 
 
 def _listed_remotely(pattern: str) -> list[str]:
