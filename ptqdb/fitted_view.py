@@ -48,7 +48,12 @@ class FittedView:
 
 
 def fit_whole_view(
-    frame: pl.DataFrame, view: str, curve: str, *, by_network: bool = True
+    frame: pl.DataFrame,
+    view: str,
+    curve: str,
+    *,
+    by_network: bool = True,
+    is_validated: bool = True,
 ) -> FittedView:
     """Fit a curve to all rows of a view and to each network's, and once without each network.
 
@@ -60,6 +65,8 @@ def fit_whole_view(
         The view's rows.
     by_network
         Whether each network is fitted alone as well.
+    is_validated
+        Whether networks are left out; if not, there are no held-out figures and no band.
 
     Raises
     ------
@@ -71,7 +78,7 @@ def fit_whole_view(
     finite = finite_rows(frame)
     units, networks = units_of(finite, "network"), names_of(finite["network"])
     fitted = fits[0].fitted
-    if fitted is None or len(np.unique(units)) < 2:
+    if not is_validated or fitted is None or len(np.unique(units)) < 2:
         return FittedView(view, frame, tuple(fits), None)
     held_out = leave_out(fitted.points, curve_by_name(curve), folds_of(units))
     whole = []

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("study") / "study.duckdb"
+def database(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = Path(shutil.copy(empty_file, tmp_path_factory.mktemp("study") / "study.duckdb"))
     with connect(path, read_only=False) as connection:
         fill(connection)
     return path
@@ -194,8 +195,7 @@ def test_wrong_words_are_told_before_pytorch_is_imported(database: Path) -> None
     assert done.stdout.splitlines() == ["2 False"] * len(WRONG), done.stderr
 
 
-def test_nothing_fitted_is_a_failure(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "small.duckdb"
+def test_nothing_fitted_is_a_failure(run: Run, path: Path) -> None:
     with connect(path, read_only=False) as connection:
         fill(connection)
         connection.execute("update network set macs = 1000")

@@ -76,6 +76,7 @@ def test_the_version_is_the_packages(run: Run) -> None:
     assert run("--version").out.strip() == VERSION
 
 
+@pytest.mark.slow
 def test_readers_import_no_torch(study: Path, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom ptqdb.cli import main\n"

@@ -25,6 +25,9 @@ from ptqdb.networks.sources import network_source
 from ptqdb.number_formats import matching
 from ptqdb.preprocessing import Preprocessing
 
+# study.duckdb is there before a test: creating its views takes half a second.
+pytestmark = pytest.mark.usefixtures("path")
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -125,7 +125,9 @@ def test_a_format_needs_its_codes_and_some_chunks() -> None:
     assert counted.peak <= buffers
 
 
-def test_no_tensor_is_rounded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tensor_is_rounded_twice(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A format's scopes share its weights and biases; an evaluation codes an input once."""
     rounded: list[tuple[str, torch.dtype, torch.Size]] = []
 
@@ -137,7 +139,7 @@ def test_no_tensor_is_rounded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(f"ptqdb.quantization.{module}.scaled_codes", count)
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")])
     assert set(asked.scopes) == {"all", "weight"}
-    assert not collect(asked, tmp_path / "study.duckdb", Silence()).failures
+    assert not collect(asked, path, Silence()).failures
     biases = [shape for _, dtype, shape in rounded if dtype == torch.float64]
     weights = [shape for _, dtype, shape in rounded if dtype == torch.float32 and shape[0] != 20]
     inputs = [shape for _, dtype, shape in rounded if dtype == torch.float32 and shape[0] == 20]
@@ -146,6 +148,7 @@ def test_no_tensor_is_rounded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (len(weights), len(biases), len(inputs)) == (expected, expected, expected)
 
 
+@pytest.mark.slow
 def test_counting_work_does_not_load_the_compiler() -> None:
     """It would take seconds, once per process; hence a process of its own."""
     text = (

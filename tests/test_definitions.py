@@ -59,6 +59,7 @@ def test_migrations_are_numbered_without_gaps() -> None:
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
 
 
+@pytest.mark.slow
 def test_definitions_follow_sql(path: Path, own_sql: Path) -> None:
     with connect(path, read_only=False) as connection:
         connection.execute("create view mine as select 1 as one")

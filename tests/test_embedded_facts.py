@@ -62,6 +62,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
+@pytest.mark.slow
 def test_every_reading_command_falls_back_and_says_so(cache: Path, run: Run) -> None:
     done = run("fit", "--view", "fakefreeze_param", "--format", "json")
     assert (done.code, done.err) == (0, SAID)
@@ -140,6 +141,7 @@ def test_the_cache_is_built_once_and_follows_the_facts(
     assert [other.name == file.name for other in cache.iterdir()] == [False]
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_done_without(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

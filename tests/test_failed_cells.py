@@ -263,6 +263,7 @@ def test_a_network_that_leaves_does_not_take_the_others_along(db: Database, most
     assert db.rows("select outcome from collection_run") == [("failed",)]
 
 
+@pytest.mark.slow
 def test_failed_cells_travel_and_give_way_to_evaluations(
     db: Database, empty_file: Path, tmp_path: Path
 ) -> None:

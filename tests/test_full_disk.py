@@ -164,6 +164,7 @@ def test_a_database_that_cannot_be_created_is_not_there(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_collection_goes_on_when_there_is_room(tmp_path: Path, path: Path) -> None:
     network = collecting.source(tmp_path, "AlexNet")
     wanted = collecting.request(

@@ -2,6 +2,7 @@
 
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,8 +69,8 @@ def simulated() -> Any:
     ],
     ids=["scripted", "traced", "dynamic", "simulated", "rounded"],
 )
-def test_other_modules_are_refused_in_a_line(module: Any, said: str, tmp_path: Any) -> None:
-    (failure,) = collected(module(), tmp_path / "study.duckdb").failures
+def test_other_modules_are_refused_in_a_line(module: Any, said: str, path: Path) -> None:
+    (failure,) = collected(module(), path).failures
     assert said in failure.reason
     assert "\n" not in failure.reason
 

@@ -262,6 +262,7 @@ def test_what_two_machines_differ_in_is_the_same(
 # Two studies with a network of one name.
 
 
+@pytest.mark.slow
 def test_a_prefix_keeps_both(spoiled: Path, facts: Path, held: duckdb.DuckDBPyConnection) -> None:
     change(spoiled, "network", setting("checkpoint_sha256", "else", pl.lit(True)))
     with pytest.raises(MismatchError, match="give prefix to keep both"):
@@ -278,6 +279,7 @@ def test_a_prefix_keeps_both(spoiled: Path, facts: Path, held: duckdb.DuckDBPyCo
 
 
 @pytest.mark.parametrize("stage", ["insert into evaluation", "paired.correct_both", "commit"])
+@pytest.mark.slow
 def test_an_interrupted_import_leaves_nothing(
     facts: Path,
     database: duckdb.DuckDBPyConnection,
@@ -321,6 +323,7 @@ def test_a_folder_without_an_export_creates_no_database(
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+@pytest.mark.slow
 def test_a_refused_import_leaves_no_new_database(run: Run, spoiled: Path, tmp_path: Path) -> None:
     change(spoiled, "evaluation", setting("correct_top1", 1001, SMALL))
     db = tmp_path / "new.duckdb"

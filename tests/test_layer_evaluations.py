@@ -123,6 +123,7 @@ def test_the_only_layer_alone_is_the_whole_network(db: Database) -> None:
     assert alone == db.rows(f"select {columns} from evaluation where scope = 'all'")
 
 
+@pytest.mark.slow
 def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
     db: Database, run: Run, tmp_path: Path, empty_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
     assert overview == [(2, 6, 41)]
 
 
+@pytest.mark.slow
 def test_layers_that_are_added_leave_fits_alone_and_replace_starts_anew(db: Database) -> None:
     db.collect(small(), FORMATS)
     before = db.rows("from evaluation order by all")
@@ -219,6 +221,7 @@ class Refuses(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 def test_a_layer_that_breaks_the_network_is_recorded_and_travels(
     db: Database, run: Run, empty_file: Path, tmp_path: Path
 ) -> None:

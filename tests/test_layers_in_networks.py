@@ -253,7 +253,7 @@ def experts_by_mask(net: Any, y: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("function", [experts_by_index, experts_by_unique, experts_by_mask])
-def test_experts_that_single_images_do_not_reach(tmp_path: Path, function: Forward) -> None:
+def test_experts_that_single_images_do_not_reach(path: Path, function: Forward) -> None:
     torch.manual_seed(2)
     experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
     module = Middle(function, experts=experts)
@@ -264,7 +264,6 @@ def test_experts_that_single_images_do_not_reach(tmp_path: Path, function: Forwa
         features = torch.relu(module.conv(fed)).mean((2, 3))
         reached = set(map(int, (features.sum(1) * 1000).long() % 3))
     assert len(reached) > 1
-    path = tmp_path / "study.duckdb"
     outcome = ptqdb.collect(
         source, images(8), shown, path, number_formats="INT_8", reporter=Silence()
     )

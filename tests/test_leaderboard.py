@@ -154,6 +154,7 @@ def test_architectures_are_left_out_whole(opened: OpenDatabase) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_is_unchanged_is_not_fitted_again(opened: OpenDatabase) -> None:
     count = Count()
     first = compare(opened, "l2_*flops", ["hill", "linear"], reporter=count)
@@ -239,6 +240,7 @@ def test_views_are_read_where_nothing_can_be_written(opened: OpenDatabase) -> No
     assert modes == [True, False, True]  # nothing is missing: nothing is written
 
 
+@pytest.mark.slow
 def test_views_that_evaluate_the_network_are_told_apart(opened: OpenDatabase) -> None:
     board = compare(opened, "l2_flops*", ["hill"])
     assert board.evaluated_views == {"l2_flops_sensitivity", "l2_flops_segmented"}
@@ -259,6 +261,7 @@ def test_names(opened: OpenDatabase, filled: duckdb.DuckDBPyConnection) -> None:
         compare(opened, "l2_flops", ["hil"])
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(filled: duckdb.DuckDBPyConnection) -> None:
     frame = read_view(filled, "l2_flops")
     tasks = [Task("l2_flops", name, "network", frame) for name in ("hill", "rational2", "linear")]

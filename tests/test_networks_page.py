@@ -53,6 +53,7 @@ def folder(tmp_path: Path, empty_file: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("timm", "timm", ["mobilenetv3_small_050"], "mobilenetv3_small_050: built with 10 classes"),
     ],
 )
+@pytest.mark.slow
 def test_every_way_in_works_as_shown(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -267,6 +267,7 @@ def test_variants_say_what_each_is_worth(shown: Study) -> None:
     assert not layers_of(single["concat"][0], "area")
 
 
+@pytest.mark.slow
 def test_twenty_networks() -> None:
     rows = pl.concat(
         pl.DataFrame(
@@ -297,6 +298,7 @@ def test_twenty_networks() -> None:
         assert len(set(colours)) == len(colours) == 17
 
 
+@pytest.mark.slow
 def test_few_points_of_a_dense_grid_make_the_same_picture(shown: Study) -> None:
     frame = shown.view(VIEW)
     whole = fit_whole_view(frame, VIEW, "rational3")

@@ -183,6 +183,7 @@ def test_a_wider_search_finds_no_better(monkeypatch: pytest.MonkeyPatch) -> None
 
 @given(st.integers(0, 10_000), st.sampled_from(NAMES[:2]))
 @settings(max_examples=12, deadline=None)
+@pytest.mark.slow
 def test_noise_is_fitted_monotone(seed: int, name: str) -> None:
     rng = np.random.default_rng(seed)
     x, y = 10 ** rng.uniform(-6, 2, 20), rng.normal(size=20)

@@ -38,6 +38,7 @@ def test_every_layer_is_quantized(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHORTCUTS)
+@pytest.mark.slow
 def test_a_shortcut_and_the_first_convolution_read_one_tensor(name: str) -> None:
     readers = narrow(name).first_readers
     shared = {layer: first for layer, first in readers.items() if layer != first}

@@ -189,6 +189,7 @@ def test_importing_twice_changes_nothing(exported: Path, create: Create) -> None
 # Merging.
 
 
+@pytest.mark.slow
 def test_a_part_and_then_the_whole(exported: Path, copy: Path, create: Create) -> None:
     networks_only(copy, "Plain_BN")
     connection = create()
@@ -223,6 +224,7 @@ def test_a_folder_of_before_the_preprocessing_is_welcome(copy: Path, create: Cre
     assert query(connection, "select count(preprocessing) from network").item() == 0
 
 
+@pytest.mark.slow
 def test_a_folder_of_before_the_channels_is_welcome_and_a_later_one_adds_them(
     exported: Path, copy: Path, create: Create
 ) -> None:
@@ -266,6 +268,7 @@ def test_unquantized_parts_follow_their_network(copy: Path, create: Create) -> N
     assert query(connection, overview).row(0, named=True)["unquantized_mac_share"] is None
 
 
+@pytest.mark.slow
 def test_ids_in_use_are_translated(exported: Path, create: Create) -> None:
     # Other networks, formats in another order: nearly every id means something else here.
     other = synthetic.SyntheticNetwork("Other", "Other", PLAIN.layers, 0.5)
@@ -321,6 +324,19 @@ def test_a_run_of_the_same_number_is_another_run(exported: Path, create: Create)
 
 # Refusals.
 
+Held = tuple[duckdb.DuckDBPyConnection, dict[str, pl.DataFrame]]
+
+
+@pytest.fixture(scope="module")
+def held(
+    exported: Path, empty_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Held]:
+    """A database that holds the study, and its contents: refused imports leave it as it is."""
+    path = Path(shutil.copy(empty_file, tmp_path_factory.mktemp("held") / "held.duckdb"))
+    with connect(path, read_only=False) as connection:
+        import_study(connection, exported)
+        yield connection, contents(connection)
+
 
 @pytest.mark.parametrize(
     ("table", "column", "value", "said"),
@@ -336,19 +352,11 @@ def test_a_run_of_the_same_number_is_another_run(exported: Path, create: Create)
     ],
 )
 def test_a_conflict_is_refused_whole(
-    exported: Path,
-    copy: Path,
-    create: Create,
-    table: str,
-    column: str,
-    value: object,
-    said: str,
+    held: Held, copy: Path, table: str, column: str, value: object, said: str
 ) -> None:
     networks_only(copy, "Small")
     change(copy, table, pl.lit(value).alias(column).cast(_dtype(copy, table, column)))
-    connection = create()
-    import_study(connection, exported)
-    before = contents(connection)
+    connection, before = held
     with pytest.raises(MismatchError) as caught:
         import_study(connection, copy)
     assert f"{table}.parquet: {said}" in str(caught.value)

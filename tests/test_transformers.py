@@ -112,7 +112,7 @@ def test_shifted_windows_of_torchvision() -> None:
     assert any("LayerNorm x" in remark for remark in measurement.remarks)
 
 
-def test_a_vision_transformer_of_timm(tmp_path: Path) -> None:
+def test_a_vision_transformer_of_timm(path: Path) -> None:
     timm: Any = pytest.importorskip("timm", reason="needs timm")
     torch.manual_seed(0)
     module = timm.create_model(
@@ -123,7 +123,7 @@ def test_a_vision_transformer_of_timm(tmp_path: Path) -> None:
     names = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
     blocks = [f"blocks.{i}.{name}" for i in range(2) for name in names]
     assert [layer.name for layer in facts.layers] == ["patch_embed.proj", *blocks, "head"]
-    with connect(tmp_path / "study.duckdb", read_only=False) as connection:
+    with connect(path, read_only=False) as connection:
         dataset_id = ensure_dataset(
             connection,
             name="toy",

@@ -181,6 +181,7 @@ def test_two_float_passes_and_none_in_codes(
         assert counted(passes) == {()}
 
 
+@pytest.mark.slow
 def test_views_of_weights_and_biases_need_one_float_pass_and_no_facts_of_inputs(
     tmp_path: Path, passes: dict[str, list[int]]
 ) -> None:
@@ -214,11 +215,11 @@ def test_a_prediction_measures_inputs_where_its_view_asks_for_them(
 
 
 def test_a_collection_makes_no_more_passes_than_it_needs(
-    tmp_path: Path, passes: dict[str, list[int]]
+    path: Path, tmp_path: Path, passes: dict[str, list[int]]
 ) -> None:
     """Two of calibration, one of the float network, one for each format and scope."""
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")])
-    collect(asked, tmp_path / "study.duckdb", Silence())
+    collect(asked, path, Silence())
     expected = (8, 8, *[20] * (1 + len(asked.number_formats) * len(asked.scopes)))
     assert counted(passes) == {expected}
 

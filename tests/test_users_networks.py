@@ -1,5 +1,6 @@
 """Networks in other people's styles: what is stored of each is torch's, and checks hold."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,9 @@ FED = normalized(IMAGES.images, torch.tensor(MEAN), torch.tensor(STD))
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+def study(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     """All of the networks in one database."""
-    path: Path = tmp_path_factory.mktemp("users") / "study.duckdb"
+    path = Path(shutil.copy(empty_file, tmp_path_factory.mktemp("users") / "study.duckdb"))
     sources = [ptqdb.network(built(kind), mean=MEAN, std=STD) for kind in NETWORKS]
     outcome = ptqdb.collect(
         sources, IMAGES, CALIBRATION, path, number_formats="INT_4,INT_16", reporter=Silence()

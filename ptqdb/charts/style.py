@@ -197,9 +197,16 @@ def _visible(part: Any) -> Any:
     return part
 
 
+class _Config(alt.Config):
+    """Colours that the copies of a chart share: Altair copies it at every step of making it."""
+
+    def __deepcopy__(self, memo: Any) -> "_Config":
+        return self
+
+
 @cache
 def _config(theme: str) -> alt.Config:
-    return alt.Config.from_dict(THEMES[theme].config())
+    return _Config(**THEMES[theme].config())
 
 
 def layered(*layers: alt.Chart) -> alt.LayerChart:

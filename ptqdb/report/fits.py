@@ -21,9 +21,10 @@ class Task:
     view, frame
         Its name and rows.
     curves
-        Fitted to the pool and to each network.
+        Fitted to the pool and to each network, and once without each network.
     pooled
-        Fitted to the pool alone.
+        Fitted to the pool alone: leaving networks out of the higher degrees takes longer than all
+        else of the page.
     """
 
     view: str
@@ -64,6 +65,12 @@ def fit_views(
 
 def _fitted(task: Task) -> list[FittedView]:
     return [
-        fit_whole_view(task.frame, task.view, curve, by_network=curve in task.curves)
+        fit_whole_view(
+            task.frame,
+            task.view,
+            curve,
+            by_network=curve in task.curves,
+            is_validated=curve in task.curves,
+        )
         for curve in task.every_curve
     ]
