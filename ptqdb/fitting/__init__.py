@@ -1,0 +1,1 @@
+"""Curves over views: fits, figures of networks left out, intervals, predictions."""
