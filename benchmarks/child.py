@@ -22,8 +22,8 @@ from workload import (
     seconds_of,
 )
 
-from ptqdb.collection.evaluation import Batches
 from ptqdb.collection.sweep import Silent, collect
+from ptqdb.measurement.evaluation import Batches
 from ptqdb.networks.sources import NetworkSource, network_source
 
 BYTES_PER_KB = 1024

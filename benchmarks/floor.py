@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from workload import MEAN, STD, evenly_chosen, progress, random_images, random_module, seconds_of
 
-from ptqdb.datasets import normalized
-from ptqdb.number_formats import NumberFormat
+from ptqdb.datasets.images import normalized
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.precision import matrix_precision, precision_of
 
 BATCH_SIZES = (16, 32, 64, 128, 256)

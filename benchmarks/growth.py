@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 from workload import machine, progress
 
-from ptqdb.embedded_facts import embedded_facts_folder
+from ptqdb.database.embedded_facts import embedded_facts_folder
 
 DEFAULT_PAGE = Path(__file__).parent.parent / "docs" / "growth.md"
 COUNTS = (5, 20, 80, 200)

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from workload import interleaved_medians, progress, random_images, random_network, seconds_of
 
-from ptqdb.collection.network_measurement import NetworkMeasurement
-from ptqdb.number_formats import NumberFormat, number_format
+from ptqdb.measurement.network import NetworkMeasurement
+from ptqdb.quantization.number_formats import NumberFormat, number_format
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
 

@@ -17,7 +17,7 @@ from processes import (
 from sampling import PHASES
 from sweep import STUDY, TARGETS, SweepTiming, database_share
 
-from ptqdb.number_formats import number_format
+from ptqdb.quantization.number_formats import number_format
 
 ROUNDING_TARGETS = {"INT": 0.5, "POT": 0.3, "FLOAT": 0.25}
 START_TARGETS = {"ptqdb --help": 0.3, "ptqdb fit": 1.5}

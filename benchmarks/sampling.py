@@ -19,12 +19,12 @@ PHASES = (EVALUATION, FACTS, CALIBRATION, FLOAT, DATABASE, OPENING, REST)
 
 # By the end of a file's name and a function; None stands for the module's other functions.
 RULES: dict[tuple[str, str | None], str] = {
-    ("ptqdb/collection/evaluation.py", "of_codes"): EVALUATION,
-    ("ptqdb/collection/evaluation.py", None): FLOAT,
-    ("ptqdb/collection/network_measurement.py", "quantized_facts"): FACTS,
-    ("ptqdb/collection/network_measurement.py", "code"): FACTS,
-    ("ptqdb/collection/network_measurement.py", "float_facts"): FLOAT,
-    ("ptqdb/collection/network_measurement.py", "_measure_inputs"): CALIBRATION,
+    ("ptqdb/measurement/evaluation.py", "of_codes"): EVALUATION,
+    ("ptqdb/measurement/evaluation.py", None): FLOAT,
+    ("ptqdb/measurement/network.py", "quantized_facts"): FACTS,
+    ("ptqdb/measurement/network.py", "code"): FACTS,
+    ("ptqdb/measurement/network.py", "float_facts"): FLOAT,
+    ("ptqdb/measurement/network.py", "_measure_inputs"): CALIBRATION,
     ("ptqdb/quantization/network.py", "input_ranges"): CALIBRATION,
     ("ptqdb/collection/rows.py", None): DATABASE,
     ("ptqdb/database/opening.py", None): OPENING,

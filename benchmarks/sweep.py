@@ -19,7 +19,7 @@ from workload import (
 
 from ptqdb.collection.plan import CollectionRequest
 from ptqdb.collection.sweep import Silent, collect
-from ptqdb.number_formats import STUDY_GRID
+from ptqdb.quantization.number_formats import STUDY_GRID
 
 NETWORKS = ("AlexNet", "VGG_16", "ResNet_18", "MobileNetV2", "Inception_BN")
 TARGETS = {"AlexNet": 1.3, "VGG_16": 1.3, "ResNet_18": 1.3, "MobileNetV2": 1.5, "Inception_BN": 1.5}

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from ptqdb.database import connect, materialize, query, read_view, variant_names
-from ptqdb.number_formats import STUDY_GRID
+from ptqdb.quantization.number_formats import STUDY_GRID
 
 DEPTHS = (8, 8, 16, 19, 70, 53, 21, 54, 156)
 WEIGHTS, BIASES = 1_000_000, 256

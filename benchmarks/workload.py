@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
-from ptqdb.datasets import ImageSet, normalized
-from ptqdb.networks import reference_network
+from ptqdb.datasets.images import ImageSet, normalized
+from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import NetworkSource, network_source
-from ptqdb.number_formats import STUDY_GRID, NumberFormat
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CLASS_NAMES = tuple(str(label) for label in range(10))

@@ -17,15 +17,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from workload import random_images
 
-from ptqdb.collection.evaluation import NetworkEvaluation
-from ptqdb.collection.macs import total
-from ptqdb.collection.network_measurement import NetworkMeasurement
-from ptqdb.datasets import normalized
+from ptqdb.datasets.images import normalized
 from ptqdb.errors import PtqdbError
+from ptqdb.measurement.evaluation import NetworkEvaluation
+from ptqdb.measurement.macs import total
+from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.sources import NetworkSource, network_source
-from ptqdb.number_formats import number_format
 from ptqdb.quantization.agreement import relative_distance
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 PAGE = Path(__file__).parent.parent / "docs" / "networks.md"

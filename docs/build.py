@@ -35,10 +35,10 @@ from results import (
 
 from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.database import connect, query, variant_names
+from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.database.exchange import import_study
 from ptqdb.database.schema import columns_of, known_version
-from ptqdb.embedded_facts import open_embedded_facts
-from ptqdb.networks import REFERENCE_NETWORKS
+from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.resources import sql_folder
 
 DOCS = Path(__file__).parent

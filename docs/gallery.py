@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from ptqdb.charts import save_chart
+from ptqdb.charts.pictures import Request, draw
 from ptqdb.cli.chart import Kind
-from ptqdb.pictures import Request, draw
 from ptqdb.study import open_study
 
 DOCS = Path(__file__).parent

@@ -9,18 +9,18 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from ptqdb.comparison import Leaderboard, OpenDatabase, compare
 from ptqdb.curves import curve
 from ptqdb.curves.points import Points
 from ptqdb.database import read_view
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
-from ptqdb.interval_validation import (
+from ptqdb.fitting.compare import Leaderboard, OpenDatabase, compare
+from ptqdb.fitting.intervals import Prediction, interval_score
+from ptqdb.fitting.leaderboard import Entry, ranked
+from ptqdb.fitting.validation import (
     ValidationRow,
     predict_each_left_out,
     validate_view_frame,
 )
-from ptqdb.intervals import Prediction, interval_score
-from ptqdb.leaderboard import Entry, ranked
 
 VALIDATED_VIEWS = (
     *(PREDICTION_VIEW, "channelnsr_layer_fanin", "channelnsr_layer_depth", "nsr_layer_rootdepth"),

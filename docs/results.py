@@ -11,9 +11,9 @@ from scipy.stats import spearmanr
 
 from ptqdb.database import query, read_view
 from ptqdb.defaults import PREDICTION_VIEW
-from ptqdb.fitting import ALL, GroupFit, fit_view_frame
-from ptqdb.networks import REFERENCE_NETWORKS
-from ptqdb.prediction import predicted_losses
+from ptqdb.fitting.prediction import predicted_losses
+from ptqdb.fitting.view_fit import ALL, GroupFit, fit_view_frame
+from ptqdb.networks.reference import REFERENCE_NETWORKS
 
 DOCS = Path(__file__).parent
 DEGREES = {2: "rational2", 3: "rational3", 4: "rational4"}

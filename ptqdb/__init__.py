@@ -12,11 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptqdb.datasets import read_images as images
+    from ptqdb.datasets.reading import read_images as images
+    from ptqdb.fitting.prediction import predict, recommend
+    from ptqdb.fitting.saved import load_fits
     from ptqdb.networks.sources import network_source as network
-    from ptqdb.prediction import predict, recommend
     from ptqdb.report import write_report
-    from ptqdb.saved_fit import load_fits
     from ptqdb.study import Study, chart, check, collect, compare, export, fit, train, validate
     from ptqdb.study import open_study as open  # noqa: A004
     from ptqdb.version import VERSION as __version__  # noqa: N811
@@ -50,12 +50,12 @@ _PLACES = {
     "compare": ("ptqdb.study", "compare"),
     "export": ("ptqdb.study", "export"),
     "fit": ("ptqdb.study", "fit"),
-    "images": ("ptqdb.datasets", "read_images"),
-    "load_fits": ("ptqdb.saved_fit", "load_fits"),
+    "images": ("ptqdb.datasets.reading", "read_images"),
+    "load_fits": ("ptqdb.fitting.saved", "load_fits"),
     "network": ("ptqdb.networks.sources", "network_source"),
     "open": ("ptqdb.study", "open_study"),
-    "predict": ("ptqdb.prediction", "predict"),
-    "recommend": ("ptqdb.prediction", "recommend"),
+    "predict": ("ptqdb.fitting.prediction", "predict"),
+    "recommend": ("ptqdb.fitting.prediction", "recommend"),
     "train": ("ptqdb.study", "train"),
     "validate": ("ptqdb.study", "validate"),
     "write_report": ("ptqdb.report", "write_report"),

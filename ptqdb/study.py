@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ptqdb.database import connect, connect_reader, list_views, query, read_view
+from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.defaults import (
     COMPARED_CURVES,
     COVERAGE,
@@ -20,8 +21,7 @@ from ptqdb.defaults import (
     PREDICTION_CURVE,
     PREDICTION_VIEW,
 )
-from ptqdb.embedded_facts import open_embedded_facts
-from ptqdb.fitting import GroupFit, fit_view_frame
+from ptqdb.fitting.view_fit import GroupFit, fit_view_frame
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ptqdb.collection.sweep import CollectionOutcome, Reporter
-    from ptqdb.comparison import Leaderboard
     from ptqdb.database import Snapshot
-    from ptqdb.datasets import ImageSet
-    from ptqdb.integrity import CheckResult
-    from ptqdb.interval_validation import ValidationRow
-    from ptqdb.leaderboard import CompareReporter
+    from ptqdb.database.checks import CheckResult
+    from ptqdb.datasets.images import ImageSet
+    from ptqdb.fitting.compare import Leaderboard
+    from ptqdb.fitting.leaderboard import CompareReporter
+    from ptqdb.fitting.validation import ValidationRow
     from ptqdb.networks.sources import NetworkSource
-    from ptqdb.trainings import TrainedReference
+    from ptqdb.networks.trainings import TrainedReference
 
 
 class Study:
@@ -210,7 +210,7 @@ def validate(
     DataError
         Fewer than three networks, or too few points.
     """
-    from ptqdb.interval_validation import validate_view_frame
+    from ptqdb.fitting.validation import validate_view_frame
 
     return validate_view_frame(
         study.view(view, where), curve=curve, leave_out=leave_out, coverage=coverage
@@ -249,7 +249,7 @@ def compare(
     DatabaseError
         The file cannot be read, or not be written where something is to be kept.
     """
-    from ptqdb.comparison import compare as run_comparison
+    from ptqdb.fitting.compare import compare as run_comparison
 
     return run_comparison(
         partial(connect, Path(path)),
@@ -303,7 +303,7 @@ def chart(
     DataError
         There is nothing to draw.
     """
-    from ptqdb.pictures import Request, draw
+    from ptqdb.charts.pictures import Request, draw
 
     request = Request(
         views=(view,) if isinstance(view, str) else tuple(view),
@@ -356,11 +356,11 @@ def train(
     DataError
         The images cannot be trained on, or the folder cannot be written.
     """
-    from ptqdb.requests import require_device
-    from ptqdb.training import Training
-    from ptqdb.training_settings import settings_of
-    from ptqdb.trainings import train as run_trainings
-    from ptqdb.trainings import untold
+    from ptqdb.collection.requests import require_device
+    from ptqdb.networks.training import Training
+    from ptqdb.networks.training_settings import settings_of
+    from ptqdb.networks.trainings import train as run_trainings
+    from ptqdb.networks.trainings import untold
 
     require_device(device)
     settings = settings_of(
@@ -395,7 +395,7 @@ def check(path: Path | str, pattern: str = "*") -> "list[CheckResult]":
     DatabaseError
         The file cannot be read.
     """
-    from ptqdb.integrity import check as run_checks
+    from ptqdb.database.checks import check as run_checks
 
     with connect(Path(path), read_only=True) as connection:
         return run_checks(connection, pattern)
@@ -470,10 +470,10 @@ def collect(
         The file cannot be opened for writing.
     """
     from ptqdb.collection.plan import NetworkTask
+    from ptqdb.collection.requests import request_of
     from ptqdb.collection.sweep import Silent
     from ptqdb.collection.sweep import collect as run_collection
     from ptqdb.networks.sources import NetworkSource
-    from ptqdb.requests import request_of
 
     sources = [networks] if isinstance(networks, NetworkSource) else networks
     request = request_of(

@@ -9,13 +9,13 @@ from typing import Any
 import duckdb
 import torch
 
-from ptqdb.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkTask
 from ptqdb.collection.sweep import Silent, collect
-from ptqdb.datasets import ImageSet
-from ptqdb.networks import reference_network
+from ptqdb.datasets.images import ImageSet
+from ptqdb.networks.checkpoints import NetworkDescription, save_checkpoint
+from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import NetworkSource, described_source
-from ptqdb.number_formats import matching
+from ptqdb.quantization.number_formats import matching
 
 NETWORKS = ("AlexNet", "AlexNet_BN", "Inception_BN")
 WIDTH = 0.03125

@@ -8,7 +8,7 @@ from typing import Any
 import synthetic
 
 from ptqdb.database import connect, materialize
-from ptqdb.number_formats import number_format
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.study import Study, open_study
 
 NAMES = (

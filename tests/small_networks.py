@@ -10,8 +10,8 @@ from torch import nn
 import ptqdb
 from ptqdb.collection.sweep import CollectionOutcome
 from ptqdb.database import connect
-from ptqdb.datasets import ImageSet
-from ptqdb.integrity import check
+from ptqdb.database.checks import check
+from ptqdb.datasets.images import ImageSet
 
 
 def pictures(count: int, split: str = "test", class_count: int = 4) -> ImageSet:

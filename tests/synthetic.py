@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ptqdb.database import insert, next_id, transaction
-from ptqdb.number_formats import NumberFormat, number_format
+from ptqdb.quantization.number_formats import NumberFormat, number_format
 
 Floats = NDArray[np.float64]
 

@@ -19,9 +19,9 @@ from small_networks import Database
 from torch import Tensor, nn
 
 from ptqdb.database import connect, query
-from ptqdb.number_formats import number_format
 from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.layers import QuantizedLayer
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
 
 pytestmark = pytest.mark.slow

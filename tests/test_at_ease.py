@@ -17,8 +17,8 @@ from synthetic import fill
 from ptqdb.cli import app, completion, output
 from ptqdb.cli.output import OutputFormat, Printing, print_rows, printing
 from ptqdb.database import connect
+from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import UsageError, in_keys, in_options, worded
-from ptqdb.preprocessing import Preprocessing
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, FLOAT, OPENING, R
 from sweep import STUDY, Size, SweepTiming, database_share
 from workload import evenly_chosen, interleaved_medians, random_module, random_network
 
-from ptqdb.collection import evaluation, network_measurement, rows
+from ptqdb.collection import rows
 from ptqdb.database import opening, writing
-from ptqdb.number_formats import STUDY_GRID
+from ptqdb.measurement import evaluation
+from ptqdb.measurement import network as network_measurement
+from ptqdb.quantization.number_formats import STUDY_GRID
 
 PHASES = {
     EVALUATION: 2.0,

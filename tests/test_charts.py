@@ -15,7 +15,7 @@ from ptqdb.charts import fit_chart, networks_chart, save_chart
 from ptqdb.charts.axes import axis_title
 from ptqdb.charts.style import PALETTE
 from ptqdb.errors import DataError, UsageError
-from ptqdb.fitting import GroupFit, fit_view_frame
+from ptqdb.fitting.view_fit import GroupFit, fit_view_frame
 
 VIEW = "fakefreeze_flops_log"
 # The layers of a fit with a curve and without a band; the first is the ceiling.

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ptqdb.checkpoints import (
+from ptqdb.errors import DataError
+from ptqdb.networks.checkpoints import (
     NetworkDescription,
     checkpoint_sha256,
     read_description,
@@ -20,8 +21,7 @@ from ptqdb.checkpoints import (
     save_checkpoint,
     weights_sha256,
 )
-from ptqdb.errors import DataError
-from ptqdb.networks import reference_network
+from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import described_source
 
 DESCRIPTION = NetworkDescription("AlexNet", 0.0625, 10, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))

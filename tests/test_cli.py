@@ -15,10 +15,9 @@ import polars as pl
 import pytest
 from running import Run, runner
 
-from ptqdb import embedded_facts
 from ptqdb.cli import main
-from ptqdb.database import connect
-from ptqdb.fitting import FIGURES
+from ptqdb.database import connect, embedded_facts
+from ptqdb.fitting.view_fit import FIGURES
 from ptqdb.version import VERSION
 
 FORMATS = "INT_2,INT_4,INT_8,POT_3,POT_4,POT_6,FLOAT_4_E2,FLOAT_5_E3,FLOAT_8_E4"

@@ -13,7 +13,7 @@ from running import Result, Run, runner
 
 import ptqdb
 from ptqdb.curves import CURVES
-from ptqdb.embedded_facts import open_embedded_facts
+from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.errors import DataError
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptqdb.collection import coded_inputs
-from ptqdb.collection.coded_inputs import CodedInputs, first_values
-from ptqdb.number_formats import STUDY_GRID, NumberFormat, number_format
+from ptqdb.measurement import coded_inputs
+from ptqdb.measurement.coded_inputs import CodedInputs, first_values
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, number_format
 from ptqdb.quantization.rounding import round_to_codes
 from ptqdb.quantization.schemes import scale_of
 
@@ -47,7 +47,7 @@ def test_sums_are_those_of_numpy_in_every_format(
 ) -> None:
     """In batches and pieces; where the range reaches half as far, values are clipped."""
     monkeypatch.setattr(coded_inputs, "SORTED_SIZE", 100)
-    monkeypatch.setattr("ptqdb.collection.chunks.CHUNK_SIZE", 100)
+    monkeypatch.setattr("ptqdb.measurement.chunks.CHUNK_SIZE", 100)
     values = activations(kind)
     max_abs = values.abs().amax() * reach
     measured = CodedInputs(max_abs, STUDY_GRID)
@@ -116,7 +116,7 @@ def test_threads_change_no_bit() -> None:
             torch.set_num_threads(thread_count)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(coded_inputs, "SORTED_SIZE", 100)
-                patch.setattr("ptqdb.collection.chunks.CHUNK_SIZE", 100)
+                patch.setattr("ptqdb.measurement.chunks.CHUNK_SIZE", 100)
                 measured = CodedInputs(values.amax(), formats)
                 measured.add(values)
             assert torch.get_num_threads() == thread_count

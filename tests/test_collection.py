@@ -16,14 +16,14 @@ import pytest
 import torch
 from collecting import Silence, contents, images, request, source, started
 
-from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.rows import write_evaluation
 from ptqdb.collection.sweep import collect
 from ptqdb.database import connect, transaction
+from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import MismatchError
+from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
-from ptqdb.number_formats import matching
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.quantization.number_formats import matching
 
 # study.duckdb is there before a test: creating its views takes half a second.
 pytestmark = pytest.mark.usefixtures("path")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.sweep import collect
+from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
-from ptqdb.number_formats import NumberFormat, matching
+from ptqdb.quantization.number_formats import NumberFormat, matching
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
@@ -81,7 +81,7 @@ def test_live_bytes_are_counted() -> None:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks far smaller than a layer, in one thread: a mode sees the calls of its own."""
-    monkeypatch.setattr("ptqdb.collection.chunks.CHUNK_SIZE", CHUNK_SIZE)
+    monkeypatch.setattr("ptqdb.measurement.chunks.CHUNK_SIZE", CHUNK_SIZE)
     monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", CHUNK_SIZE)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
@@ -153,7 +153,7 @@ def test_counting_work_does_not_load_the_compiler() -> None:
     """It would take seconds, once per process; hence a process of its own."""
     text = (
         "import sys, torch\n"
-        "from ptqdb.collection.macs import count_work\n"
+        "from ptqdb.measurement.macs import count_work\n"
         "work = count_work(torch.nn.Sequential(torch.nn.Linear(2, 3)), torch.zeros(1, 2))\n"
         "print(sum(work.macs.values()), 'torch._dynamo' in sys.modules)"
     )

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from pictures import encoded, noise
 
-from ptqdb.datasets import ImageSet, read_images
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError
 
 NUMBERED = ("0", "1", "2")

@@ -12,9 +12,9 @@ from typer.main import get_command
 
 from ptqdb.cli import app
 from ptqdb.database import query, read_view, view_names
-from ptqdb.embedded_facts import open_embedded_facts
-from ptqdb.fitting import fit_view_frame
-from ptqdb.leaderboard import tasks_of
+from ptqdb.database.embedded_facts import open_embedded_facts
+from ptqdb.fitting.leaderboard import tasks_of
+from ptqdb.fitting.view_fit import fit_view_frame
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

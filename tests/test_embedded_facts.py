@@ -10,11 +10,10 @@ from typing import NamedTuple
 import duckdb
 import pytest
 
-from ptqdb import embedded_facts
 from ptqdb.cli import main
-from ptqdb.database import query
+from ptqdb.database import embedded_facts, query
+from ptqdb.database.embedded_facts import embedded_facts_folder, open_embedded_facts
 from ptqdb.database.exchange import export_study
-from ptqdb.embedded_facts import embedded_facts_folder, open_embedded_facts
 from ptqdb.errors import DataError
 
 SAID = "no --db given and no ptqdb.duckdb here: reading the embedded study\n"

@@ -12,14 +12,14 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptqdb.collection.evaluation import (
+from ptqdb.datasets.images import ImageSet
+from ptqdb.measurement.evaluation import (
     MOST_IMAGES,
     Batches,
     batch_size,
     evaluation_facts,
     logits_of,
 )
-from ptqdb.datasets import ImageSet
 
 
 def test_counts_are_those_counted_by_hand() -> None:

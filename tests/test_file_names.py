@@ -11,9 +11,9 @@ from pictures import encoded, noise, write_parquet
 from running import Run, runner
 
 from ptqdb.database import connect, materialize
-from ptqdb.datasets import read_images
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError
-from ptqdb.tables import read_table
+from ptqdb.fitting.points_table import read_table
 
 NAMES = ("run[1]", "run*", "run?", "~run", 'it\'s "%20"', "file:run", "[!a]{1,2}")
 FOLDERS = ("data[1]", "d*ta", "~", "it's", "hf:")

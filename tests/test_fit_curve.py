@@ -9,8 +9,8 @@ from ptqdb.curves import curve
 from ptqdb.curves.function import _estimated
 from ptqdb.curves.hill import HillFunction
 from ptqdb.curves.points import Floats, Points
-from ptqdb.interval_validation import predict_each_left_out
-from ptqdb.validation import folds_of, leave_out
+from ptqdb.fitting.cross_validation import folds_of, leave_out
+from ptqdb.fitting.validation import predict_each_left_out
 
 HILL = curve("hill")
 

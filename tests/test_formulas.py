@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from ptqdb.number_formats import STUDY_GRID, NumberFormat
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
 
 COARSE_COUNTS = (
     1365, 819, 585, 455, 315, 273, 195, 117, 105, 91, 65,

@@ -15,13 +15,13 @@ import torch
 from limited import REASON, largest_file, small_disk
 from running import Run, runner
 
-from ptqdb.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.collection.sweep import collect
 from ptqdb.database import checkpoint, connect, insert, query, transaction
 from ptqdb.database.exchange import TABLE_NAMES, export_study
 from ptqdb.errors import DatabaseError, DataError
-from ptqdb.number_formats import matching
-from ptqdb.paths import written_beside
+from ptqdb.networks.checkpoints import NetworkDescription, save_checkpoint
+from ptqdb.quantization.number_formats import matching
+from ptqdb.support.paths import written_beside
 
 
 def save_text(path: Path) -> None:

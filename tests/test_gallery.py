@@ -6,7 +6,7 @@ import gallery
 import pytest
 from PIL import Image
 
-from ptqdb.pictures import KINDS, Request
+from ptqdb.charts.pictures import KINDS, Request
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -6,8 +6,8 @@ from pictures import noise
 from PIL import Image
 
 from ptqdb.datasets.geometry import RESAMPLING, eight_bit, fitted
+from ptqdb.datasets.preprocessing import INTERPOLATIONS, Geometry
 from ptqdb.errors import DataError
-from ptqdb.preprocessing import INTERPOLATIONS, Geometry
 
 SIZES = [(33, 47), (47, 33), (32, 32), (31, 32), (64, 35), (100, 32)]
 

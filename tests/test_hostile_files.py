@@ -20,15 +20,15 @@ from running import Run, runner
 from safetensors.torch import save_file
 
 import ptqdb
-from ptqdb.checkpoints import NetworkDescription, read_description, save_checkpoint
+from ptqdb.collection.study_file import read_study_file
 from ptqdb.curves import curve
 from ptqdb.curves.function import fit_curve
-from ptqdb.datasets import read_images
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, PtqdbError, UsageError
-from ptqdb.networks import reference_network
+from ptqdb.fitting.saved import LAYOUT
+from ptqdb.networks.checkpoints import NetworkDescription, read_description, save_checkpoint
+from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import described_source
-from ptqdb.saved_fit import LAYOUT
-from ptqdb.study_file import read_study_file
 
 ROUNDS = 60
 ODD: tuple[Any, ...] = (

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pictures import encoded, noise, write_class_folders
 
-from ptqdb.datasets import read_images
+from ptqdb.datasets.preprocessing import Geometry
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError
-from ptqdb.preprocessing import Geometry
 
 CLASSES = ("b", "C", "a1")  # sorted as texts: C, a1, b
 

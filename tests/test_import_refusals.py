@@ -13,9 +13,9 @@ import synthetic
 from running import Run, runner
 
 from ptqdb.database import connect, interruptible, query
+from ptqdb.database.checks import check
 from ptqdb.database.exchange import TABLE_NAMES, export_study, import_study
 from ptqdb.errors import ContradictionError, DataError, MismatchError
-from ptqdb.integrity import check
 
 EXCHANGE = "ptqdb.database.exchange"
 NETWORK = synthetic.SyntheticNetwork(

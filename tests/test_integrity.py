@@ -13,8 +13,8 @@ import synthetic
 
 from ptqdb.cli import main
 from ptqdb.database import connect, materialize
+from ptqdb.database.checks import CheckResult, check
 from ptqdb.errors import QueryError
-from ptqdb.integrity import CheckResult, check
 from ptqdb.resources import sql_folder
 
 RUN = (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ptqdb.curves import curve
 from ptqdb.curves.points import Points
 from ptqdb.errors import DataError
-from ptqdb.intervals import HALF_WIDTH, LossPredictor, interval_score
+from ptqdb.fitting.intervals import HALF_WIDTH, LossPredictor, interval_score
 
 RATIONAL = curve("rational2")
 

@@ -15,11 +15,11 @@ import ptqdb
 from ptqdb.collection import sweep
 from ptqdb.collection.estimate import preview
 from ptqdb.collection.plan import NetworkTask
+from ptqdb.collection.requests import request_of
 from ptqdb.collection.rows import write_layer_evaluation
 from ptqdb.database import connect
 from ptqdb.database.exchange import export_study, import_study
-from ptqdb.number_formats import number_format
-from ptqdb.requests import request_of
+from ptqdb.quantization.number_formats import number_format
 
 LAYERS = ("0", "3", "5")
 FORMATS = "INT_3,POT_4"

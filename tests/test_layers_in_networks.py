@@ -16,8 +16,8 @@ from torch.func import functional_call
 
 import ptqdb
 from ptqdb.networks.copies import scratch_copy
-from ptqdb.number_formats import number_format
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 Forward = Callable[[Any, Tensor], Tensor]
@@ -376,8 +376,8 @@ def test_weights_that_are_read_under_another_name_count_once() -> None:
     module = Middle(function)
     module.kernel = module.fc.weight
     network = holds(module, ["conv", "fc", "head"])
-    from ptqdb.collection.macs import count_work
-    from ptqdb.collection.unquantized import unquantized_parts
+    from ptqdb.measurement.macs import count_work
+    from ptqdb.measurement.unquantized import unquantized_parts
 
     parts = unquantized_parts(network, count_work(network.module, IMAGES[:1]))
     assert [(part.params, part.macs) for part in parts] == [(0, 64)]

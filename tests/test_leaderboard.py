@@ -13,13 +13,20 @@ import pytest
 import synthetic
 
 from ptqdb.collection.rows import delete_networks
-from ptqdb.comparison import OpenDatabase, compare
 from ptqdb.curves import curve
 from ptqdb.database import connect, forget_fits, materialize, query, read_view
 from ptqdb.errors import UsageError
-from ptqdb.fitting import fit_view_frame
-from ptqdb.leaderboard import Entry, Task, choose_inside_folds, matching_views, ranked, run_tasks
-from ptqdb.validation import Fold, folds_of, leave_out
+from ptqdb.fitting.compare import OpenDatabase, compare
+from ptqdb.fitting.cross_validation import Fold, folds_of, leave_out
+from ptqdb.fitting.leaderboard import (
+    Entry,
+    Task,
+    choose_inside_folds,
+    matching_views,
+    ranked,
+    run_tasks,
+)
+from ptqdb.fitting.view_fit import fit_view_frame
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +295,7 @@ def test_a_task_that_carries_no_curve_says_why() -> None:
 
 
 def leave_out_of(frame: pl.DataFrame) -> np.ndarray:
-    from ptqdb.fitting import names_of, view_points
+    from ptqdb.fitting.view_fit import names_of, view_points
 
     points = view_points(frame)
     return leave_out(points, curve("rational2"), folds_of(names_of(frame["network"]))).predicted

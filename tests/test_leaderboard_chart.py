@@ -9,9 +9,9 @@ from picture_study import data, opened, spec_of, write_study
 
 import ptqdb
 from ptqdb.charts import leaderboard_chart
+from ptqdb.charts.pictures import Request, draw
 from ptqdb.database import connect
 from ptqdb.errors import DataError
-from ptqdb.pictures import Request, draw
 
 
 def board(**held_out: float | None) -> pl.DataFrame:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
-from ptqdb.collection import chunks
-from ptqdb.collection.coded_tensors import code_counts, coded_tensor_facts
-from ptqdb.collection.measurement import (
+from ptqdb.measurement import chunks
+from ptqdb.measurement.coded_tensors import code_counts, coded_tensor_facts
+from ptqdb.measurement.softmax_divergence import softmax_divergence, softmax_group_count
+from ptqdb.measurement.tensors import (
     BIN_COUNT,
     TensorMeasurement,
     channel_facts,
@@ -20,9 +21,8 @@ from ptqdb.collection.measurement import (
     histogram,
     tensor_facts,
 )
-from ptqdb.collection.softmax_divergence import softmax_divergence, softmax_group_count
-from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.codes import code_bias, code_weight
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 
@@ -78,7 +78,7 @@ def test_channels_are_rows_of_the_weight() -> None:
 
 
 def test_channels_are_whole_in_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ptqdb.collection.chunks.CHUNK_SIZE", 25)
+    monkeypatch.setattr("ptqdb.measurement.chunks.CHUNK_SIZE", 25)
     weight = random_weight((7, 10), seed=4)
     expected = (weight.numpy().astype(np.float64) ** 2).sum(axis=1)
     assert channel_facts(weight).sum_x2 == pytest.approx(expected, rel=1e-14)

@@ -12,7 +12,7 @@ from scipy.spatial import distance
 from scipy.stats import entropy, wasserstein_distance
 
 from ptqdb.database import materialize, query, read_view
-from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 
 Floats = synthetic.Floats
 RESCALES = ("fakefreeze", "l2")

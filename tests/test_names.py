@@ -23,19 +23,20 @@ from running import Run, runner
 from torch import nn
 
 import ptqdb
+from ptqdb.charts.pictures import KINDS
 from ptqdb.cli.output import OutputFormat, print_rows
 from ptqdb.cli.progress import CollectionProgress, ComparisonProgress, training_progress
 from ptqdb.collection.plan import Cell
+from ptqdb.collection.study_file import read_study_file
 from ptqdb.database import connect, materialize
 from ptqdb.database.exchange import export_study, import_study
-from ptqdb.datasets import ImageSet, read_images
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.sources import network_source
-from ptqdb.pictures import KINDS
 from ptqdb.report import report_page
 from ptqdb.study import open_study
-from ptqdb.study_file import read_study_file
-from ptqdb.text import is_harmless, markdown_cell, visible
+from ptqdb.support.text import is_harmless, markdown_cell, visible
 
 HARMFUL = (
     *("\x00", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b", "\u2028", "\u2029"),
@@ -313,8 +314,8 @@ def few(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"ptqdb.report.{module}.VIEWS", CHAPTERS[0].pooled)
     patch.setattr("ptqdb.report.gallery.CHAPTERS", CHAPTERS[:1])
     patch.setattr(content, "explorer", lambda fits, views, names: explorer(fits, views[:2], names))
-    patch.setattr("ptqdb.board.FEW_VIEWS", ("l2_flops",))
-    patch.setattr("ptqdb.board.FEW_CURVES", ("linear",))
+    patch.setattr("ptqdb.charts.board.FEW_VIEWS", ("l2_flops",))
+    patch.setattr("ptqdb.charts.board.FEW_CURVES", ("linear",))
 
 
 @pytest.mark.slow

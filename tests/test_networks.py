@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ptqdb.collection.macs import count_macs
 from ptqdb.errors import UnsupportedLayerError, UsageError
-from ptqdb.networks import REFERENCE_NETWORKS, reference_network
+from ptqdb.measurement.macs import count_macs
+from ptqdb.networks.reference import REFERENCE_NETWORKS, reference_network
 
 # params and MACs at full width, for 32 x 32 images and ten classes; the MACs count 2 for
 # each normalized and 1 for each activated element as well

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pictures import noise
 
-from ptqdb.datasets import read_images
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError
 
 LABELS = np.array([1, 0, 2])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ptqdb.errors import DataError, UsageError
-from ptqdb.number_formats import (
+from ptqdb.quantization.number_formats import (
     STUDY_GRID,
     NumberFormat,
     bias_format,
@@ -196,7 +196,7 @@ def test_matching() -> None:
 
 
 def test_number_formats_need_no_torch() -> None:
-    program = "import sys, ptqdb.number_formats; sys.exit('torch' in sys.modules)"
+    program = "import sys, ptqdb.quantization.number_formats; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -25,12 +25,12 @@ from ptqdb.database import (
     read_every_block,
     rows_of,
 )
+from ptqdb.database.checks import check
 from ptqdb.database.files import log_path
 from ptqdb.database.schema import applied_version, columns_of, known_version
 from ptqdb.database.variants import read_csv
 from ptqdb.errors import DatabaseError, DataError
-from ptqdb.integrity import check
-from ptqdb.number_formats import matching
+from ptqdb.quantization.number_formats import matching
 from ptqdb.resources import sql_folder
 
 LATEST = len(list((sql_folder() / "migrations").iterdir()))

@@ -9,10 +9,13 @@ import pytest
 import torch
 from pictures import encoded, noise, write_parquet
 
-from ptqdb.datasets import ImageRequest, cut, normalized, read_images, read_parquet
+from ptqdb.datasets.images import normalized
+from ptqdb.datasets.parquet import cut, read_parquet
 from ptqdb.datasets.parquet_files import best_place, dataset_name
+from ptqdb.datasets.preprocessing import Geometry
+from ptqdb.datasets.reading import read_images
+from ptqdb.datasets.request import ImageRequest
 from ptqdb.errors import DataError
-from ptqdb.preprocessing import Geometry
 
 CLASSES = ["cat", "dog", "ship"]
 

@@ -26,17 +26,17 @@ from ptqdb.charts import (
     variants_chart,
 )
 from ptqdb.charts.distribution import Distribution
+from ptqdb.charts.distributions import chosen_layers, distributions_of
+from ptqdb.charts.pictures import KINDS, Request, draw
 from ptqdb.charts.style import DARK, LIGHT, PALETTE, format_key
 from ptqdb.charts.variants import Variant
 from ptqdb.curves import curve
 from ptqdb.defaults import PREDICTION_VIEW
-from ptqdb.distributions import chosen_layers, distributions_of
 from ptqdb.errors import DataError, UsageError
-from ptqdb.fitted_view import fit_whole_view
-from ptqdb.fitting import fit_view_frame
-from ptqdb.pictures import KINDS, Request, draw
+from ptqdb.fitting.cross_validation import leave_out
+from ptqdb.fitting.fitted_view import fit_whole_view
+from ptqdb.fitting.view_fit import fit_view_frame
 from ptqdb.study import Study
-from ptqdb.validation import leave_out
 
 NETWORKS = ["Plain", "Plain_BN", "Small"]
 VIEW = "fakefreeze_flops"
@@ -579,7 +579,7 @@ def test_twins_are_not_the_two_examples(
     # The last digit is what another machine may make of the same weights.
     twin = one.with_columns(kurtosis=pl.col("kurtosis") * (1 + 1e-15), network=pl.lit("A_twin"))
     shapes = pl.concat([one.with_columns(network=pl.lit("A")), twin], how="diagonal")
-    monkeypatch.setattr("ptqdb.distributions.layer_shapes", lambda *_: shapes)
+    monkeypatch.setattr("ptqdb.charts.distributions.layer_shapes", lambda *_: shapes)
     assert chosen_layers(shown) == [("A", "a"), ("A", "b")][:layers]
     assert chosen_layers(shown, ("A_twin:a",)) == [("A_twin", "a")]
 

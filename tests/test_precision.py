@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptqdb.collection.evaluation import Batches, logits_of
-from ptqdb.datasets import read_parquet
-from ptqdb.embedded import embedded_checkpoints, embedded_folder
+from ptqdb.datasets.parquet import read_parquet
+from ptqdb.measurement.evaluation import Batches, logits_of
+from ptqdb.networks.embedded import embedded_checkpoints, embedded_folder
 from ptqdb.networks.sources import described_source
-from ptqdb.number_formats import number_format
+from ptqdb.networks.training import CIFAR10_MEAN, CIFAR10_STD
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
-from ptqdb.training import CIFAR10_MEAN, CIFAR10_STD
 
 IMAGE_COUNT = 500
 NARROW_INTEGERS = [f"INT_{bits}" for bits in range(2, 10)]

@@ -14,11 +14,11 @@ from running import Run, runner
 import ptqdb
 from ptqdb.curves import curve
 from ptqdb.defaults import PREDICTION_VIEW_WITHOUT_IMAGES
-from ptqdb.embedded import embedded_folder
 from ptqdb.errors import DataError, UsageError
-from ptqdb.fitting import finite_rows, names_of, view_points
-from ptqdb.intervals import LossPredictor
-from ptqdb.prediction import FormatPrediction, Predictions, predicted_losses, recommend
+from ptqdb.fitting.intervals import LossPredictor
+from ptqdb.fitting.prediction import FormatPrediction, Predictions, predicted_losses, recommend
+from ptqdb.fitting.view_fit import finite_rows, names_of, view_points
+from ptqdb.networks.embedded import embedded_folder
 from ptqdb.quantization.layers import QuantizedLayer
 
 VIEW = "fakefreeze_flops"

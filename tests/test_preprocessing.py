@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from ptqdb.datasets.preprocessing import Geometry, Preprocessing, channel_values
 from ptqdb.errors import UsageError
-from ptqdb.preprocessing import Geometry, Preprocessing, channel_values
 
 
 @pytest.mark.parametrize(

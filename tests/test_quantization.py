@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
-from ptqdb.networks import REFERENCE_NETWORKS
-from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
+from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import input_ranges, prepare
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision, precision_of
 from ptqdb.quantization.rounding import round_to_codes, scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme, scale_of

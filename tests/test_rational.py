@@ -20,7 +20,7 @@ from ptqdb.curves.points import Points
 from ptqdb.curves.polynomials import is_nondecreasing
 from ptqdb.curves.rational import RationalFunction
 from ptqdb.database import read_view
-from ptqdb.embedded_facts import open_embedded_facts
+from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.errors import DataError, UsageError
 
 NAMES = ("rational2", "rational3", "rational4")

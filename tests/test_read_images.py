@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pictures import encoded, noise, write_class_folders, write_parquet
 from PIL import Image
 
-from ptqdb.datasets import ImageSet, read_images
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.preprocessing import Geometry
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, UsageError
-from ptqdb.preprocessing import Geometry
 
 CLASSES = ("cat", "dog", "ship")
 

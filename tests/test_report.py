@@ -47,8 +47,8 @@ def page(shown: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(
             content, "explorer", lambda fits, views, names: explorer(fits, views[:3], names)
         )
-        patch.setattr("ptqdb.board.FEW_VIEWS", ("l2_flops", "fakefreeze_flops"))
-        patch.setattr("ptqdb.board.FEW_CURVES", ("hill",))
+        patch.setattr("ptqdb.charts.board.FEW_VIEWS", ("l2_flops", "fakefreeze_flops"))
+        patch.setattr("ptqdb.charts.board.FEW_CURVES", ("hill",))
         write_report(shown, path, curves=CURVES)
     return path
 
@@ -123,8 +123,8 @@ def few_pictures() -> Iterator[None]:
         patch.setattr("ptqdb.report.gallery.CHAPTERS", CHAPTERS[:1])
         patch.setattr("ptqdb.report.page.NETWORK_VIEWS", ())
         patch.setattr("ptqdb.report.page.FURTHER_VIEWS", ())
-        patch.setattr("ptqdb.board.FEW_VIEWS", ("l2_flops",))
-        patch.setattr("ptqdb.board.FEW_CURVES", ("isotonic",))
+        patch.setattr("ptqdb.charts.board.FEW_VIEWS", ("l2_flops",))
+        patch.setattr("ptqdb.charts.board.FEW_CURVES", ("isotonic",))
         patch.setattr("ptqdb.report.page.FIT_CURVE", "isotonic")
         patch.setattr(content, "PREDICTION_CURVE", "isotonic")
         patch.setattr("ptqdb.report.page.PREDICTION_CURVE", "isotonic")

@@ -13,9 +13,9 @@ from torch import nn
 
 import ptqdb
 from ptqdb.cli import main
-from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration, entries_of
+from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration, entries_of
+from ptqdb.collection.requests import collection_request
 from ptqdb.errors import DataError, MismatchError, UsageError
-from ptqdb.requests import collection_request
 
 Run = Callable[..., tuple[object, str, str]]
 SPEC = "tests/residual_networks.py:resnet20"

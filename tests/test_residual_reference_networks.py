@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ptqdb.networks import REFERENCE_NETWORKS
-from ptqdb.networks.mobilenet import InvertedResidual
-from ptqdb.networks.resnet import Block
-from ptqdb.number_formats import number_format
+from ptqdb.networks.reference import REFERENCE_NETWORKS
+from ptqdb.networks.reference.mobilenet import InvertedResidual
+from ptqdb.networks.reference.resnet import Block
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 # One 1 x 1 shortcut for each stage that changes the shape: ResNet-18's first keeps its 64

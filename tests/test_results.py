@@ -10,10 +10,10 @@ import results
 from results import FINDINGS, Found, Study
 
 from ptqdb.database import connect, query, view_names
+from ptqdb.database.checks import check
+from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.database.exchange import import_study
-from ptqdb.embedded_facts import open_embedded_facts
-from ptqdb.integrity import check
-from ptqdb.networks import REFERENCE_NETWORKS
+from ptqdb.networks.reference import REFERENCE_NETWORKS
 
 pytestmark = pytest.mark.slow
 

@@ -16,16 +16,16 @@ import pytest
 
 from ptqdb.__main__ import main
 from ptqdb.database import connect
-from ptqdb.embedded_facts import open_embedded_facts
+from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.errors import PtqdbError
-from ptqdb.interruption import (
+from ptqdb.resources import data_folder
+from ptqdb.support.interruption import (
     Interruption,
     ending_signals,
     interrupts_deferred,
     interrupts_kept,
 )
-from ptqdb.resources import data_folder
-from ptqdb.workers import results_of
+from ptqdb.support.workers import results_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 SOON_S = 60.0
@@ -71,7 +71,7 @@ def until_ended(process: subprocess.Popen[str]) -> tuple[str, str, float]:
 
 ANSWERING = """
 import time
-from ptqdb.interruption import Interruption, ending_signals
+from ptqdb.support.interruption import Interruption, ending_signals
 try:
     with ending_signals():
         try:
@@ -115,7 +115,7 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is one of Linux")
 def test_a_second_ctrl_c_ends_a_library_that_never_returns() -> None:
     script = (
-        "import ctypes, threading\nfrom ptqdb.interruption import ending_signals\n"
+        "import ctypes, threading\nfrom ptqdb.support.interruption import ending_signals\n"
         "with ending_signals():\n"
         "    threading.Timer(0.3, print, ('ready',), {'flush': True}).start()\n"
         "    mutex = ctypes.create_string_buffer(64)\n"
@@ -139,7 +139,7 @@ def pressed_until_ended(process: subprocess.Popen[str]) -> float:
 
 def test_nohup_holds() -> None:
     script = (
-        "import signal\nfrom ptqdb.interruption import ending_signals\n"
+        "import signal\nfrom ptqdb.support.interruption import ending_signals\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"  # as nohup leaves it
         "with ending_signals():\n"
         "    print('ready', flush=True)\n"
@@ -218,8 +218,8 @@ def test_ctrl_c_while_the_command_line_is_imported(
 
 WORKING = """
 import sys
-from ptqdb.interruption import ending_signals
-from ptqdb.workers import results_of
+from ptqdb.support.interruption import ending_signals
+from ptqdb.support.workers import results_of
 if __name__ == "__main__":
     busy = "import os; print(os.getpid(), flush=True)\\nwhile True: pass"
     with ending_signals():

@@ -12,15 +12,15 @@ import residual_networks
 import torch
 from torch import Tensor, nn
 
-from ptqdb.checkpoints import NetworkDescription, TrainedNetwork, save_checkpoint
-from ptqdb.collection.evaluation import Batches, logits_of
-from ptqdb.datasets import read_parquet
-from ptqdb.embedded import embedded_folder
+from ptqdb.datasets.parquet import read_parquet
+from ptqdb.datasets.preprocessing import Geometry, Preprocessing
 from ptqdb.errors import DataError, UsageError
-from ptqdb.networks import reference_network
+from ptqdb.measurement.evaluation import Batches, logits_of
+from ptqdb.networks.checkpoints import NetworkDescription, TrainedNetwork, save_checkpoint
+from ptqdb.networks.embedded import embedded_folder
 from ptqdb.networks.outputs import check_outputs, output_count
+from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import network_source
-from ptqdb.preprocessing import Geometry, Preprocessing
 
 FILE = residual_networks.__file__
 SPEC = f"{FILE}:resnet20"

@@ -11,9 +11,9 @@ import pytest
 import synthetic
 
 from ptqdb.database import connect, insert, query, read_view
+from ptqdb.database.checks import check
 from ptqdb.database.exchange import TABLE_NAMES, export_study, import_study
 from ptqdb.errors import DataError, MismatchError, UsageError
-from ptqdb.integrity import check
 
 PLAIN, PLAIN_BN, SMALL = synthetic.NETWORKS
 FACT_TABLES = [*TABLE_NAMES, "tensor_divergence"]

@@ -6,10 +6,10 @@ from textwrap import indent
 
 import pytest
 
-import ptqdb.study_file
-from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+import ptqdb.collection.study_file
+from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+from ptqdb.collection.study_file import read_study_file
 from ptqdb.errors import UsageError
-from ptqdb.study_file import read_study_file
 
 SMALLEST = """
 [dataset.toy]
@@ -26,7 +26,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
-    documentation = ptqdb.study_file.__doc__ or ""
+    documentation = ptqdb.collection.study_file.__doc__ or ""
     example = re.search(r"code-block:: toml\n\n(.*?)\n\nPaths are", documentation, re.DOTALL)
     assert example
     path = written(tmp_path, re.sub(r"^    ", "", example[1], flags=re.MULTILINE))
@@ -80,7 +80,7 @@ def test_the_page_shows_the_same_example() -> None:
     page = (Path(__file__).parent.parent / "docs" / "study-file.md").read_text("utf-8")
     shown = re.search(r"```toml\n(.*?)\n```", page, re.DOTALL)
     assert shown
-    assert indent(shown[1], "    ") in (ptqdb.study_file.__doc__ or "")
+    assert indent(shown[1], "    ") in (ptqdb.collection.study_file.__doc__ or "")
 
 
 def test_most_may_be_left_out(tmp_path: Path) -> None:

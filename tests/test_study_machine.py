@@ -20,7 +20,7 @@ from ptqdb.collection.plan import Cell
 from ptqdb.collection.sweep import collect
 from ptqdb.database import connect
 from ptqdb.database.exchange import created_if_imported, export_study, import_study
-from ptqdb.number_formats import matching
+from ptqdb.quantization.number_formats import matching
 
 NETWORKS = ("AlexNet", "AlexNet_BN")
 FORMATS = ("INT_2", "INT_8", "POT_4")

@@ -10,9 +10,9 @@ import pytest
 from running import Run, runner
 
 from ptqdb.charts.axes import Columns
+from ptqdb.charts.pictures import Request, draw_table
 from ptqdb.errors import UsageError
-from ptqdb.fitting import fit_view_frame
-from ptqdb.pictures import Request, draw_table
+from ptqdb.fitting.view_fit import fit_view_frame
 
 TABLE = pl.DataFrame(
     {

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pictures import Pixels, noise
 
-from ptqdb.datasets import read_images
+from ptqdb.datasets.preprocessing import Geometry
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, MissingExtraError, UsageError
-from ptqdb.preprocessing import Geometry
 
 pytest.importorskip("torchvision")
 TRAIN, TEST = noise(5, 28, 28), noise(3, 28, 28, seed=1)

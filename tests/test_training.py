@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 import torch
 
-from ptqdb.datasets import ImageSet
+from ptqdb.datasets.images import ImageSet
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.networks.sources import described_source
-from ptqdb.training import Training, TrainingProgress, accuracy, augmented
-from ptqdb.training_settings import SETTINGS, TrainingSettings, learning_rate
+from ptqdb.networks.training import Training, TrainingProgress, accuracy, augmented
+from ptqdb.networks.training_settings import SETTINGS, TrainingSettings, learning_rate
 
 SMALL = TrainingSettings(epochs=2, batch_size=8, peak_learning_rate=0.02, warmup_epochs=0.5)
 
@@ -41,7 +41,7 @@ def run(folder: Path, settings: TrainingSettings = SMALL, stop_at: int | None = 
 def test_a_stopped_training_ends_as_one_never_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptqdb.training.SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr("ptqdb.networks.training.SECONDS_BETWEEN_STATES", 0.0)
     whole = run(tmp_path / "whole")
     for stop_at in (3, 6):
         with pytest.raises(Stop):
@@ -66,7 +66,7 @@ def test_a_training_learns_and_logs_each_epoch(tmp_path: Path) -> None:
 def test_a_state_of_other_settings_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptqdb.training.SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr("ptqdb.networks.training.SECONDS_BETWEEN_STATES", 0.0)
     with pytest.raises(Stop):
         run(tmp_path, stop_at=3)
     other = TrainingSettings(epochs=3, batch_size=8, peak_learning_rate=0.02, warmup_epochs=0.5)
@@ -105,7 +105,7 @@ def test_augmentation_shifts_over_a_zero_border_and_mirrors() -> None:
 
 
 def test_every_reference_network_has_settings() -> None:
-    from ptqdb.networks import REFERENCE_NETWORKS
+    from ptqdb.networks.reference import REFERENCE_NETWORKS
 
     assert set(SETTINGS) == set(REFERENCE_NETWORKS)
     assert all(settings.warmup_epochs < settings.epochs for settings in SETTINGS.values())

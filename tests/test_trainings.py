@@ -12,15 +12,15 @@ import pytest
 import torch
 from running import Run, runner
 
-from ptqdb.checkpoints import NetworkDescription, read_description, save_checkpoint
-from ptqdb.datasets import ImageSet
+from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.parquet import cut
 from ptqdb.errors import DataError, MismatchError, UsageError
-from ptqdb.networks import reference_network
+from ptqdb.networks.checkpoints import NetworkDescription, read_description, save_checkpoint
+from ptqdb.networks.reference import reference_network
+from ptqdb.networks.training import Training, TrainingProgress
+from ptqdb.networks.training_settings import TrainingSettings, learning_rate
+from ptqdb.networks.trainings import TrainedReference, train
 from ptqdb.resources import data_folder
-from ptqdb.training import Training, TrainingProgress
-from ptqdb.training_settings import TrainingSettings, learning_rate
-from ptqdb.trainings import TrainedReference, train
 
 SMALL = TrainingSettings(epochs=2, batch_size=8, peak_learning_rate=0.02)
 WIDTH = 0.0625
@@ -258,7 +258,7 @@ def test_widths_beyond_their_bounds(tmp_path: Path, width: float) -> None:
 
 
 def test_a_network_that_memory_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ptqdb.training_settings._physical_memory", lambda: 10_000_000)
+    monkeypatch.setattr("ptqdb.networks.training_settings._physical_memory", lambda: 10_000_000)
     with pytest.raises(
         UsageError, match="AlexNet of width 1 has 4 million params, which take 0 GB"
     ):

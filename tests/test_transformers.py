@@ -8,15 +8,15 @@ import torch
 from collecting import images
 from torch import nn
 
-from ptqdb.checkpoints import TrainedNetwork
-from ptqdb.collection.evaluation import NetworkEvaluation
-from ptqdb.collection.facts import EvaluationFacts, NetworkFacts
-from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.rows import delete_networks, ensure_dataset, write_network
 from ptqdb.database import connect, query
-from ptqdb.integrity import check
-from ptqdb.number_formats import number_format
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.database.checks import check
+from ptqdb.datasets.preprocessing import Preprocessing
+from ptqdb.measurement.evaluation import NetworkEvaluation
+from ptqdb.measurement.facts import EvaluationFacts, NetworkFacts
+from ptqdb.measurement.network import NetworkMeasurement
+from ptqdb.networks.checkpoints import TrainedNetwork
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 FORMATS = [number_format(name) for name in ("INT_8", "POT_4")]

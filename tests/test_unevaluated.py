@@ -14,19 +14,20 @@ from polars.testing import assert_frame_equal
 from torch import Tensor, nn
 
 import ptqdb
-from ptqdb.collection.network_measurement import NetworkMeasurement
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
 from ptqdb.collection.sweep import collect
 from ptqdb.collection.unevaluated import measured_unevaluated
 from ptqdb.database import connect, query, read_view
-from ptqdb.datasets import ImageSet, read_images
-from ptqdb.embedded import embedded_folder, embedded_network
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.preprocessing import Geometry
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, UsageError
+from ptqdb.fitting.prediction import predict
+from ptqdb.measurement.network import NetworkMeasurement
+from ptqdb.networks.embedded import embedded_folder, embedded_network
 from ptqdb.networks.sources import network_source
-from ptqdb.number_formats import matching
-from ptqdb.prediction import predict
-from ptqdb.preprocessing import Geometry
 from ptqdb.quantization.layers import QuantizedLayer
+from ptqdb.quantization.number_formats import matching
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 FORMATS = matching("INT_4,INT_8,POT_4,FLOAT_6_E3")
@@ -153,7 +154,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
         return plain(layer, inputs)
 
     monkeypatch.setattr(QuantizedLayer, "forward", forward)
-    monkeypatch.setattr("ptqdb.collection.network_measurement.PROOF_IMAGES", 1)
+    monkeypatch.setattr("ptqdb.measurement.network.PROOF_IMAGES", 1)
     return seen
 
 
@@ -170,7 +171,7 @@ def test_two_float_passes_and_none_in_codes(
     tmp_path: Path, passes: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuantizedLayer, "use_codes", refuse)
-    monkeypatch.setattr("ptqdb.collection.evaluation.MOST_IMAGES", 50)
+    monkeypatch.setattr("ptqdb.measurement.evaluation.MOST_IMAGES", 50)
     network, shown = source(tmp_path, "AlexNet"), images(60, "train")
     with measured_unevaluated(network, shown, FORMATS) as connection:
         assert len(read_view(connection, "fakefreeze_flops")) == len(FORMATS)

@@ -13,7 +13,8 @@ from collecting import source
 from pictures import encoded, noise, write_class_folders, write_parquet
 
 from ptqdb.collection.plan import NetworkTask
-from ptqdb.datasets import ImageSet, read_images
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, UsageError
 
 PIXELS = noise(5, 6, 7, 3)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from users_networks import NETWORKS
 
 import ptqdb
-from ptqdb.datasets import ImageSet, normalized
+from ptqdb.datasets.images import ImageSet, normalized
 from ptqdb.study import Study
 
 MEAN, STD = [0.5] * 3, [0.25] * 3
@@ -132,6 +132,6 @@ def test_each_network_without_shortcuts_has_the_macs_that_torch_counts(study: St
 
 
 def test_what_is_stored_of_all_of_them_holds(study: Study) -> None:
-    from ptqdb.integrity import check
+    from ptqdb.database.checks import check
 
     assert [found.name for found in check(study.connection) if not found.has_passed] == []

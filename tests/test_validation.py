@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptqdb import validation
 from ptqdb.curves import curve
 from ptqdb.curves.points import Points
-from ptqdb.validation import MOST_FOLDS, HeldOut, folds_of, leave_out, nested_folds
+from ptqdb.fitting import cross_validation as validation
+from ptqdb.fitting.cross_validation import MOST_FOLDS, HeldOut, folds_of, leave_out, nested_folds
 
 RATIONAL = curve("rational2")
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from ptqdb.checkpoints import checkpoint_sha256
+from ptqdb.datasets.preprocessing import Geometry, Preprocessing
 from ptqdb.errors import DataError, UsageError
+from ptqdb.networks.checkpoints import checkpoint_sha256
 from ptqdb.networks.outputs import output_count
 from ptqdb.networks.sources import network_source
-from ptqdb.preprocessing import Geometry, Preprocessing
 
 torchvision = pytest.importorskip("torchvision", reason="torchvision is an extra")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,9 +7,9 @@ import altair as alt
 import numpy as np
 
 from ptqdb.charts.style import SMALL_AXIS
-from ptqdb.closest import closest_first
 from ptqdb.curves.points import Floats
 from ptqdb.errors import UsageError
+from ptqdb.support.closest import closest_first
 
 SCALES = ("auto", "linear", "log", "symlog")
 LOSS_TITLE = "Relative loss of accuracy (% of the float network's)"

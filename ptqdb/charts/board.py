@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from ptqdb.charts.pictures import view_rows
 from ptqdb.database import looks_at_losses
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
-from ptqdb.fitted_view import FittedView, fit_whole_view
-from ptqdb.fitting import fit_view_frame
-from ptqdb.leaderboard import BASELINE_PREFIX, matching_views
-from ptqdb.pictures import view_rows
+from ptqdb.fitting.fitted_view import FittedView, fit_whole_view
+from ptqdb.fitting.leaderboard import BASELINE_PREFIX, matching_views
+from ptqdb.fitting.view_fit import fit_view_frame
 
 if TYPE_CHECKING:
     from ptqdb.study import Study

@@ -14,13 +14,13 @@ from ptqdb.charts.style import DASHES
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Floats
 from ptqdb.defaults import COVERAGE
-from ptqdb.fitting import CEILING, GroupFit
-from ptqdb.intervals import LARGEST_LOSS
+from ptqdb.fitting.intervals import LARGEST_LOSS
+from ptqdb.fitting.view_fit import CEILING, GroupFit
 
 if TYPE_CHECKING:
     from ptqdb.curves.function import CurveFit
     from ptqdb.curves.points import Points
-    from ptqdb.intervals import LossPredictor
+    from ptqdb.fitting.intervals import LossPredictor
 
 # Of the height of a curve: less than a pixel.
 FLATNESS = 1.5e-3

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ptqdb.charts.distribution import FORMATS, Distribution
-from ptqdb.closest import closest_first
 from ptqdb.database import layer_call
 from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
+from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
     from ptqdb.study import Study
@@ -50,7 +50,7 @@ def layer_shapes(study: "Study", network: str | None = None) -> pl.DataFrame:
     if frame.is_empty():
         raise DataError("expected layers with histograms, found none; collect a network first")
     if network is not None:
-        from ptqdb.fitting import of_network
+        from ptqdb.fitting.view_fit import of_network
 
         frame = of_network(frame, network)
     return frame

@@ -12,12 +12,12 @@ from ptqdb.charts.points import drawable_rows, points_layer, whose
 from ptqdb.charts.style import HEIGHT, WIDTH, layered, themed, title
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import UsageError
-from ptqdb.fitting import ALL, CEILING, GroupFit
+from ptqdb.fitting.view_fit import ALL, CEILING, GroupFit
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from ptqdb.intervals import LossPredictor
+    from ptqdb.fitting.intervals import LossPredictor
 
 
 def fit_chart(
@@ -40,7 +40,7 @@ def fit_chart(
         ``divergence`` and ``accuracy_loss`` (a fraction); rows without the last two are left
         out.
     fits
-        As `ptqdb.fitting.fit_view_frame` gives them by network; of one curve or of several.
+        As `ptqdb.fitting.view_fit.fit_view_frame` gives them by network; of one curve or more.
     view
         The view's name, from which the axis title is worded.
     network

@@ -9,7 +9,7 @@ import polars as pl
 from ptqdb.charts.rows import inline
 from ptqdb.charts.style import CELL, format_key, themed, title
 from ptqdb.errors import DataError
-from ptqdb.interval_validation import rank_correlation
+from ptqdb.fitting.validation import rank_correlation
 
 # Many layers get lower rows: the picture of a network stays below this height.
 MOST_HEIGHT = 1800

@@ -10,7 +10,7 @@ from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.panels import side_by_side
 from ptqdb.charts.points import drawable_rows, points_layer
 from ptqdb.charts.style import PANEL_HEIGHT, PANEL_WIDTH, columns_of, family_order, layered, title
-from ptqdb.fitting import ALL, GroupFit
+from ptqdb.fitting.view_fit import ALL, GroupFit
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ptqdb.closest import closest_first
 from ptqdb.database import layer_call
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW, VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
-from ptqdb.fitted_view import FittedView, fit_whole_view
-from ptqdb.fitting import ALL, of_network
+from ptqdb.fitting.fitted_view import FittedView, fit_whole_view
+from ptqdb.fitting.view_fit import ALL, of_network
+from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
     from ptqdb.charts.axes import Columns
@@ -228,7 +228,7 @@ def _crowding(study: "Study", request: Request) -> Any:
 
 def _residuals(study: "Study", request: Request) -> Any:
     from ptqdb.charts import residuals_chart
-    from ptqdb.fitting import fit_view_frame
+    from ptqdb.fitting.view_fit import fit_view_frame
 
     frame = view_rows(study, request.view)
     (pool,) = fit_view_frame(
@@ -255,7 +255,7 @@ def frontier_rows(whole: FittedView, curve: str) -> tuple[pl.DataFrame, str]:
 
     Of a single network there are no predictions, and no column of them.
     """
-    from ptqdb.fitting import finite_rows
+    from ptqdb.fitting.view_fit import finite_rows
 
     rows = finite_rows(whole.frame)
     if whole.predictor is None:
@@ -284,8 +284,8 @@ def draw_table(
     Parameters
     ----------
     frame
-        As `ptqdb.tables.read_points` gives it. Its column ``number_format`` names the points,
-        ``family`` or ``series`` gives them their shapes.
+        As `ptqdb.fitting.points_table.read_points` gives it. Its column ``number_format`` names
+        the points, ``family`` or ``series`` gives them their shapes.
     kind
         ``fit`` or ``networks``.
     name
@@ -303,7 +303,7 @@ def draw_table(
         There are no points.
     """
     from ptqdb.charts import fit_chart, networks_chart
-    from ptqdb.fitting import fit_view_frame
+    from ptqdb.fitting.view_fit import fit_view_frame
 
     request = _resolved(request or Request())
     if kind not in TABLE_KINDS:
@@ -335,7 +335,7 @@ def draw_table(
 
 def _named_points(frame: pl.DataFrame, columns: "Columns", by: str | None) -> pl.DataFrame:
     """The points with the columns that a view has."""
-    from ptqdb.fitting import finite_rows
+    from ptqdb.fitting.view_fit import finite_rows
 
     finite = finite_rows(frame, x=columns.x, y=columns.y)
     group = by or ("network" if "network" in frame.columns else None)
@@ -397,7 +397,7 @@ def _layers(study: "Study", request: Request) -> Any:
 
 def _distribution(study: "Study", request: Request) -> Any:
     from ptqdb.charts import distribution_chart
-    from ptqdb.distributions import chosen_layers, distributions_of
+    from ptqdb.charts.distributions import chosen_layers, distributions_of
 
     layers = chosen_layers(study, request.layers, request.network)
     return distribution_chart(distributions_of(study, layers), theme=request.theme)
@@ -407,8 +407,8 @@ def _distribution(study: "Study", request: Request) -> Any:
 
 
 def _leaderboard(study: "Study", request: Request) -> Any:
-    from ptqdb.board import board_of
     from ptqdb.charts import leaderboard_chart
+    from ptqdb.charts.board import board_of
 
     entries, note = board_of(study, request.views)
     return leaderboard_chart(entries, note=note, theme=request.theme)

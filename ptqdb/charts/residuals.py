@@ -8,7 +8,7 @@ from ptqdb.charts.points import drawable_rows
 from ptqdb.charts.rows import inline
 from ptqdb.charts.style import CELL, format_key, layered, themed, title
 from ptqdb.errors import DataError
-from ptqdb.fitting import GroupFit
+from ptqdb.fitting.view_fit import GroupFit
 
 BAR = 90
 # A sign where there is one.

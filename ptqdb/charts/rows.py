@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 
 class Rows(alt.InlineData):

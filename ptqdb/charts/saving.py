@@ -12,7 +12,7 @@ from typing import Any
 from altair.utils.schemapi import debug_mode
 
 from ptqdb.errors import UsageError
-from ptqdb.paths import is_there, written_beside
+from ptqdb.support.paths import is_there, written_beside
 
 SUFFIXES = (".html", ".png", ".svg", ".json")
 PNG_SCALE = 2

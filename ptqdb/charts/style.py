@@ -9,9 +9,9 @@ from typing import Any, TypeVar, cast
 import altair as alt
 
 from ptqdb.charts.rows import Rows
-from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
-from ptqdb.text import visible
+from ptqdb.support.closest import closest_first
+from ptqdb.support.text import visible
 
 # Okabe and Ito's palette for every kind of colour vision (Color Universal Design, 2008), the
 # dark ones first, yellow last; a grey makes nine, one for each reference network. It is as far

@@ -13,10 +13,10 @@ from ptqdb.charts.panels import side_by_side
 from ptqdb.charts.points import drawable_rows, points_layer, whose
 from ptqdb.charts.style import PANEL_HEIGHT, PANEL_WIDTH, columns_of, family_order, layered, title
 from ptqdb.defaults import COVERAGE
-from ptqdb.fitting import GroupFit
+from ptqdb.fitting.view_fit import GroupFit
 
 if TYPE_CHECKING:
-    from ptqdb.intervals import LossPredictor
+    from ptqdb.fitting.intervals import LossPredictor
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from ptqdb.errors import (
     in_options,
     worded,
 )
-from ptqdb.interruption import Interruption, ending_signals, interrupts_kept
+from ptqdb.support.interruption import Interruption, ending_signals, interrupts_kept
 
 app = App(
     name="ptqdb",

@@ -13,7 +13,7 @@ from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 
 if TYPE_CHECKING:
-    from ptqdb.pictures import Request
+    from ptqdb.charts.pictures import Request
 
 TABLE = "A table made elsewhere"
 
@@ -142,8 +142,8 @@ def chart(
     curve predict best. crowding: the column of powers of two. residuals: what the curve misses.
     """
     from ptqdb.charts import save_chart
+    from ptqdb.charts.pictures import Request, draw
     from ptqdb.charts.saving import check_path
-    from ptqdb.pictures import Request, draw
 
     path = output or Path(f"{kind.value}.html")
     check_path(path)
@@ -170,8 +170,8 @@ def _draw_table(
     path: Path, kind: Kind, request: "Request", x: str | None, y: str | None, by: str | None
 ) -> Any:
     from ptqdb.charts.axes import Columns
-    from ptqdb.pictures import draw_table
-    from ptqdb.tables import read_points
+    from ptqdb.charts.pictures import draw_table
+    from ptqdb.fitting.points_table import read_points
 
     frame = read_points(path, x, y, by)
     columns = Columns(str(x), str(y))

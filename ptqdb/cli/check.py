@@ -8,7 +8,7 @@ from ptqdb.cli.options import DEFAULT_DATABASE, Database, Format
 from ptqdb.cli.output import OutputFormat, print_rows, say
 
 if TYPE_CHECKING:
-    from ptqdb.integrity import CheckResult
+    from ptqdb.database.checks import CheckResult
 
 COLUMNS = ("check", "meaning", "wrong_rows", "rows")
 
@@ -41,7 +41,7 @@ def check(
     wrong with the file, and collecting again would not fill them.
     """
     from ptqdb.cli.reading import open_as_it_is, tell_failed_cells
-    from ptqdb.integrity import check as run_checks
+    from ptqdb.database.checks import check as run_checks
 
     with open_as_it_is(db) as study:
         results = run_checks(study.connection, pattern, quick=quick)

@@ -162,16 +162,16 @@ def collect(
     network at hand. What is said of a network belongs to a single --network; several
     networks of one's own, or several datasets, are declared in a study file.
     """
-    from ptqdb.declaration import (
+    from ptqdb.collection.declaration import (
         DatasetEntry,
         NetworkEntry,
         StudyDeclaration,
         check_declaration,
         entries_of,
     )
+    from ptqdb.collection.study_file import read_study_file
+    from ptqdb.datasets.preprocessing import channel_values
     from ptqdb.errors import UsageError, in_keys, in_options, worded
-    from ptqdb.preprocessing import channel_values
-    from ptqdb.study_file import read_study_file
 
     if not (dry_run or replace):
         resumes(context)
@@ -216,7 +216,7 @@ def collect(
         declared = read_study_file(study)
     with worded(in_options if study is None else in_keys):
         check_declaration(declared)
-        from ptqdb.requests import collection_request  # imports PyTorch
+        from ptqdb.collection.requests import collection_request  # imports PyTorch
 
         request = collection_request(declared, anew=replace)
         if dry_run:

@@ -12,8 +12,8 @@ from ptqdb.cli.resuming import resumes
 from ptqdb.defaults import COMPARED_CURVES
 
 if TYPE_CHECKING:
-    from ptqdb.comparison import Leaderboard
-    from ptqdb.leaderboard import Choice, Entry
+    from ptqdb.fitting.compare import Leaderboard
+    from ptqdb.fitting.leaderboard import Choice, Entry
 
 TABLE_COLUMNS = (
     *("view", "curve", "kind", "held_out_r_squared", "held_out_rmse"),
@@ -56,8 +56,8 @@ def compare(
     Interrupted? Run the same command again; it resumes.
     """
     from ptqdb.cli.progress import ComparisonProgress
-    from ptqdb.comparison import compare as run_comparison
     from ptqdb.curves import CURVES
+    from ptqdb.fitting.compare import compare as run_comparison
 
     names = list(CURVES) if curves == "all" else [part.strip() for part in curves.split(",")]
     resumes(context)
@@ -88,7 +88,7 @@ def compare(
 
 
 def _row(place: int, entry: "Entry", board: "Leaderboard") -> dict[str, Any]:
-    from ptqdb.leaderboard import FIGURES
+    from ptqdb.fitting.leaderboard import FIGURES
 
     figures = {name: getattr(entry, name) for name in FIGURES if name != "fingerprint"}
     figures["params"] = list(entry.params)

@@ -21,14 +21,14 @@ def curves(incomplete: str) -> list[str]:
 
 def number_formats(incomplete: str) -> list[str]:
     """The study's grid; after a comma the next one."""
-    from ptqdb.number_formats import STUDY_GRID
+    from ptqdb.quantization.number_formats import STUDY_GRID
 
     return _after_commas([known.name for known in STUDY_GRID], incomplete)
 
 
 def reference_networks(incomplete: str) -> list[str]:
     """The networks that ptqdb knows how to build, and where others come from."""
-    from ptqdb.networks import REFERENCE_NETWORKS
+    from ptqdb.networks.reference import REFERENCE_NETWORKS
 
     return _starting([*REFERENCE_NETWORKS, "torchvision:", "timm:"], incomplete)
 

@@ -10,11 +10,11 @@ from ptqdb.cli.options import Format, LeaveOut, LeaveOutOrNone, ReadDatabase, Vi
 from ptqdb.cli.output import OutputFormat, print_rows, say, write
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 if TYPE_CHECKING:
-    from ptqdb.board import BestPrediction
-    from ptqdb.fitting import GroupFit
+    from ptqdb.charts.board import BestPrediction
+    from ptqdb.fitting.view_fit import GroupFit
 
 # What a terminal is wide enough for; the other formats have all.
 TABLE_COLUMNS = (
@@ -97,8 +97,8 @@ def fit(
     if table is None:
         refuse({"--x": x, "--y": y}, "belong to --from FILE")
         view, left_out = view or FIT_VIEW, (leave_out or LeaveOut.NETWORK).value
-        from ptqdb.board import best_prediction
-        from ptqdb.fitting import fit_view_frame, view_remarks
+        from ptqdb.charts.board import best_prediction
+        from ptqdb.fitting.view_fit import fit_view_frame, view_remarks
 
         with open_reader(db) as study:
             frame = study.view(view, where)
@@ -122,7 +122,7 @@ def fit(
     if best is not None:
         _tell_best(best, fits)
     if save_fit is not None:
-        from ptqdb.saved_fit import save_fits
+        from ptqdb.fitting.saved import save_fits
 
         save_fits(fits, save_fit)
         say(f"wrote {save_fit}")
@@ -145,8 +145,8 @@ def _tell_best(best: "BestPrediction", fits: "list[GroupFit]") -> None:
 def _fits_of_table(
     path: Path, names: list[str], x: str | None, y: str | None, by: str | None
 ) -> "list[GroupFit]":
-    from ptqdb.fitting import fit_view_frame
-    from ptqdb.tables import read_points
+    from ptqdb.fitting.points_table import read_points
+    from ptqdb.fitting.view_fit import fit_view_frame
 
     frame = read_points(path, x, y, by)
     assert x is not None

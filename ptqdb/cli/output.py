@@ -12,9 +12,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
-from ptqdb.text import markdown_cell, visible
+from ptqdb.support.closest import closest_first
+from ptqdb.support.text import markdown_cell, visible
 
 if TYPE_CHECKING:
     import polars as pl

@@ -32,8 +32,8 @@ from ptqdb.defaults import (
 )
 
 if TYPE_CHECKING:
-    from ptqdb.declaration import NetworkEntry
-    from ptqdb.prediction import Predictions
+    from ptqdb.collection.declaration import NetworkEntry
+    from ptqdb.fitting.prediction import Predictions
 
 REFERENCE = "What it is predicted from"
 TABLE_COLUMNS = ("number_format", "bits", "divergence", "predicted_loss", "lower", "upper")
@@ -191,7 +191,7 @@ def recommend(
     Recommended are those whose upper bound is within the loss. Printed with them is the frontier
     of bits against loss: the formats that no other of as few bits is predicted to beat.
     """
-    from ptqdb.prediction import recommend as recommended_formats
+    from ptqdb.fitting.prediction import recommend as recommended_formats
 
     found = _predicted(locals())
     every_format = recommended_formats(found, max_loss, expected=expected)
@@ -210,10 +210,10 @@ def recommend(
 
 def _predicted(said: dict[str, Any]) -> "Predictions":
     """Predict as the options of the commands say; remarks go to stderr."""
-    from ptqdb.declaration import check_device, check_network
-    from ptqdb.number_formats import matching
-    from ptqdb.prediction import check_view, default_view
-    from ptqdb.prediction import predict as run_prediction
+    from ptqdb.collection.declaration import check_device, check_network
+    from ptqdb.fitting.prediction import check_view, default_view
+    from ptqdb.fitting.prediction import predict as run_prediction
+    from ptqdb.quantization.number_formats import matching
 
     entry, has_images = _entry(said), said["calibration_dataset"] is not None
     number_formats, device = said["number_formats"] or "*", said["device"] or "cpu"
@@ -223,7 +223,7 @@ def _predicted(said: dict[str, Any]) -> "Predictions":
     view = said["view"] or default_view(has_images=has_images)
     with open_reader(said["db"]) as study:
         check_view(study, view, said["curve"], has_images=has_images)
-        from ptqdb.requests import calibration_images, network_of  # imports PyTorch
+        from ptqdb.collection.requests import calibration_images, network_of  # imports PyTorch
 
         source, images = network_of(entry), None
         if has_images:
@@ -257,8 +257,8 @@ def _predicted(said: dict[str, Any]) -> "Predictions":
 
 def _entry(said: dict[str, Any]) -> "NetworkEntry":
     """What the options say of the network."""
-    from ptqdb.declaration import NetworkEntry
-    from ptqdb.preprocessing import channel_values
+    from ptqdb.collection.declaration import NetworkEntry
+    from ptqdb.datasets.preprocessing import channel_values
 
     mean, std = said["mean"], said["std"]
     return NetworkEntry(

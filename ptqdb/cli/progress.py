@@ -20,11 +20,11 @@ from rich.text import Text
 
 from ptqdb.cli.output import is_quiet, say
 from ptqdb.collection.remaining_time import RemainingTime, duration
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 if TYPE_CHECKING:
     from ptqdb.collection.plan import Cell
-    from ptqdb.training import TrainingProgress
+    from ptqdb.networks.training import TrainingProgress
 
 SECONDS_BETWEEN_LINES = 5.0
 

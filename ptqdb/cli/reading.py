@@ -12,7 +12,7 @@ from ptqdb.cli.output import say
 if TYPE_CHECKING:
     import duckdb
 
-    from ptqdb.comparison import OpenDatabase
+    from ptqdb.fitting.compare import OpenDatabase
     from ptqdb.study import Study
 
 
@@ -68,7 +68,7 @@ def chosen_database(db: Path | None, wait_s: float = 0.0) -> "OpenDatabase":
         How long to wait for another process that has the file open.
     """
     from ptqdb.database import connect
-    from ptqdb.embedded_facts import open_embedded_facts
+    from ptqdb.database.embedded_facts import open_embedded_facts
 
     path = _chosen(db)
     if path is None:
@@ -94,7 +94,7 @@ def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
 
 def _chosen(db: Path | None) -> Path | None:
     """The file to open; None for the embedded study, which is said."""
-    from ptqdb.embedded_facts import embedded_facts_folder
+    from ptqdb.database.embedded_facts import embedded_facts_folder
 
     if db is None and not DEFAULT_DATABASE.exists() and embedded_facts_folder() is not None:
         say(f"no --db given and no {DEFAULT_DATABASE} here: reading the embedded study")

@@ -43,11 +43,11 @@ def train(
     Interrupted? Run the same command again; it resumes, to the bit.
     """
     from ptqdb.cli.progress import training_progress
-    from ptqdb.datasets import read_parquet
-    from ptqdb.requests import require_device
-    from ptqdb.training import Training
-    from ptqdb.training_settings import settings_of
-    from ptqdb.trainings import train as train_all
+    from ptqdb.collection.requests import require_device
+    from ptqdb.datasets.parquet import read_parquet
+    from ptqdb.networks.training import Training
+    from ptqdb.networks.training_settings import settings_of
+    from ptqdb.networks.trainings import train as train_all
 
     resumes(context)
     require_device(device)

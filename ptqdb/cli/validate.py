@@ -39,8 +39,8 @@ def validate(
     lossless (below 5 %), middle, collapsed (not above chance). The lossless rank correlation is
     that among formats that lose less than 5 %, where it is hardest to tell them apart.
     """
-    from ptqdb.fitting import view_remarks
-    from ptqdb.interval_validation import validate_view_frame
+    from ptqdb.fitting.validation import validate_view_frame
+    from ptqdb.fitting.view_fit import view_remarks
 
     with open_reader(db) as study:
         frame = study.view(view, where)

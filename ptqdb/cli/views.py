@@ -7,7 +7,7 @@ import typer
 from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame, say, write
 from ptqdb.cli.reading import open_reader
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 
 def register(app: typer.Typer) -> None:

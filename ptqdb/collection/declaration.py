@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from ptqdb.datasets.preprocessing import Preprocessing, require_both
 from ptqdb.defaults import LAYER_SCOPE, SCOPES
 from ptqdb.errors import UsageError
-from ptqdb.networks import REFERENCE_NETWORKS
+from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.specs import check_spec
-from ptqdb.number_formats import matching
-from ptqdb.paths import is_file
-from ptqdb.preprocessing import Preprocessing, require_both
+from ptqdb.quantization.number_formats import matching
+from ptqdb.support.paths import is_file
 
 DEFAULT_CALIBRATION_COUNT = 1024
 

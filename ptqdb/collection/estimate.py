@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from ptqdb.collection.checking import checked
-from ptqdb.collection.evaluation import NetworkEvaluation
-from ptqdb.collection.network_measurement import NetworkMeasurement
-from ptqdb.collection.own_code import own_errors_as_data_errors
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkPlan, plan_network
 from ptqdb.database import IN_MEMORY, connect, connect_reader
 from ptqdb.errors import DataError
-from ptqdb.number_formats import NumberFormat, number_format
-from ptqdb.paths import is_there
+from ptqdb.measurement.evaluation import NetworkEvaluation
+from ptqdb.measurement.network import NetworkMeasurement
+from ptqdb.measurement.own_code import own_errors_as_data_errors
+from ptqdb.quantization.number_formats import NumberFormat, number_format
+from ptqdb.support.paths import is_there
 
 SAMPLE_COUNT = 100
 """Images that are measured; more would tell little more."""

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from ptqdb.datasets import ImageSet
+from ptqdb.datasets.images import ImageSet
 from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import MismatchError, UsageError
 from ptqdb.networks.sources import NetworkSource
-from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 
@@ -125,7 +125,7 @@ class NetworkPlan:
     layer_count
         Quantized layers; an upper bound of a network that is new.
     work
-        What one image takes, as ``ptqdb.collection.macs.Work.amount`` counts it; None where that
+        What one image takes, as ``ptqdb.measurement.macs.Work.amount`` counts it; None where that
         is not known.
     """
 

@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from ptqdb.collection.plan import CollectionRequest, NetworkTask
-from ptqdb.datasets import ImageSet, read_images
-from ptqdb.declaration import (
+from ptqdb.collection.declaration import (
     DEFAULT_CALIBRATION_COUNT,
     DatasetEntry,
     NetworkEntry,
@@ -16,17 +14,20 @@ from ptqdb.declaration import (
     check_device,
     check_scopes,
 )
-from ptqdb.embedded import (
+from ptqdb.collection.plan import CollectionRequest, NetworkTask
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.preprocessing import Preprocessing
+from ptqdb.datasets.reading import read_images
+from ptqdb.errors import UsageError
+from ptqdb.networks.embedded import (
     DATASET_NAME,
     embedded_checkpoints,
     embedded_folder,
     embedded_network,
 )
-from ptqdb.errors import UsageError
-from ptqdb.networks import REFERENCE_NETWORKS
+from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource, network_source
-from ptqdb.number_formats import matching
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.quantization.number_formats import matching
 
 
 def collection_request(study: StudyDeclaration, *, anew: bool = False) -> CollectionRequest:

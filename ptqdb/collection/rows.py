@@ -8,7 +8,8 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from ptqdb.collection.facts import (
+from ptqdb.database import insert, next_id
+from ptqdb.measurement.facts import (
     Array,
     EvaluationFacts,
     FailedEvaluation,
@@ -17,8 +18,7 @@ from ptqdb.collection.facts import (
     TensorFacts,
     TensorKey,
 )
-from ptqdb.database import insert, next_id
-from ptqdb.number_formats import STUDY_GRID, NumberFormat, bias_format
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format
 from ptqdb.quantization.schemes import Scheme
 
 FORMATS_WITH_CODES_BITS = 8

@@ -59,15 +59,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ptqdb.closest import closest_first
-from ptqdb.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+from ptqdb.collection.toml_table import TomlTable
+from ptqdb.datasets.preprocessing import INTERPOLATIONS, LARGEST_EDGE
 from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES
 from ptqdb.errors import UsageError
-from ptqdb.number_formats import matching
-from ptqdb.paths import is_file, named_path, regular_file
-from ptqdb.preprocessing import INTERPOLATIONS, LARGEST_EDGE
-from ptqdb.text import is_harmless
-from ptqdb.toml_table import TomlTable
+from ptqdb.quantization.number_formats import matching
+from ptqdb.support.closest import closest_first
+from ptqdb.support.paths import is_file, named_path, regular_file
+from ptqdb.support.text import is_harmless
 
 PRECISIONS = ("auto", "float32")
 # Where a path is no path but a name elsewhere.

@@ -10,10 +10,6 @@ import duckdb
 import torch
 
 from ptqdb.collection.checking import checked
-from ptqdb.collection.evaluation import NetworkEvaluation
-from ptqdb.collection.facts import FailedEvaluation
-from ptqdb.collection.network_measurement import NetworkMeasurement
-from ptqdb.collection.own_code import is_of_network, one_line, own_errors_as_data_errors
 from ptqdb.collection.plan import (
     Cell,
     CollectionRequest,
@@ -43,11 +39,15 @@ from ptqdb.database import (
     read_every_block,
     transaction,
 )
-from ptqdb.datasets import ImageSet
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import DataError
-from ptqdb.interruption import interrupts_kept
-from ptqdb.number_formats import number_format as named_format
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.measurement.evaluation import NetworkEvaluation
+from ptqdb.measurement.facts import FailedEvaluation
+from ptqdb.measurement.network import NetworkMeasurement
+from ptqdb.measurement.own_code import is_of_network, one_line, own_errors_as_data_errors
+from ptqdb.quantization.number_formats import number_format as named_format
+from ptqdb.support.interruption import interrupts_kept
 
 
 class Reporter(Protocol):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
+from ptqdb.support.closest import closest_first
 
 MOST = 2**31 - 1
 LARGEST = sys.float_info.max

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 import duckdb
 import torch
 
-from ptqdb.collection.network_measurement import NetworkMeasurement, example_images
-from ptqdb.collection.own_code import own_errors_as_data_errors
 from ptqdb.collection.rows import (
     ensure_dataset,
     ensure_formats,
@@ -19,10 +17,12 @@ from ptqdb.collection.rows import (
 )
 from ptqdb.collection.sweep import Reporter, Silent
 from ptqdb.database import IN_MEMORY, connect, materialize, transaction
-from ptqdb.datasets import ImageSet
+from ptqdb.datasets.images import ImageSet
+from ptqdb.measurement.network import NetworkMeasurement, example_images
+from ptqdb.measurement.own_code import own_errors_as_data_errors
 from ptqdb.networks.outputs import check_outputs
 from ptqdb.networks.sources import NetworkSource
-from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 

@@ -6,8 +6,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
+from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
     from ptqdb.curves.function import CurveFit, CurveFunction

@@ -8,7 +8,7 @@ import duckdb
 
 from ptqdb.database.file_errors import damage, first_line
 from ptqdb.errors import DatabaseError, DataError
-from ptqdb.paths import is_there, shortened, without_magic
+from ptqdb.support.paths import is_there, shortened, without_magic
 
 # Storage v1.5.0 is what the newest DuckDB shell can open. Small blocks: every table and index
 # takes at least one, which at the default size makes an empty database 5 MiB. A wrong file must

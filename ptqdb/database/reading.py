@@ -8,11 +8,11 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from ptqdb.closest import closest_first
 from ptqdb.database.file_errors import database_error, file_errors, is_damage
 from ptqdb.database.frames import Form, frame_of
 from ptqdb.database.user_text import require_call, require_condition
 from ptqdb.errors import PtqdbError, QueryError, UsageError
+from ptqdb.support.closest import closest_first
 
 _MOST_NAMES = 6
 

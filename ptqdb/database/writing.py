@@ -11,8 +11,8 @@ import polars as pl
 from ptqdb.database.file_errors import database_error, file_errors, first_line, is_of_file
 from ptqdb.database.reading import read_number
 from ptqdb.errors import DataError
-from ptqdb.interruption import interrupts_kept
 from ptqdb.resources import sql_folder
+from ptqdb.support.interruption import interrupts_kept
 
 _FORMULA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError)
 """What DuckDB raises where a value cannot be computed, converted or stored."""

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ptqdb.closest import closest_first
 from ptqdb.datasets.decoding import Picture, PixelBlock, Pixels, rows_of
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import class_names_of, class_numbers, notes_on_classes
@@ -19,6 +18,7 @@ from ptqdb.datasets.npz_file import NpzFile
 from ptqdb.datasets.request import AS_IT_IS, ImageRequest
 from ptqdb.datasets.splits import EVERY_SPLIT, SPLIT_WORDS, notes_on, stand_ins
 from ptqdb.errors import DataError
+from ptqdb.support.closest import closest_first
 
 _IMAGE_WORDS = ("images", "image", "x", "data")
 _LABEL_WORDS = ("labels", "label", "y", "targets", "target")

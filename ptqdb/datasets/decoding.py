@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from ptqdb.datasets.geometry import eight_bit, fitted
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.errors import DataError
-from ptqdb.paths import regular_file
+from ptqdb.support.paths import regular_file
 
 Pixels = NDArray[np.uint8]
 # What PIL raises on damaged files: more than it documents.

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from ptqdb.datasets.preprocessing import Geometry
 from ptqdb.errors import DataError
-from ptqdb.preprocessing import Geometry
 
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ptqdb.errors import DataError
-from ptqdb.text import is_harmless
+from ptqdb.support.text import is_harmless
 
 _NAMES_IN_A_REMARK = 3
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptqdb.errors import DataError
-from ptqdb.paths import regular_file
+from ptqdb.support.paths import regular_file
 
 _SUFFIX = ".npy"
 _MAGIC = b"\x93NUMPY"

@@ -10,7 +10,6 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from ptqdb.closest import closest_first
 from ptqdb.datasets.arrays import array_picture
 from ptqdb.datasets.decoding import Picture, PixelBlock, encoded_picture, rows_of
 from ptqdb.datasets.images import ImageSet
@@ -31,7 +30,8 @@ from ptqdb.datasets.parquet_files import (
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import notes_on, stand_ins
 from ptqdb.errors import DataError
-from ptqdb.paths import make_folder, without_magic, written_beside
+from ptqdb.support.closest import closest_first
+from ptqdb.support.paths import make_folder, without_magic, written_beside
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "class")

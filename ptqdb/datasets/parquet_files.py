@@ -9,7 +9,7 @@ import polars as pl
 
 from ptqdb.datasets.splits import EVERY_SPLIT, SPLIT_WORDS
 from ptqdb.errors import DataError
-from ptqdb.paths import matching_paths, without_magic
+from ptqdb.support.paths import matching_paths, without_magic
 
 REMOTE = "hf://"
 # Where the files of a dataset on the Hugging Face hub stand, the best place first.

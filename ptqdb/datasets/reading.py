@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from ptqdb.closest import closest_first
 from ptqdb.datasets.arrays import read_npz
 from ptqdb.datasets.class_files import EXTENSIONS
 from ptqdb.datasets.folder import has_pictures, read_folder
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.parquet import read_parquet
 from ptqdb.datasets.parquet_files import REMOTE, has_parquet_files, is_glob
+from ptqdb.datasets.preprocessing import Geometry
 from ptqdb.datasets.request import AS_IT_IS, ImageRequest
 from ptqdb.datasets.torchvision import PREFIX, dataset_names, read_torchvision
 from ptqdb.errors import DataError
-from ptqdb.paths import named_path, shortened
-from ptqdb.preprocessing import Geometry
+from ptqdb.support.closest import closest_first
+from ptqdb.support.paths import named_path, shortened
 
 
 def read_images(

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ptqdb.datasets.images import checked_count
+from ptqdb.datasets.preprocessing import Geometry
 from ptqdb.errors import UsageError
-from ptqdb.preprocessing import Geometry
 
 AS_IT_IS = Geometry()
 

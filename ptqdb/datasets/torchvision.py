@@ -13,13 +13,13 @@ import polars as pl
 import torch
 from PIL import Image
 
-from ptqdb.closest import closest_first
 from ptqdb.datasets.decoding import Picture, PixelBlock
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import class_names_of, class_numbers
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import EVERY_SPLIT, STAND_INS, notes_on
 from ptqdb.errors import DataError, MissingExtraError, UsageError
+from ptqdb.support.closest import closest_first
 
 PREFIX = "torchvision:"
 ROOT_VARIABLE = "PTQDB_DATA"

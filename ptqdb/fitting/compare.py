@@ -9,9 +9,7 @@ import duckdb
 
 from ptqdb.database import looks_at_losses
 from ptqdb.defaults import COMPARED_CURVES
-from ptqdb.fit_store import keeping, stored_entries
-from ptqdb.fitting import twin_remarks
-from ptqdb.leaderboard import (
+from ptqdb.fitting.leaderboard import (
     Choice,
     CompareReporter,
     Entry,
@@ -23,6 +21,8 @@ from ptqdb.leaderboard import (
     spread_of,
     tasks_of,
 )
+from ptqdb.fitting.store import keeping, stored_entries
+from ptqdb.fitting.view_fit import twin_remarks
 
 
 @dataclass(frozen=True)

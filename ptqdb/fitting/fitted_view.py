@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
-from ptqdb.fitting import ALL, GroupFit, finite_rows, fit_view_frame, names_of, units_of
-from ptqdb.intervals import LossPredictor
-from ptqdb.validation import folds_of, leave_out
+from ptqdb.fitting.cross_validation import folds_of, leave_out
+from ptqdb.fitting.intervals import LossPredictor
+from ptqdb.fitting.view_fit import ALL, GroupFit, finite_rows, fit_view_frame, names_of, units_of
 
 
 @dataclass(frozen=True, eq=False)

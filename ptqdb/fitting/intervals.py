@@ -11,7 +11,7 @@ from ptqdb.curves.function import CurveFit
 from ptqdb.curves.points import Floats, Points
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import DataError
-from ptqdb.validation import Folds, folds_of, leave_out
+from ptqdb.fitting.cross_validation import Folds, folds_of, leave_out
 
 # Held-out errors count for a prediction where about as much was predicted: this near, in the
 # angle of a proportion (0 to pi / 2), or as far as so many points reach, about one network's.

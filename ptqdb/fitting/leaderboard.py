@@ -12,7 +12,8 @@ import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.database import list_views, read_view, variant_names
-from ptqdb.fitting import (
+from ptqdb.fitting.cross_validation import Fold, folds_of, leave_out, nested_folds
+from ptqdb.fitting.view_fit import (
     ALL,
     GroupFit,
     finite_rows,
@@ -20,9 +21,8 @@ from ptqdb.fitting import (
     view_points,
     with_figures,
 )
-from ptqdb.validation import Fold, folds_of, leave_out, nested_folds
+from ptqdb.support.workers import results_of
 from ptqdb.version import VERSION
-from ptqdb.workers import results_of
 
 BASELINE_PREFIX = "baseline_"
 NEEDED_COLUMNS = (
@@ -55,7 +55,7 @@ class Silent:
 class Entry:
     """A curve fitted over all points of a view, as the table ``fit`` holds it.
 
-    Figures are as in `ptqdb.fitting.GroupFit`.
+    Figures are as in `ptqdb.fitting.view_fit.GroupFit`.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Choice:
     Attributes
     ----------
     held_out_r_squared, held_out_rmse
-        Of all units' points together, as in `ptqdb.validation.HeldOut`.
+        Of all units' points together, as in `ptqdb.fitting.cross_validation.HeldOut`.
     chosen
         By unit: view and curve.
     """

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
-from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
-from ptqdb.paths import named_path, without_magic
+from ptqdb.support.closest import closest_first
+from ptqdb.support.paths import named_path, without_magic
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".json", ".ndjson")
 MISSING = ("", "NA", "N/A", "NULL", "null", "None", "NaN", "nan")

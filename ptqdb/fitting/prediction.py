@@ -13,12 +13,12 @@ from ptqdb.defaults import (
     PREDICTION_VIEW_WITHOUT_IMAGES,
 )
 from ptqdb.errors import DataError
-from ptqdb.fitting import finite_rows, no_divergence_reason, units_of, view_points
-from ptqdb.intervals import LossPredictor
+from ptqdb.fitting.intervals import LossPredictor
+from ptqdb.fitting.view_fit import finite_rows, no_divergence_reason, units_of, view_points
 
 if TYPE_CHECKING:
     from ptqdb.collection.sweep import Reporter
-    from ptqdb.datasets import ImageSet
+    from ptqdb.datasets.images import ImageSet
     from ptqdb.networks.sources import NetworkSource
     from ptqdb.study import Study
 
@@ -143,8 +143,8 @@ def predict(
     from ptqdb.collection.unevaluated import measured_unevaluated
     from ptqdb.database import query, read_view
     from ptqdb.database.variants import variant_words
-    from ptqdb.networks import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
-    from ptqdb.number_formats import matching
+    from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
+    from ptqdb.quantization.number_formats import matching
 
     if view is None:
         view = default_view(has_images=calibration is not None)

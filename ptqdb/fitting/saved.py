@@ -11,8 +11,8 @@ import numpy as np
 
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.errors import DataError
-from ptqdb.fitting import GroupFit
-from ptqdb.paths import regular_file, written_beside
+from ptqdb.fitting.view_fit import GroupFit
+from ptqdb.support.paths import regular_file, written_beside
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def save_fits(fits: Sequence[GroupFit], path: Path) -> None:
     Parameters
     ----------
     fits
-        As `ptqdb.fitting.fit_view_frame` gives them; a group without a fit keeps its ``note``.
+        As `ptqdb.fitting.view_fit.fit_view_frame` gives them; without a fit, ``note`` is kept.
     path
         Replaced where it exists.
 

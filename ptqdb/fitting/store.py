@@ -11,9 +11,9 @@ import duckdb
 import polars as pl
 
 from ptqdb.database import insert, next_id, query, transaction
-from ptqdb.interruption import interrupts_deferred
-from ptqdb.leaderboard import FIGURES, Entry, Task
-from ptqdb.validation import Fold
+from ptqdb.fitting.cross_validation import Fold
+from ptqdb.fitting.leaderboard import FIGURES, Entry, Task
+from ptqdb.support.interruption import interrupts_deferred
 
 SECONDS_BETWEEN_WRITES = 0.5
 

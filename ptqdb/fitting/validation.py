@@ -13,9 +13,9 @@ from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Floats, Points
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import DataError
-from ptqdb.fitting import ALL, finite_rows, names_of, units_of, view_points
-from ptqdb.intervals import LossPredictor, Prediction, interval_score
-from ptqdb.validation import HeldOut, folds_of
+from ptqdb.fitting.cross_validation import HeldOut, folds_of
+from ptqdb.fitting.intervals import LossPredictor, Prediction, interval_score
+from ptqdb.fitting.view_fit import ALL, finite_rows, names_of, units_of, view_points
 
 LOSSLESS = 0.05
 BANDS = ("near lossless", "middle", "collapsed")
@@ -35,7 +35,7 @@ class ValidationRow:
         `BANDS`, by the measured loss: below 5 %, between, not significantly above chance.
     coverage, mean_width, interval_score
         Of the intervals: the share that holds the measured loss; mean width; mean of
-        `ptqdb.intervals.interval_score`.
+        `ptqdb.fitting.intervals.interval_score`.
     bias, rmse, median_error
         Mean of (predicted - measured); root of the mean square; median of the absolute values.
     rank_correlation

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ptqdb.closest import closest_first
 from ptqdb.curves import Curve
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Points
 from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
-from ptqdb.validation import HeldOut, folds_of, leave_out
+from ptqdb.fitting.cross_validation import HeldOut, folds_of, leave_out
+from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
     from ptqdb.curves.function import CurveFit
@@ -50,7 +50,7 @@ class GroupFit:
         R² of isotonic regression: no non-decreasing curve fits these points better.
     held_out_r_squared, held_out_rmse, held_out_median_error
         Of predictions by curves that never saw the point's network (or architecture): see
-        `ptqdb.validation.HeldOut` and, for what a group's curves saw, `fit_view_frame`.
+        `ptqdb.fitting.cross_validation.HeldOut`; `fit_view_frame` says what a group's curves saw.
     monotone
         Whether the curve is proved non-decreasing over the points' range.
     params

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptqdb.collection.chunks import map_in_threads, pieces
-from ptqdb.collection.facts import QuantizedTensorFacts
-from ptqdb.collection.measurement import CLIPPING_TOLERANCE, code_sums, sums_as_facts
-from ptqdb.number_formats import NumberFormat
+from ptqdb.measurement.chunks import map_in_threads, pieces
+from ptqdb.measurement.facts import QuantizedTensorFacts
+from ptqdb.measurement.tensors import CLIPPING_TOLERANCE, code_sums, sums_as_facts
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import scale_of
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptqdb.collection.chunks import group_chunks, map_in_threads, pieces
-from ptqdb.collection.facts import Array, QuantizedTensorFacts
-from ptqdb.collection.measurement import (
+from ptqdb.measurement.chunks import group_chunks, map_in_threads, pieces
+from ptqdb.measurement.facts import Array, QuantizedTensorFacts
+from ptqdb.measurement.softmax_divergence import softmax_divergences, softmax_group_count
+from ptqdb.measurement.tensors import (
     BIN_COUNT,
     CLIPPING_TOLERANCE,
     LARGEST_BIN,
@@ -19,9 +20,8 @@ from ptqdb.collection.measurement import (
     histogram,
     sums_as_facts,
 )
-from ptqdb.collection.softmax_divergence import softmax_divergences, softmax_group_count
-from ptqdb.number_formats import NumberFormat
 from ptqdb.quantization.codes import CodedTensor
+from ptqdb.quantization.number_formats import NumberFormat
 
 FLOAT32_MANTISSA_BITS = 23
 

@@ -5,19 +5,19 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ptqdb.collection.facts import EvaluationFacts, FailedEvaluation
-from ptqdb.collection.own_code import is_lack_of_memory, is_of_network, one_line
-from ptqdb.datasets import ImageSet, normalized
+from ptqdb.datasets.images import ImageSet, normalized
+from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import DataError
-from ptqdb.interruption import interrupts_kept
+from ptqdb.measurement.facts import EvaluationFacts, FailedEvaluation
+from ptqdb.measurement.own_code import is_lack_of_memory, is_of_network, one_line
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.eager import eager
-from ptqdb.number_formats import NumberFormat
-from ptqdb.preprocessing import Preprocessing
 from ptqdb.quantization.codes import CodedLayer
 from ptqdb.quantization.network import QuantizedNetwork
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.precision import matrix_precision, precision_of
+from ptqdb.support.interruption import interrupts_kept
 
 LARGEST_BYTES = 32_000_000
 """From 32 MB on the C library gives every tensor fresh pages, which cost more than the arithmetic:

@@ -6,11 +6,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ptqdb.checkpoints import TrainedNetwork
-from ptqdb.collection.coded_inputs import CodedInputs
-from ptqdb.collection.coded_tensors import coded_tensor_facts
-from ptqdb.collection.evaluation import Batches, network_batches
-from ptqdb.collection.facts import (
+from ptqdb.datasets.images import ImageSet
+from ptqdb.datasets.preprocessing import Preprocessing
+from ptqdb.errors import DataError, UsageError
+from ptqdb.measurement.coded_inputs import CodedInputs
+from ptqdb.measurement.coded_tensors import coded_tensor_facts
+from ptqdb.measurement.evaluation import Batches, network_batches
+from ptqdb.measurement.facts import (
     Array,
     ChannelFacts,
     LayerFacts,
@@ -19,22 +21,19 @@ from ptqdb.collection.facts import (
     TensorFacts,
     TensorKey,
 )
-from ptqdb.collection.macs import Work, count_work, layer_macs
-from ptqdb.collection.measurement import (
+from ptqdb.measurement.macs import Work, count_work, layer_macs
+from ptqdb.measurement.tensors import (
     TensorMeasurement,
     channel_facts,
     channel_squared_errors,
     tensor_facts,
 )
-from ptqdb.collection.unquantized import (
+from ptqdb.measurement.unquantized import (
     is_mostly_float,
     unquantized_parts,
     unquantized_statement,
 )
-from ptqdb.datasets import ImageSet
-from ptqdb.errors import DataError, UsageError
-from ptqdb.number_formats import NumberFormat, bias_format
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.networks.checkpoints import TrainedNetwork
 from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.codes import CodedLayer, CodedTensor, code_weight
 from ptqdb.quantization.layers import QuantizedLayer
@@ -44,6 +43,7 @@ from ptqdb.quantization.network import (
     input_ranges,
     prepare,
 )
+from ptqdb.quantization.number_formats import NumberFormat, bias_format
 from ptqdb.quantization.schemes import Scheme
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ptqdb.collection.chunks import group_chunks, grouped, map_in_threads
+from ptqdb.measurement.chunks import group_chunks, grouped, map_in_threads
 
 
 def softmax_group_count(values: Tensor) -> int:

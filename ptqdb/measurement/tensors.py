@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ptqdb.collection.chunks import chunk_size, map_in_threads, pieces
-from ptqdb.collection.facts import (
+from ptqdb.measurement.chunks import chunk_size, map_in_threads, pieces
+from ptqdb.measurement.facts import (
     NO_CODES,
     Array,
     ChannelFacts,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ptqdb.collection.facts import UnquantizedPart
-from ptqdb.collection.macs import Work, total
+from ptqdb.measurement.facts import UnquantizedPart
+from ptqdb.measurement.macs import Work, total
 from ptqdb.quantization.layers import QUANTIZED_KINDS
 from ptqdb.quantization.network import QuantizedNetwork
 

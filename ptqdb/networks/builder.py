@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import nn
 
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.datasets.preprocessing import Preprocessing
 
 
 class Builder(Protocol):

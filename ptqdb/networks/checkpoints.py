@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.defaults import MOST_CLASSES
 from ptqdb.errors import DataError
-from ptqdb.paths import is_there, regular_file, written_beside
-from ptqdb.preprocessing import Preprocessing
+from ptqdb.support.paths import is_there, regular_file, written_beside
 
 WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"),
@@ -46,7 +46,7 @@ class NetworkDescription:
     mean, std
         Per channel, in units of the full range 0..1: the network is fed ``(x / 255 - mean) / std``.
     training
-        How it was trained, as `ptqdb.training.Training` records it; None where nobody did.
+        How it was trained, as `ptqdb.networks.training.Training` records it; None where nobody did.
     """
 
     name: str

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ptqdb.errors import UsageError
-from ptqdb.networks import REFERENCE_NETWORKS, reference_network
+from ptqdb.networks.reference import REFERENCE_NETWORKS, reference_network
 from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.resources import data_folder
 

@@ -16,11 +16,11 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ptqdb.closest import closest_first
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.builder import Unpublished
 from ptqdb.networks.copies import full_copy
 from ptqdb.networks.specs import WAYS, check_callable, names_file
+from ptqdb.support.closest import closest_first
 
 
 @dataclass(frozen=True)

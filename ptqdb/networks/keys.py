@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
-from ptqdb.text import is_harmless
+from ptqdb.support.text import is_harmless
 
 FAULTS_SHOWN = 10
 COMPILED = "_orig_mod."

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptqdb.checkpoints import TrainedNetwork
 from ptqdb.errors import DataError
+from ptqdb.networks.checkpoints import TrainedNetwork
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.eager import eager
 

@@ -9,7 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ptqdb.checkpoints import (
+from ptqdb.datasets.preprocessing import Geometry, Preprocessing, require_both
+from ptqdb.errors import DataError, UsageError
+from ptqdb.networks import keys
+from ptqdb.networks.builder import Builder, Unpublished
+from ptqdb.networks.checkpoints import (
     NetworkDescription,
     TrainedNetwork,
     checkpoint_sha256,
@@ -18,17 +22,14 @@ from ptqdb.checkpoints import (
     read_weights,
     weights_sha256,
 )
-from ptqdb.errors import DataError, UsageError
-from ptqdb.networks import REFERENCE_NETWORKS, ReferenceNetwork, keys, reference_network
-from ptqdb.networks.builder import Builder, Unpublished
 from ptqdb.networks.copies import full_copy
 from ptqdb.networks.factories import Factory, find_factory
 from ptqdb.networks.given import float_network
+from ptqdb.networks.reference import REFERENCE_NETWORKS, ReferenceNetwork, reference_network
 from ptqdb.networks.specs import RANDOM, ZOOS, check_spec
 from ptqdb.networks.zoos import TimmNetwork, TorchvisionNetwork
-from ptqdb.paths import is_file
-from ptqdb.preprocessing import Geometry, Preprocessing, require_both
-from ptqdb.text import is_harmless
+from ptqdb.support.paths import is_file
+from ptqdb.support.text import is_harmless
 
 
 @dataclass(frozen=True)

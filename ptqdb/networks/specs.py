@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ptqdb.errors import UsageError
-from ptqdb.networks import REFERENCE_NETWORKS, reference_network
-from ptqdb.paths import is_file, shortened
+from ptqdb.networks.reference import REFERENCE_NETWORKS, reference_network
+from ptqdb.support.paths import is_file, shortened
 
 WAYS = (
     "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "

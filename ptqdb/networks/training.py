@@ -16,19 +16,19 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from ptqdb.checkpoints import NetworkDescription, read_description, save_checkpoint
-from ptqdb.datasets import ImageSet, normalized
+from ptqdb.datasets.images import ImageSet, normalized
 from ptqdb.errors import DataError, MismatchError
-from ptqdb.interruption import interrupts_deferred
-from ptqdb.networks import reference_network
-from ptqdb.paths import make_folder, without_magic, written_beside
-from ptqdb.training_settings import (
+from ptqdb.networks.checkpoints import NetworkDescription, read_description, save_checkpoint
+from ptqdb.networks.reference import reference_network
+from ptqdb.networks.training_settings import (
     TrainingSettings,
     learning_rate,
     require_fitting,
     require_memory,
     words,
 )
+from ptqdb.support.interruption import interrupts_deferred
+from ptqdb.support.paths import make_folder, without_magic, written_beside
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)

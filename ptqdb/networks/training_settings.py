@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ptqdb.datasets import ImageSet
+from ptqdb.datasets.images import ImageSet
 from ptqdb.errors import DataError, UsageError
-from ptqdb.networks import REFERENCE_IMAGE_SIZE, reference_network
+from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, reference_network
 
 
 @dataclass(frozen=True)

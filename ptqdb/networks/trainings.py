@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from ptqdb.datasets import ImageSet
+from ptqdb.datasets.images import ImageSet
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.networks.sources import described_source
-from ptqdb.training import Training, TrainingProgress, accuracy
+from ptqdb.networks.training import Training, TrainingProgress, accuracy
 
 Shown = Callable[[str, int], AbstractContextManager[Callable[[TrainingProgress], None]]]
 """Shows a training of a name and a number of steps: gives what is called after each step."""

@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import nn
 
-from ptqdb.closest import closest_first
+from ptqdb.datasets.preprocessing import Geometry, Preprocessing
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.builder import Unpublished
-from ptqdb.preprocessing import Geometry, Preprocessing
+from ptqdb.support.closest import closest_first
 
 WITH_AUXILIARY_CLASSIFIERS = ("googlenet", "inception_v3")
 

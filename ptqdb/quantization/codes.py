@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ptqdb.number_formats import NumberFormat, bias_format
+from ptqdb.quantization.number_formats import NumberFormat, bias_format
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import Scheme, scale_of
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ptqdb.number_formats import NumberFormat
 from ptqdb.quantization.codes import CodedLayer, code_bias, code_weight
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import Scheme, scale_of
 

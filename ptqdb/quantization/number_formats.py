@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
+from ptqdb.support.closest import closest_first
 
 Family = Literal["INT", "POT", "FLOAT"]
 

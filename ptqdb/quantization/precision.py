@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 
-from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.number_formats import NumberFormat
 
 BFLOAT16_SIGNIFICANT_BITS = 8
 PROBE_SIZE = 512

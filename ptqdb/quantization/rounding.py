@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ptqdb.errors import DataError, UsageError
-from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.number_formats import NumberFormat
 
 # Per thread: a chunk and its buffer, half a MiB each, stay in the second-level cache, so that a
 # tensor moves through memory once and not once for each operation. Half as large, chunks cost a
@@ -65,7 +65,7 @@ def round_to_codes_(
 
     Examples
     --------
-    >>> from ptqdb.number_formats import number_format
+    >>> from ptqdb.quantization.number_formats import number_format
     >>> values = torch.tensor([-9.0, -0.3, 0.25, 2.4, 5.0])
     >>> round_to_codes_(values, number_format("FLOAT_4_E2")).tolist()
     [-6.0, -0.5, 0.0, 2.0, 4.0]
@@ -96,7 +96,7 @@ def round_to_codes(
 
     Examples
     --------
-    >>> from ptqdb.number_formats import number_format
+    >>> from ptqdb.quantization.number_formats import number_format
     >>> round_to_codes(torch.tensor([0.25, 0.26, 0.75, 7.0]), number_format("POT_3")).tolist()
     [0.25, 0.25, 1.0, 1.0]
     """
@@ -138,7 +138,7 @@ def scaled_codes(
 
     Examples
     --------
-    >>> from ptqdb.number_formats import number_format
+    >>> from ptqdb.quantization.number_formats import number_format
     >>> scaled_codes(torch.tensor([1.0, 2.5]), torch.tensor(0.5), number_format("INT_4")).tolist()
     [2.0, 5.0]
     """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptqdb.number_formats import NumberFormat
+from ptqdb.quantization.number_formats import NumberFormat
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def scale_of(max_abs: Tensor, number_format: NumberFormat) -> Tensor:
 
     Examples
     --------
-    >>> from ptqdb.number_formats import number_format
+    >>> from ptqdb.quantization.number_formats import number_format
     >>> scale_of(torch.tensor([254.0, 0.0, 1e-37]), number_format("INT_8")).tolist()
     [2.0, 1.0, 1.0]
     """

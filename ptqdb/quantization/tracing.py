@@ -107,7 +107,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: see ``ptqdb.collection.macs``."""
+        """No: see ``ptqdb.measurement.macs``."""
         return False
 
     def key(self, tensor: Tensor) -> tuple[int, int, int]:

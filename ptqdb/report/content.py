@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ptqdb.board import board_of
 from ptqdb.charts import (
     crowding_chart,
     distribution_chart,
@@ -16,14 +15,15 @@ from ptqdb.charts import (
     networks_chart,
     residuals_chart,
 )
+from ptqdb.charts.board import board_of
+from ptqdb.charts.distributions import distributions_of, layers_that_lose_most
 from ptqdb.charts.fit import Drawn
+from ptqdb.charts.pictures import frontier_rows, layer_rows
 from ptqdb.defaults import COVERAGE, FIT_VIEW, PREDICTION_CURVE, PREDICTION_VIEW
-from ptqdb.distributions import distributions_of, layers_that_lose_most
 from ptqdb.errors import DataError
-from ptqdb.fitted_view import FittedView
-from ptqdb.fitting import ALL, finite_rows
-from ptqdb.interval_validation import ValidationRow, validate_view_frame
-from ptqdb.pictures import frontier_rows, layer_rows
+from ptqdb.fitting.fitted_view import FittedView
+from ptqdb.fitting.validation import ValidationRow, validate_view_frame
+from ptqdb.fitting.view_fit import ALL, finite_rows
 from ptqdb.report.figures import Choice, Figure, Key, Section
 from ptqdb.report.fits import Fits
 from ptqdb.report.text import Number, amount, code, fixed, percent, said, table

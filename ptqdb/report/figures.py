@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from ptqdb.report.parts import Parts
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 Key = tuple[str, ...]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ptqdb.fitted_view import FittedView, fit_whole_view
-from ptqdb.leaderboard import CompareReporter, Silent
-from ptqdb.workers import results_of
+from ptqdb.fitting.fitted_view import FittedView, fit_whole_view
+from ptqdb.fitting.leaderboard import CompareReporter, Silent
+from ptqdb.support.workers import results_of
 
 Fits = Mapping[tuple[str, str], FittedView]
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ptqdb.charts import distribution_chart, variants_chart
+from ptqdb.charts.distributions import chosen_layers, distributions_of
 from ptqdb.charts.variants import Variant
-from ptqdb.distributions import chosen_layers, distributions_of
-from ptqdb.fitted_view import FittedView
-from ptqdb.fitting import finite_rows
+from ptqdb.fitting.fitted_view import FittedView
+from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.report.figures import Figure
 from ptqdb.report.text import said
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 if TYPE_CHECKING:
     from ptqdb.study import Study

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
+from ptqdb.charts.pictures import view_rows
 from ptqdb.charts.saving import check_path, filled, script_json, vega_script
 from ptqdb.charts.style import DARK, LIGHT
 from ptqdb.curves import curve as curve_by_name
@@ -23,16 +24,15 @@ from ptqdb.defaults import (
     VIEW_OF_SMALL_NETWORKS,
 )
 from ptqdb.errors import DataError
-from ptqdb.fitting import finite_rows
-from ptqdb.leaderboard import BASELINE_PREFIX, CompareReporter, matching_views
-from ptqdb.paths import written_beside
-from ptqdb.pictures import view_rows
+from ptqdb.fitting.leaderboard import BASELINE_PREFIX, CompareReporter, matching_views
+from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.report import content
 from ptqdb.report.figures import Section
 from ptqdb.report.fits import Fits, Task, fit_views
 from ptqdb.report.gallery import DEGREES, VIEWS, gallery
 from ptqdb.report.parts import Parts
-from ptqdb.text import visible
+from ptqdb.support.paths import written_beside
+from ptqdb.support.text import visible
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:

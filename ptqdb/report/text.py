@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 LINES = "\n\t"
 

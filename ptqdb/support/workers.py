@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
 from ptqdb.errors import PtqdbError
-from ptqdb.interruption import interrupts_kept
+from ptqdb.support.interruption import interrupts_kept
 
 _THREAD_COUNTS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"),

@@ -9,7 +9,7 @@ from ptqdb.database.exchange.staging import literal_path
 from ptqdb.database.exchange.statements import Statements, little_memory
 from ptqdb.database.exchange.tables import TABLE_NAMES
 from ptqdb.errors import DatabaseError, DataError, UsageError
-from ptqdb.paths import is_there, make_folder, named_reason, written_beside
+from ptqdb.support.paths import is_there, make_folder, named_reason, written_beside
 
 COMPRESSION_LEVEL = 9
 ROW_GROUP_SIZE = 262_144

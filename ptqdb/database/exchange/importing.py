@@ -14,7 +14,7 @@ from ptqdb.database.opening import connect
 from ptqdb.database.reading import read_number
 from ptqdb.database.writing import checkpoint, forget_fits, materialize, transaction
 from ptqdb.errors import PtqdbError
-from ptqdb.paths import is_there
+from ptqdb.support.paths import is_there
 
 
 @contextmanager

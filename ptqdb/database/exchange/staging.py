@@ -13,8 +13,8 @@ from ptqdb.database.exchange.tables import TABLES, Reference, Table
 from ptqdb.database.file_errors import first_line
 from ptqdb.database.variants import literal
 from ptqdb.errors import DataError, UsageError
-from ptqdb.paths import is_there, without_magic
-from ptqdb.text import is_harmless
+from ptqdb.support.paths import is_there, without_magic
+from ptqdb.support.text import is_harmless
 
 _OPTIONS = "hive_partitioning = false, union_by_name = false, binary_as_string = false"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptqdb.database.checks import meaning
 from ptqdb.database.exchange.statements import Statements, words
 from ptqdb.errors import ContradictionError, DataError, PtqdbError
-from ptqdb.integrity import meaning
 from ptqdb.resources import sql_folder
-from ptqdb.text import visible
+from ptqdb.support.text import visible
 
 INCOMPLETE = ("missing_announced_cell", "missing_channels")
 """Checks of what is not there: an interrupted study and one of an older version are welcome."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ptqdb.closest import closest_first
 from ptqdb.errors import UsageError
+from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +36,7 @@ class ReferenceNetwork:
 
     def build(self, width: float = 1.0, class_count: int = 10) -> "nn.Module":
         """The network with fresh weights, in training mode."""
-        kind = getattr(import_module(f"ptqdb.networks.{self.module}"), self.class_name)
+        kind = getattr(import_module(f"ptqdb.networks.reference.{self.module}"), self.class_name)
         built: nn.Module = kind(**self.arguments, width=width, class_count=class_count)
         return built
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ptqdb.networks.widths import scaled
+from ptqdb.networks.reference.widths import scaled
 
 
 class AlexNet(nn.Module):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ptqdb.networks.widths import scaled
+from ptqdb.networks.reference.widths import scaled
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ptqdb.networks.widths import scaled
+from ptqdb.networks.reference.widths import scaled
 
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ptqdb.networks.widths import scaled
+from ptqdb.networks.reference.widths import scaled
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 STAGE_DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ptqdb.networks.widths import scaled
+from ptqdb.networks.reference.widths import scaled
 
 STAGE_CHANNELS = (64, 128, 256, 512, 512)
 STAGE_DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
