@@ -7,7 +7,7 @@ from typing import Any
 import nbformat
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "docs" / "notebook"
+FOLDER = Path(__file__).parents[2] / "docs" / "notebook"
 NOTEBOOK = FOLDER / "ptqdb.ipynb"
 
 

@@ -17,7 +17,7 @@ from ptqdb.networks.reference import REFERENCE_NETWORKS
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FULL_STUDY = ROOT / "data" / "cifar10"
 PAGE = ROOT / "docs" / "results.md"
 

@@ -16,7 +16,7 @@ from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.fitting.leaderboard import tasks_of
 from ptqdb.fitting.view_fit import fit_view_frame
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "images.md"
+PAGE = Path(__file__).parents[2] / "docs" / "images.md"
 
 
 def test_the_examples_give_what_the_page_says(

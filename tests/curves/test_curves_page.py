@@ -9,7 +9,7 @@ import pytest
 from ptqdb.curves import CURVES, curve
 from ptqdb.curves.model import CurveResults
 
-PAGE = Path(__file__).parent.parent / "docs" / "curves.md"
+PAGE = Path(__file__).parents[2] / "docs" / "curves.md"
 
 
 def rows(title: str) -> dict[str, list[str]]:

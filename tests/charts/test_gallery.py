@@ -8,7 +8,7 @@ from PIL import Image
 
 from ptqdb.charts.pictures import KINDS, Request
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_every_kind_is_shown() -> None:
