@@ -1,5 +1,8 @@
-"""What is taken where a user says nothing: views, curve, coverage."""
+"""What is taken where a user says nothing: file, views, curve, coverage."""
 
+from pathlib import Path
+
+DEFAULT_DATABASE = Path("ptqdb.duckdb")
 FIT_VIEW = "fakefreeze_flops_log"
 # For networks of up to 1 MMAC, whose logarithm FIT_VIEW cannot weigh by.
 VIEW_OF_SMALL_NETWORKS = "fakefreeze_flops_depth"

@@ -1,11 +1,10 @@
-"""A study as a notebook sees it: collect, open, ask, fit curves over its views, draw them.
+"""The front door: a study is a database and what may be asked of it.
 
-Nothing here prints or keeps anything between calls; what takes long to import is imported by the
-function that needs it.
+Nothing here prints. What takes long to import is imported by the method that needs it.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,7 @@ from ptqdb.defaults import (
     PREDICTION_CURVE,
     PREDICTION_VIEW,
 )
-from ptqdb.fitting.view_fit import GroupFit, fit_view_frame
+from ptqdb.errors import DatabaseError, UsageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,44 +28,73 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+    from ptqdb.collection.plan import CollectionRequest
     from ptqdb.collection.sweep import CollectionOutcome, Reporter
     from ptqdb.database import Snapshot
     from ptqdb.database.checks import CheckResult
     from ptqdb.datasets.images import ImageSet
-    from ptqdb.fitting.compare import Leaderboard
+    from ptqdb.fitting.compare import Leaderboard, OpenDatabase
     from ptqdb.fitting.leaderboard import CompareReporter
+    from ptqdb.fitting.prediction import Predictions, Recommendation
+    from ptqdb.fitting.store import BestPrediction
     from ptqdb.fitting.validation import ValidationRow
+    from ptqdb.fitting.view_fit import GroupFit
     from ptqdb.networks.sources import NetworkSource
     from ptqdb.networks.trainings import TrainedReference
 
 
 class Study:
-    """A database opened to be read; also a context manager that closes it.
+    """A database and what may be asked of it; also a context manager that closes it.
+
+    The file is opened to be read when something is first asked. `collect`, `merge` and `compare`
+    close it, write, and let it be opened again.
 
     Attributes
     ----------
     path
-        The file; None for the study that travels with ptqdb.
-    connection
-        The DuckDB connection, for whatever this class does not offer.
-    snapshot
-        What is read in the place of a file that a collection is writing: its last published
-        snapshot. None: the file itself.
+        The file; None for the study that ships with the package.
     """
 
-    def __init__(
-        self,
-        path: Path | None,
-        connection: "duckdb.DuckDBPyConnection",
-        stack: ExitStack,
-        snapshot: "Snapshot | None" = None,
-    ):
-        self.path, self.connection, self._stack = path, connection, stack
-        self.snapshot = snapshot
+    def __init__(self, path: Path | None):
+        self.path = path
+        self._stack = ExitStack()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._snapshot: Snapshot | None = None
+        self._is_closed = False
+
+    # --- reading ------------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> "duckdb.DuckDBPyConnection":
+        """The DuckDB connection, read-only, for whatever this class does not offer.
+
+        Raises
+        ------
+        DatabaseError
+            The file is missing, damaged, no database of ptqdb, or open for writing elsewhere
+            without a snapshot; or the study was closed.
+        """
+        if self._is_closed:
+            raise DatabaseError(f"{self.path or 'the embedded study'} was closed: open it again")
+        if self._connection is None:
+            self._connection = self._opened()
+        return self._connection
+
+    def _opened(self) -> "duckdb.DuckDBPyConnection":
+        if self.path is None:
+            return self._stack.enter_context(open_embedded_facts())
+        connection, self._snapshot = connect_reader(self.path)
+        return self._stack.enter_context(connection)
+
+    @property
+    def snapshot(self) -> "Snapshot | None":
+        """What is read in place of a file that a collection is writing; None: the file itself."""
+        self.connection  # noqa: B018  # opens the file where it is not open
+        return self._snapshot
 
     @property
     def snapshot_time(self) -> "datetime | None":
-        """Of when the snapshot is that is read, in UTC; None where the file itself is read."""
+        """When the snapshot that is read was published, in UTC; None: the file itself is read."""
         return None if self.snapshot is None else self.snapshot.time
 
     def views(self, pattern: str = "*") -> "pl.DataFrame":
@@ -106,9 +134,549 @@ class Study:
         """
         return query(self.connection, text)
 
+    # --- fitting and predicting ---------------------------------------------------------------
+
+    def fit(
+        self,
+        view: str = FIT_VIEW,
+        *,
+        curve: str = FIT_CURVE,
+        by: str | None = "network",
+        where: str | None = None,
+        leave_out: str = "network",
+    ) -> "list[GroupFit]":
+        """Fit a curve of accuracy loss over divergence: the pool ``ALL`` first, then each group.
+
+        Parameters
+        ----------
+        view
+            A view's name, or a call such as ``variant(share := 'param')``.
+        curve
+            A curve's name.
+        by
+            The column whose values are the groups; None: the pool alone.
+        where
+            A SQL condition on the view's columns.
+        leave_out
+            The column whose values are left out one at a time for the held-out figures:
+            ``network`` or ``architecture``.
+
+        Raises
+        ------
+        UsageError
+            No such view, curve or column; the message names the valid ones.
+        """
+        from ptqdb.fitting.view_fit import fit_view_frame
+
+        frame = self.view(view, where)
+        return fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=leave_out)
+
+    def validate(
+        self,
+        view: str = PREDICTION_VIEW,
+        *,
+        curve: str = PREDICTION_CURVE,
+        where: str | None = None,
+        leave_out: str = "network",
+        coverage: float = COVERAGE,
+    ) -> "list[ValidationRow]":
+        """Leave out each network in turn, predict it from the others, and compare.
+
+        Parameters
+        ----------
+        view, curve, where
+            As in `fit`.
+        leave_out
+            ``network`` or ``architecture``.
+        coverage
+            The nominal coverage of the prediction intervals.
+
+        Raises
+        ------
+        UsageError
+            No such view or curve.
+        DataError
+            Fewer than three networks, or too few points.
+        """
+        from ptqdb.fitting.validation import validate_view_frame
+
+        return validate_view_frame(
+            self.view(view, where), curve=curve, leave_out=leave_out, coverage=coverage
+        )
+
+    def remarks(self, view: str, where: str | None = None) -> list[str]:
+        """What to know of figures over a view: networks without rows, or that count as one."""
+        from ptqdb.fitting.view_fit import view_remarks
+
+        return view_remarks(self.view(view, where), view)
+
+    def best_prediction(self, leave_out: str = "network") -> "BestPrediction | None":
+        """The view and curve that predict unseen networks best, as far as is known.
+
+        That is the best that `compare` stored; else the default of `predict`.
+
+        Parameters
+        ----------
+        leave_out
+            ``network`` or ``architecture``.
+
+        Returns
+        -------
+        None where nothing can be left out, as with a single network.
+        """
+        from ptqdb.fitting.store import best_prediction
+
+        return best_prediction(self.connection, leave_out)
+
+    def compare(
+        self,
+        views: str = "*",
+        curves: Sequence[str] = COMPARED_CURVES,
+        *,
+        leave_out: str = "network",
+        job_count: int = 1,
+        reporter: "CompareReporter | None" = None,
+        wait_s: float = 0.0,
+        remarked: Callable[[str], None] | None = None,
+    ) -> "Leaderboard":
+        """Fit views with curves and rank them by their predictions of networks they did not see.
+
+        What is found stays in the tables ``fit`` and ``fit_fold``; what is unchanged is not
+        fitted again.
+
+        Parameters
+        ----------
+        views
+            A name or glob, or a call of ``variant``; the baselines are always among them.
+        leave_out
+            ``network`` or ``architecture``.
+        job_count
+            Processes; with more than one, a script needs the guard
+            ``if __name__ == "__main__"``.
+        reporter
+            Receives progress.
+        wait_s
+            For how many seconds to wait for another process to close the file.
+        remarked
+            Receives a line when the wait begins.
+
+        Raises
+        ------
+        UsageError
+            No such view or curve.
+        DatabaseError
+            The file cannot be read, or cannot be written although there is something to keep.
+        """
+        from ptqdb.fitting.compare import compare
+
+        with self._released(wait_s, remarked) as open_database:
+            return compare(
+                open_database,
+                views,
+                curves,
+                leave_out=leave_out,
+                job_count=job_count,
+                reporter=reporter,
+            )
+
+    def predict(
+        self,
+        network: "NetworkSource",
+        calibration: "ImageSet | None" = None,
+        *,
+        view: str | None = None,
+        curve: str = PREDICTION_CURVE,
+        number_formats: str = "*",
+        leave_out: str = "network",
+        coverage: float = COVERAGE,
+        float_accuracy: float | None = None,
+        image_size: int | None = None,
+        device: str = "cpu",
+        reporter: "Reporter | None" = None,
+    ) -> "Predictions":
+        """Predict a network's loss in every number format; no quantized network is evaluated.
+
+        The reference is this study: the curve is fitted to its evaluated networks.
+
+        Parameters
+        ----------
+        network
+            As `ptqdb.network` gives it.
+        calibration
+            Images, labelled or not, that set the scales of the layers' inputs; None: only the
+            weights are quantized, and only views of the weights alone can be used.
+        view
+            A view, or a call of ``variant``. None: ``channelnsr_layer_rootdepth_rootfanin``, or
+            without images ``channelnsr_weightonly_layer_rootdepth_rootfanin``.
+        number_formats
+            Comma-separated names or globs.
+        leave_out
+            What the intervals count the spread between: ``network`` or ``architecture``.
+        coverage
+            Of the prediction intervals.
+        float_accuracy
+            The network's, a fraction; only curves that saturate at chance ask for it. None: the
+            mean of the reference's.
+        image_size
+            Edge of the network's images in pixels, where neither images nor the preprocessing
+            say.
+
+        Raises
+        ------
+        UsageError
+            No such view, curve or format, or a view that needs more than there is.
+        DataError
+            The network cannot be measured, or the reference is too small to fit the curve.
+        """
+        from ptqdb.fitting.prediction import default_view, predict
+
+        has_images = calibration is not None
+        view = view or default_view(has_images=has_images)
+        self.check_prediction_view(view, curve, has_images=has_images)
+        from ptqdb.collection.unevaluated import measure_in_view
+        from ptqdb.quantization.number_formats import matching
+
+        measured = measure_in_view(
+            network,
+            calibration,
+            matching(number_formats),
+            view,
+            image_size=image_size,
+            device=device,
+            reporter=reporter,
+        )
+        return predict(
+            self.connection,
+            measured,
+            view=view,
+            curve=curve,
+            leave_out=leave_out,
+            coverage=coverage,
+            float_accuracy=float_accuracy,
+        )
+
+    def check_prediction_view(self, view: str, curve: str, *, has_images: bool) -> None:
+        """Refuse a view or curve that is missing, or in which a new network would have no row.
+
+        PyTorch is not imported.
+
+        Raises
+        ------
+        UsageError
+            The message names a view or curve to choose.
+        """
+        from ptqdb.fitting.prediction import check_view
+
+        check_view(self.connection, view, curve, has_images=has_images)
+
+    def recommend(
+        self,
+        network: "NetworkSource",
+        calibration: "ImageSet | None" = None,
+        *,
+        max_loss: float,
+        expected: bool = False,
+        **options: Any,
+    ) -> "list[Recommendation]":
+        """The number formats that a network bears, fewest bits first; see `predict`.
+
+        Parameters
+        ----------
+        max_loss
+            What may be lost, a fraction of the float accuracy.
+        expected
+            Ask the predicted loss to be within it, not the upper bound of the interval.
+        **options
+            Those of `predict`.
+        """
+        return self.predict(network, calibration, **options).recommend(max_loss, expected=expected)
+
+    # --- showing ------------------------------------------------------------------------------
+
+    def chart(
+        self,
+        view: str | Sequence[str] = (),
+        *,
+        kind: str = "fit",
+        curve: str | Sequence[str] = (),
+        network: str | None = None,
+        layers: Sequence[str] = (),
+        x_scale: str = "",
+        theme: str = "light",
+    ) -> Any:
+        """Draw a picture of the study; `ptqdb.charts.save_chart` writes it to a file.
+
+        Parameters
+        ----------
+        view, curve
+            A name or several, as many as the kind draws. None: the kind's own.
+        kind
+            ``fit``, ``networks``, ``variants``, ``distribution``, ``layers``, ``frontier``,
+            ``leaderboard``, ``crowding`` or ``residuals``.
+        network
+            Draw this one alone. ``layers`` draws one: without a name the first.
+        layers
+            Of ``distribution``: ``LAYER`` of the network, or ``NETWORK:LAYER``. None: the most
+            pointed and the flattest.
+        x_scale
+            ``auto`` (where it is left out), ``linear``, ``log`` or ``symlog``.
+        theme
+            ``light`` or ``dark``.
+
+        Returns
+        -------
+        An Altair chart.
+
+        Raises
+        ------
+        UsageError
+            No such kind, view, curve, network or layer; the message names the valid ones. Or an
+            argument that the kind does not use.
+        DataError
+            There is nothing to draw.
+        """
+        from ptqdb.charts.pictures import Request, draw
+
+        request = Request(
+            views=(view,) if isinstance(view, str) else tuple(view),
+            curves=(curve,) if isinstance(curve, str) else tuple(curve),
+            network=network,
+            layers=tuple(layers),
+            x_scale=x_scale,
+            theme=theme,
+        )
+        return draw(self.connection, kind, request)
+
+    def report(
+        self,
+        path: Path | str,
+        *,
+        views: Sequence[str] = (),
+        curves: Sequence[str] = COMPARED_CURVES,
+        job_count: int = 1,
+        reporter: "CompareReporter | None" = None,
+    ) -> None:
+        """Write one page of the whole study that needs no other file and no network.
+
+        Parameters
+        ----------
+        path
+            Ends in ``.html``; an existing file is replaced.
+        views
+            Names, globs or calls of ``variant`` to choose in the page, beside the study's own.
+        curves
+            Names of the curves to choose in the page.
+        job_count
+            Processes.
+        reporter
+            Receives progress.
+
+        Raises
+        ------
+        UsageError
+            No such view or curve; the folder is missing, or the file's name ends otherwise.
+        DataError
+            There is no evaluated network, or the file cannot be written.
+        """
+        from ptqdb.report import write_report
+
+        write_report(
+            self.connection,
+            Path(path),
+            views=views,
+            curves=curves,
+            file=self.path.name if self.path else None,
+            job_count=job_count,
+            reporter=reporter,
+        )
+
+    # --- facts --------------------------------------------------------------------------------
+
+    def check(self, pattern: str = "*", *, quick: bool = False) -> "list[CheckResult]":
+        """Run the checks: which rows contradict each other or are missing.
+
+        Parameters
+        ----------
+        pattern
+            A check's name or glob.
+        quick
+            Neither read every block of the file nor run the checks of the large tables.
+
+        Raises
+        ------
+        UsageError
+            No such check.
+        """
+        from ptqdb.database.checks import check
+
+        return check(self.connection, pattern, quick=quick)
+
+    def export(self, folder: Path | str) -> None:
+        """Write the facts as one Parquet file per table; `merge` reads them.
+
+        Raises
+        ------
+        UsageError
+            The folder is a file.
+        DataError
+            The folder cannot be written.
+        """
+        from ptqdb.database.exchange import export_study
+
+        export_study(self.connection, Path(folder))
+
+    def merge(
+        self,
+        folder: Path | str,
+        *,
+        prefix: str = "",
+        wait_s: float = 0.0,
+        remarked: Callable[[str], None] | None = None,
+    ) -> dict[str, int]:
+        """Add an exported study, whole or not at all; a missing file is created.
+
+        Parameters
+        ----------
+        folder
+            As `export` writes it.
+        prefix
+            Put before the names of the added networks.
+        wait_s
+            For how many seconds to wait for another process to close the file.
+        remarked
+            Receives what a user should know, such as that facts are incomplete.
+
+        Returns
+        -------
+        How many rows were added, by table.
+
+        Raises
+        ------
+        DataError, MismatchError
+            As in `ptqdb.database.exchange.import_study`.
+        DatabaseError
+            The file cannot be written.
+        """
+        from ptqdb.database.exchange import created_if_imported, import_study
+
+        path, folder = self._file("imported into"), Path(folder)
+        with (
+            self._released(),
+            created_if_imported(path, folder),
+            connect(path, read_only=False, wait_s=wait_s, remarked=remarked) as connection,
+        ):
+            return import_study(connection, folder, remarked, prefix=prefix)
+
+    def collect(
+        self,
+        networks: "NetworkSource | Sequence[NetworkSource]",
+        images: "ImageSet",
+        calibration: "ImageSet",
+        *,
+        number_formats: str = "*",
+        scopes: Sequence[str] = (),
+        device: str = "cpu",
+        precision: str = "auto",
+        replace: bool = False,
+        wait_s: float = 0.0,
+        reporter: "Reporter | None" = None,
+    ) -> "CollectionOutcome":
+        """Quantize networks in every format and store what was measured.
+
+        A missing file is created; what is there already stays. Interrupted? Call it again; it
+        resumes.
+
+        Parameters
+        ----------
+        networks
+            As `ptqdb.network` gives them.
+        images, calibration
+            To evaluate on; to take the ranges of the inputs from. As `ptqdb.images` gives them.
+        number_formats
+            Comma-separated names or globs.
+        scopes
+            What to quantize alone, beside everything together: any of weight, bias, input, and
+            layer, which evaluates the network once per layer and format.
+        device, precision
+            ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
+        replace
+            Whether facts that are there already are collected anew.
+        wait_s
+            For how many seconds to wait for another process to close the file.
+        reporter
+            Receives progress.
+
+        Returns
+        -------
+        How many cells were filled and were there, and which networks failed, with the reason.
+
+        Raises
+        ------
+        UsageError
+            An unknown format, scope or device, or two networks of one name.
+        MismatchError
+            The database holds one of the networks with other arguments; nothing was written.
+        DatabaseError
+            The file cannot be opened for writing.
+        """
+        from ptqdb.collection.plan import NetworkTask
+        from ptqdb.collection.requests import request_of
+        from ptqdb.networks.sources import NetworkSource
+
+        sources = [networks] if isinstance(networks, NetworkSource) else networks
+        request = request_of(
+            [NetworkTask(source, images, calibration) for source in sources],
+            number_formats=number_formats,
+            scopes=scopes,
+            device=device,
+            precision=precision,
+            anew=replace,
+        )
+        return self.fill(request, reporter, wait_s=wait_s)
+
+    def fill(
+        self,
+        request: "CollectionRequest",
+        reporter: "Reporter | None" = None,
+        *,
+        wait_s: float = 0.0,
+    ) -> "CollectionOutcome":
+        """Fill the missing cells of a request, such as one read from a study file; see `collect`.
+
+        Raises
+        ------
+        MismatchError, DatabaseError
+            As in `collect`.
+        """
+        from ptqdb.collection.sweep import Silent, collect
+
+        path = self._file("collected into")
+        with self._released():
+            return collect(request, path, reporter or Silent(), wait_s=wait_s)
+
+    # --- opening and closing ------------------------------------------------------------------
+
+    @contextmanager
+    def _released(
+        self, wait_s: float = 0.0, remarked: Callable[[str], None] | None = None
+    ) -> "Iterator[OpenDatabase]":
+        """Close the reading connection while the file is written; gives what opens the file."""
+        self._stack.close()
+        self._connection = self._snapshot = None
+        if self.path is None:
+            yield open_embedded_facts
+        else:
+            yield partial(connect, self.path, wait_s=wait_s, remarked=remarked)
+
+    def _file(self, done: str) -> Path:
+        if self.path is None:
+            raise UsageError(f"the embedded study cannot be {done}: open a file of your own")
+        return self.path
+
     def close(self) -> None:
         """Close the file; other processes may write it again."""
         self._stack.close()
+        self._connection, self._is_closed = None, True
 
     def __enter__(self) -> "Study":
         return self
@@ -125,8 +693,8 @@ class Study:
         return f"Study({str(self.path) if self.path else 'the embedded study'})"
 
 
-def open_study(path: Path | str | None = None) -> Study:
-    """Open a database to read it.
+def open_study(path: Path | str | None = None, *, create: bool = False) -> Study:
+    """Open a database to read it, or to collect into it.
 
     While ``ptqdb collect`` writes the file, its last published snapshot is read:
     ``Study.snapshot_time`` says so.
@@ -134,7 +702,9 @@ def open_study(path: Path | str | None = None) -> Study:
     Parameters
     ----------
     path
-        A file that ``ptqdb collect`` wrote; None opens the study that travels with ptqdb.
+        A file that ``ptqdb collect`` wrote; None opens the study that ships with the package.
+    create
+        Whether the file may be missing: `Study.collect` and `Study.merge` create it.
 
     Raises
     ------
@@ -142,178 +712,10 @@ def open_study(path: Path | str | None = None) -> Study:
         The file is missing, damaged, no database of ptqdb, or open for writing elsewhere
         without a snapshot.
     """
-    stack = ExitStack()
-    if path is None:
-        return Study(None, stack.enter_context(open_embedded_facts()), stack)
-    connection, snapshot = connect_reader(Path(path))
-    return Study(Path(path), stack.enter_context(connection), stack, snapshot)
-
-
-def fit(
-    study: Study,
-    view: str = FIT_VIEW,
-    *,
-    curve: str = FIT_CURVE,
-    by: str = "network",
-    where: str | None = None,
-    leave_out: str = "network",
-) -> list[GroupFit]:
-    """Fit a curve of accuracy loss over divergence: the pool ``ALL`` first, then each group.
-
-    Parameters
-    ----------
-    view
-        A view's name, or a call such as ``variant(share := 'param')``.
-    curve
-        A curve's name.
-    by
-        The column whose values are the groups.
-    where
-        A SQL condition on the view's columns.
-    leave_out
-        The column whose values are left out one at a time for the held-out figures: ``network``
-        or ``architecture``.
-
-    Raises
-    ------
-    UsageError
-        No such view, curve or column; the message names the valid ones.
-    """
-    frame = study.view(view, where)
-    return fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=leave_out)
-
-
-def validate(
-    study: Study,
-    view: str = PREDICTION_VIEW,
-    *,
-    curve: str = PREDICTION_CURVE,
-    where: str | None = None,
-    leave_out: str = "network",
-    coverage: float = COVERAGE,
-) -> "list[ValidationRow]":
-    """Leave out each network in turn, predict it from the others, and compare.
-
-    Parameters
-    ----------
-    view, curve, where
-        As in `fit`.
-    leave_out
-        ``network`` or ``architecture``.
-    coverage
-        What the prediction intervals promise.
-
-    Raises
-    ------
-    UsageError
-        No such view or curve.
-    DataError
-        Fewer than three networks, or too few points.
-    """
-    from ptqdb.fitting.validation import validate_view_frame
-
-    return validate_view_frame(
-        study.view(view, where), curve=curve, leave_out=leave_out, coverage=coverage
-    )
-
-
-def compare(
-    path: Path | str,
-    views: str = "*",
-    curves: Sequence[str] = COMPARED_CURVES,
-    *,
-    leave_out: str = "network",
-    job_count: int = 1,
-    reporter: "CompareReporter | None" = None,
-) -> "Leaderboard":
-    """Fit views with curves and rank them by their predictions of networks they did not see.
-
-    Parameters
-    ----------
-    path
-        A file that ``ptqdb collect`` wrote; what is found stays in its tables ``fit`` and
-        ``fit_fold``, and what is unchanged is not fitted again.
-    views
-        A name or glob, or a call of ``variant``; the baselines are always among them.
-    leave_out
-        ``network`` or ``architecture``.
-    job_count
-        Processes; with more than one, a script needs the guard ``if __name__ == "__main__"``.
-    reporter
-        Is told how it goes on; nobody is when None.
-
-    Raises
-    ------
-    UsageError
-        No such view or curve.
-    DatabaseError
-        The file cannot be read, or not be written where something is to be kept.
-    """
-    from ptqdb.fitting.compare import compare as run_comparison
-
-    return run_comparison(
-        partial(connect, Path(path)),
-        views,
-        curves,
-        leave_out=leave_out,
-        job_count=job_count,
-        reporter=reporter,
-    )
-
-
-def chart(
-    study: Study,
-    view: str | Sequence[str] = (),
-    *,
-    kind: str = "fit",
-    curve: str | Sequence[str] = (),
-    network: str | None = None,
-    layers: Sequence[str] = (),
-    x_scale: str = "",
-    theme: str = "light",
-) -> Any:
-    """Draw a picture of the study; `ptqdb.charts.save_chart` writes it to a file.
-
-    Parameters
-    ----------
-    view, curve
-        A name or several, as many as the kind draws. None: the kind's own.
-    kind
-        ``fit``, ``networks``, ``variants``, ``distribution``, ``layers``, ``frontier``,
-        ``leaderboard``, ``crowding`` or ``residuals``.
-    network
-        Draw this one alone. ``layers`` draws one: without a name the first.
-    layers
-        Of ``distribution``: ``LAYER`` of the network, or ``NETWORK:LAYER``. None: the most
-        pointed and the flattest.
-    x_scale
-        ``auto`` (where it is left out), ``linear``, ``log`` or ``symlog``.
-    theme
-        ``light`` or ``dark``.
-
-    Returns
-    -------
-    An Altair chart.
-
-    Raises
-    ------
-    UsageError
-        No such kind, view, curve, network or layer; the message names the valid ones. Or
-        something is asked for that the kind does not use.
-    DataError
-        There is nothing to draw.
-    """
-    from ptqdb.charts.pictures import Request, draw
-
-    request = Request(
-        views=(view,) if isinstance(view, str) else tuple(view),
-        curves=(curve,) if isinstance(curve, str) else tuple(curve),
-        network=network,
-        layers=tuple(layers),
-        x_scale=x_scale,
-        theme=theme,
-    )
-    return draw(study, kind, request)
+    study = Study(None if path is None else Path(path))
+    if not create:
+        study.connection  # noqa: B018  # raises now, not when something is first asked
+    return study
 
 
 def train(
@@ -376,112 +778,3 @@ def train(
         for name, chosen in settings.items()
     ]
     return list(run_trainings(trainings, untold, test_images=test_images, anew=replace))
-
-
-def check(path: Path | str, pattern: str = "*") -> "list[CheckResult]":
-    """Run the checks of a database: which rows contradict each other or are missing.
-
-    Parameters
-    ----------
-    path
-        A file that ``ptqdb collect`` wrote.
-    pattern
-        A check's name or glob.
-
-    Raises
-    ------
-    UsageError
-        No such check.
-    DatabaseError
-        The file cannot be read.
-    """
-    from ptqdb.database.checks import check as run_checks
-
-    with connect(Path(path), read_only=True) as connection:
-        return run_checks(connection, pattern)
-
-
-def export(study: Study, folder: Path | str) -> None:
-    """Write a study's facts as one Parquet file per table; `import_study` reads them.
-
-    Raises
-    ------
-    UsageError
-        The folder is a file.
-    DataError
-        The folder cannot be written.
-    """
-    from ptqdb.database.exchange import export_study
-
-    export_study(study.connection, Path(folder))
-
-
-def collect(
-    networks: "NetworkSource | Sequence[NetworkSource]",
-    images: "ImageSet",
-    calibration: "ImageSet",
-    db: Path | str,
-    *,
-    number_formats: str = "*",
-    scopes: Sequence[str] = (),
-    device: str = "cpu",
-    precision: str = "auto",
-    replace: bool = False,
-    wait_s: float = 0.0,
-    reporter: "Reporter | None" = None,
-) -> "CollectionOutcome":
-    """Quantize networks in every format and store what was measured.
-
-    What is there already stays; a stopped collection goes on where it was.
-
-    Parameters
-    ----------
-    networks
-        As `ptqdb.network` gives them.
-    images, calibration
-        To evaluate on; to take the ranges of the inputs from. As `ptqdb.images` gives them.
-    db
-        The file; it is created where it is missing.
-    number_formats
-        Comma-separated names or globs.
-    scopes
-        What to quantize alone, beside everything together: any of weight, bias, input, and
-        layer, which evaluates the network once per layer and format.
-    device, precision
-        ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
-    replace
-        Whether facts that are there already are collected anew.
-    wait_s
-        For how many seconds to wait for another process to close the file.
-    reporter
-        Is told how it goes on; nobody is when None.
-
-    Returns
-    -------
-    How many cells were filled and were there, and which networks failed, with the reason.
-
-    Raises
-    ------
-    UsageError
-        An unknown format, scope or device, or two networks of one name.
-    MismatchError
-        The database holds one of the networks with other arguments; nothing was written.
-    DatabaseError
-        The file cannot be opened for writing.
-    """
-    from ptqdb.collection.plan import NetworkTask
-    from ptqdb.collection.requests import request_of
-    from ptqdb.collection.sweep import Silent
-    from ptqdb.collection.sweep import collect as run_collection
-    from ptqdb.networks.sources import NetworkSource
-
-    sources = [networks] if isinstance(networks, NetworkSource) else networks
-    request = request_of(
-        [NetworkTask(source, images, calibration) for source in sources],
-        number_formats=number_formats,
-        scopes=scopes,
-        device=device,
-        precision=precision,
-        anew=replace,
-    )
-    return run_collection(request, Path(db), reporter or Silent(), wait_s=wait_s)

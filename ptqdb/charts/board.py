@@ -1,21 +1,19 @@
 """The leaderboard for a picture: what ``compare`` stored, or else a few views fitted now."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ptqdb.charts.pictures import view_rows
-from ptqdb.database import looks_at_losses
-from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
+from ptqdb.charts.reading import view_rows
+from ptqdb.database import looks_at_losses, query
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.fitting.fitted_view import FittedView, fit_whole_view
 from ptqdb.fitting.leaderboard import BASELINE_PREFIX, matching_views
-from ptqdb.fitting.view_fit import fit_view_frame
 
 if TYPE_CHECKING:
-    from ptqdb.study import Study
+    from duckdb import DuckDBPyConnection
 
 FEW_VIEWS = (
     *("l2_flops", "fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
@@ -27,7 +25,7 @@ FEW_CURVES = ("rational2", "hill", "logistic", "isotonic")
 
 
 def board_of(
-    study: "Study",
+    connection: "DuckDBPyConnection",
     views: Sequence[str] = (),
     fitted: Mapping[tuple[str, str], FittedView] = MappingProxyType({}),
 ) -> tuple[pl.DataFrame, str]:
@@ -47,16 +45,17 @@ def board_of(
         No view matches.
     """
     if not views:
-        stored = study.sql(
-            f"select {', '.join(FIGURES)} from fit where leave_out = 'network' order by fit_id"
+        stored = query(
+            connection,
+            f"select {', '.join(FIGURES)} from fit where leave_out = 'network' order by fit_id",
         )
         if stored.height:
             return _marked(stored), f"{stored.height} fits by ptqdb compare"
-    chosen = [name for one in views for name in matching_views(study.connection, one)]
+    chosen = [name for one in views for name in matching_views(connection, one)]
     if not views:
-        chosen = [*FEW_VIEWS, *matching_views(study.connection, f"{BASELINE_PREFIX}*")]
+        chosen = [*FEW_VIEWS, *matching_views(connection, f"{BASELINE_PREFIX}*")]
     names = list(dict.fromkeys(chosen))
-    frames = {view: view_rows(study, view) for view in names}
+    frames = {view: view_rows(connection, view) for view in names}
     rows = []
     for view in names:
         for curve in FEW_CURVES:
@@ -66,46 +65,6 @@ def board_of(
             rows.append({name: getattr(whole.pool, name) for name in FIGURES})
     note = f"{len(names)} views fitted for this picture; ptqdb compare fits and keeps them all"
     return _marked(pl.DataFrame(rows, infer_schema_length=None)), note
-
-
-@dataclass(frozen=True)
-class BestPrediction:
-    """The view and curve that predict best a network that they did not see."""
-
-    view: str
-    curve: str
-    held_out_r_squared: float
-
-
-def best_prediction(study: "Study", leave_out: str = "network") -> BestPrediction | None:
-    """The best that ``ptqdb compare`` stored, else the default of ``predict``, fitted now.
-
-    Parameters
-    ----------
-    leave_out
-        ``network`` or ``architecture``.
-
-    Returns
-    -------
-    None where nothing can be left out, as with a single network.
-    """
-    stored = study.sql(
-        "select view, curve, held_out_r_squared::double from fit "
-        f"where leave_out = '{leave_out}' and held_out_r_squared is not null "
-        "order by held_out_r_squared desc, view, curve limit 1"
-    )
-    if stored.height:
-        return BestPrediction(*stored.row(0))
-    (pool,) = fit_view_frame(
-        study.view(PREDICTION_VIEW),
-        view=PREDICTION_VIEW,
-        curve=PREDICTION_CURVE,
-        by=None,
-        leave_out_by=leave_out,
-    )
-    if pool.held_out_r_squared is None:
-        return None
-    return BestPrediction(PREDICTION_VIEW, PREDICTION_CURVE, pool.held_out_r_squared)
 
 
 def _marked(entries: pl.DataFrame) -> pl.DataFrame:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from ptqdb.charts.distribution import FORMATS, Distribution
-from ptqdb.database import layer_call
+from ptqdb.database import layer_call, query, read_view
 from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
 from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
-    from ptqdb.study import Study
+    from duckdb import DuckDBPyConnection
 
 Layer = tuple[str, str]
 # A histogram of fewer elements has more gaps than shape.
@@ -32,7 +32,7 @@ select number_format, value
 """
 
 
-def layer_shapes(study: "Study", network: str | None = None) -> pl.DataFrame:
+def layer_shapes(connection: "DuckDBPyConnection", network: str | None = None) -> pl.DataFrame:
     """Columns ``network, layer, kurtosis, element_count`` of every weight.
 
     Raises
@@ -42,10 +42,11 @@ def layer_shapes(study: "Study", network: str | None = None) -> pl.DataFrame:
     DataError
         There is no weight.
     """
-    frame = study.sql(
+    frame = query(
+        connection,
         "select network, layer, any_value(kurtosis) as kurtosis, "
         "any_value(element_count) as element_count from tensor_shape where role = 'weight' "
-        "group by network, layer order by network, layer"
+        "group by network, layer order by network, layer",
     )
     if frame.is_empty():
         raise DataError("expected layers with histograms, found none; collect a network first")
@@ -57,7 +58,7 @@ def layer_shapes(study: "Study", network: str | None = None) -> pl.DataFrame:
 
 
 def chosen_layers(
-    study: "Study", named: Sequence[str] = (), network: str | None = None
+    connection: "DuckDBPyConnection", named: Sequence[str] = (), network: str | None = None
 ) -> list[Layer]:
     """The layers that are named; or the most pointed and the flattest of them.
 
@@ -75,7 +76,7 @@ def chosen_layers(
     UsageError
         No such layer, or a layer without its network.
     """
-    shapes = layer_shapes(study, network)
+    shapes = layer_shapes(connection, network)
     if named:
         return [_layer(shapes, name) for name in named]
     known = shapes.filter(pl.col("kurtosis").is_finite()).sort("kurtosis", "network", "layer")
@@ -108,9 +109,9 @@ def _layer(shapes: pl.DataFrame, name: str) -> Layer:
     raise UsageError(f"--layer: expected {what}, found {name!r}; choose one of {few}")
 
 
-def layers_that_lose_most(study: "Study", count: int = 2) -> list[Layer]:
+def layers_that_lose_most(connection: "DuckDBPyConnection", count: int = 2) -> list[Layer]:
     """Of each network those layers that add most to its divergence in the formats looked at."""
-    frame = study.view(layer_call(PREDICTION_VIEW))
+    frame = read_view(connection, layer_call(PREDICTION_VIEW))
     frame = frame.filter(pl.col("number_format").is_in(FORMATS))
     added = frame.group_by("network", "layer").agg(pl.col("contribution").sum())
     order = added.sort("network", "contribution", descending=[False, True])
@@ -119,21 +120,26 @@ def layers_that_lose_most(study: "Study", count: int = 2) -> list[Layer]:
 
 
 def distributions_of(
-    study: "Study", layers: Sequence[Layer], formats: Sequence[str] = FORMATS
+    connection: "DuckDBPyConnection",
+    layers: Sequence[Layer],
+    formats: Sequence[str] = FORMATS,
 ) -> list[Distribution]:
     """The weights' histograms of layers, in floating point and in the formats."""
     names = ", ".join(f"'{name}'" for name in formats)
-    kurtosis = {(row[0], row[1]): row[2] for row in layer_shapes(study).iter_rows()}
+    kurtosis = {(row[0], row[1]): row[2] for row in layer_shapes(connection).iter_rows()}
     found = []
     for network, layer in layers:
         of_layer = f"network = {_quoted(network)} and layer = {_quoted(layer)}"
-        bins = study.view(
+        bins = read_view(
+            connection,
             "tensor_distribution",
             f"{of_layer} and role = 'weight' and (number_format is null "
             f"or number_format in ({names}) "
             "and scheme = (select min_by(name, scheme_id) from scheme))",
         )
-        divergences = study.sql(_DIVERGENCES + f" where {of_layer} and number_format in ({names})")
+        divergences = query(
+            connection, _DIVERGENCES + f" where {of_layer} and number_format in ({names})"
+        )
         found.append(
             Distribution(
                 network,

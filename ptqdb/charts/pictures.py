@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ptqdb.database import layer_call
+from ptqdb.charts.reading import frontier_rows, layer_rows, view_rows
+from ptqdb.database import read_view
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW, VIEW_OF_SMALL_NETWORKS
-from ptqdb.errors import DataError, UsageError
+from ptqdb.errors import UsageError
 from ptqdb.fitting.fitted_view import FittedView, fit_whole_view
 from ptqdb.fitting.view_fit import ALL, of_network
 from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
     from ptqdb.charts.axes import Columns
-    from ptqdb.study import Study
 
 DEFAULT_VARIANTS = (
     *("fakefreeze_param", "fakefreeze_flops", "fakefreeze_flops_log"),
@@ -58,7 +60,7 @@ class Request:
         return self.views[0] if self.views else FIT_VIEW
 
 
-def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
+def draw(connection: "DuckDBPyConnection", kind: str, request: Request | None = None) -> Any:
     """Draw a picture of a study.
 
     Parameters
@@ -86,13 +88,13 @@ def draw(study: "Study", kind: str, request: Request | None = None) -> Any:
     request = request or Request()
     _refuse_unused(kind, request)
     if not request.views and kind in _OF_FIT_VIEW:
-        request = replace(request, views=(_view_with_rows(study),))
+        request = replace(request, views=(_view_with_rows(connection),))
     from altair.utils.schemapi import debug_mode
 
     # Altair would check each part at every step against its schema: most of the time. The tests
     # check what comes of it.
     with debug_mode(False):
-        return _KINDS[kind].draw(study, _resolved(request))
+        return _KINDS[kind].draw(connection, _resolved(request))
 
 
 def _resolved(request: Request) -> Request:
@@ -102,9 +104,9 @@ def _resolved(request: Request) -> Request:
     )
 
 
-def _view_with_rows(study: "Study") -> str:
+def _view_with_rows(connection: "DuckDBPyConnection") -> str:
     """`FIT_VIEW`, or where none of its rows has a divergence that of small networks."""
-    frame = study.view(FIT_VIEW)
+    frame = read_view(connection, FIT_VIEW)
     is_empty = frame.height and frame["divergence"].null_count() == frame.height
     return VIEW_OF_SMALL_NETWORKS if is_empty else FIT_VIEW
 
@@ -135,39 +137,17 @@ def _refuse_unused(kind: str, request: Request) -> None:
 # --- loss over divergence --------------------------------------------------------------------
 
 
-def view_rows(study: "Study", view: str, network: str | None = None) -> pl.DataFrame:
-    """The rows of a view that has some.
-
-    Raises
-    ------
-    UsageError
-        No such view; or no such network in it.
-    DataError
-        The view is empty.
-    """
-    frame = study.view(view)
-    missing = {"network", "number_format", "divergence", "accuracy_loss"} - set(frame.columns)
-    if missing:
-        raise UsageError(
-            f"expected a view of losses over divergences, found {view} without "
-            f"{', '.join(sorted(missing))}; `ptqdb fit --help` says more"
-        )
-    if frame.is_empty():
-        raise DataError(f"the view {view} has no rows; `ptqdb views` says why")
-    if network is not None:
-        of_network(frame, network)
-    return frame
+def _fitted(
+    connection: "DuckDBPyConnection", view: str, curve: str, network: str | None = None
+) -> FittedView:
+    return fit_whole_view(view_rows(connection, view, network), view, curve)
 
 
-def _fitted(study: "Study", view: str, curve: str, network: str | None = None) -> FittedView:
-    return fit_whole_view(view_rows(study, view, network), view, curve)
-
-
-def _fit(study: "Study", request: Request) -> Any:
+def _fit(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import fit_chart
 
     network = request.network
-    whole = [_fitted(study, request.view, curve, network) for curve in request.curves]
+    whole = [_fitted(connection, request.view, curve, network) for curve in request.curves]
     frame, predictor = whole[0].frame, whole[0].predictor
     if network is not None:
         others = frame.filter(pl.col("network") != network)
@@ -187,10 +167,10 @@ def _fit(study: "Study", request: Request) -> Any:
     )
 
 
-def _networks(study: "Study", request: Request) -> Any:
+def _networks(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import networks_chart
 
-    whole = [_fitted(study, request.view, curve) for curve in request.curves]
+    whole = [_fitted(connection, request.view, curve) for curve in request.curves]
     return networks_chart(
         whole[0].frame,
         [fit for one in whole for fit in one.fits],
@@ -200,7 +180,7 @@ def _networks(study: "Study", request: Request) -> Any:
     )
 
 
-def _variants(study: "Study", request: Request) -> Any:
+def _variants(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import variants_chart
     from ptqdb.charts.variants import Variant
 
@@ -208,7 +188,7 @@ def _variants(study: "Study", request: Request) -> Any:
     variants = []
     for view in request.views or DEFAULT_VARIANTS:
         for curve in request.curves:
-            whole = _fitted(study, view, curve, request.network)
+            whole = _fitted(connection, view, curve, request.network)
             band = whole.predictor if request.network is None else None
             variants.append(Variant(whole.frame, view, whole.of(group), band))
     return variants_chart(
@@ -216,52 +196,38 @@ def _variants(study: "Study", request: Request) -> Any:
     )
 
 
-def _crowding(study: "Study", request: Request) -> Any:
+def _crowding(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import crowding_chart
 
     view = request.views[0] if request.views else "fakefreeze_flops"
-    frame = view_rows(study, view, request.network)
+    frame = view_rows(connection, view, request.network)
     if request.network is not None:
         frame = of_network(frame, request.network)
     return crowding_chart(frame, view=view, theme=request.theme)
 
 
-def _residuals(study: "Study", request: Request) -> Any:
+def _residuals(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import residuals_chart
     from ptqdb.fitting.view_fit import fit_view_frame
 
-    frame = view_rows(study, request.view)
+    frame = view_rows(connection, request.view)
     (pool,) = fit_view_frame(
         frame, view=request.view, curve=request.curves[0], by=None, leave_out_by=None
     )
     return residuals_chart(frame, pool, view=request.view, theme=request.theme)
 
 
-def _frontier(study: "Study", request: Request) -> Any:
+def _frontier(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import frontier_chart
 
     view = request.views[0] if request.views else PREDICTION_VIEW
-    rows = view_rows(study, view, request.network)
+    rows = view_rows(connection, view, request.network)
     frame, said = frontier_rows(
         fit_whole_view(rows, view, request.curves[0], by_network=False), request.curves[0]
     )
     if request.network is not None:
         frame = of_network(frame, request.network)
     return frontier_chart(frame, subtitle=said, theme=request.theme)
-
-
-def frontier_rows(whole: FittedView, curve: str) -> tuple[pl.DataFrame, str]:
-    """A view's rows with what is predicted from the other networks, and by what.
-
-    Of a single network there are no predictions, and no column of them.
-    """
-    from ptqdb.fitting.view_fit import finite_rows
-
-    rows = finite_rows(whole.frame)
-    if whole.predictor is None:
-        return rows, ""
-    predicted = pl.Series("predicted_loss", whole.predictor.held_out)
-    return rows.with_columns(predicted), f"predicted by {curve} over {whole.view}"
 
 
 # --- a table made elsewhere ------------------------------------------------------------------
@@ -357,36 +323,11 @@ def _named_points(frame: pl.DataFrame, columns: "Columns", by: str | None) -> pl
 # --- layers ----------------------------------------------------------------------------------
 
 
-def layer_rows(study: "Study", view: str) -> pl.DataFrame:
-    """What each layer adds to a view's divergence, with what it costs alone where that is known.
-
-    Returns
-    -------
-    Rows of ``layer_divergence``, with the columns ``accuracy_loss, accuracy_loss_se, images`` of
-    ``layer_loss``, NULL where the layer was not evaluated alone.
-
-    Raises
-    ------
-    UsageError
-        No such view, or one of which nothing says what its layers add.
-    """
-    try:
-        call = layer_call(view)
-    except UsageError:
-        study.view(view)  # says what is wrong with it, if something is
-        raise
-    key = ["network", "number_format", "layer"]
-    losses = study.sql(
-        f"select {', '.join(key)}, accuracy_loss, accuracy_loss_se, images from layer_loss"
-    )
-    return study.view(call).join(losses, on=key, how="left", maintain_order="left")
-
-
-def _layers(study: "Study", request: Request) -> Any:
+def _layers(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import layers_chart
 
     view = request.views[0] if request.views else PREDICTION_VIEW
-    rows = layer_rows(study, view)
+    rows = layer_rows(connection, view)
     names = sorted(set(rows.filter(pl.col("contribution").is_finite())["network"]))
     network = request.network or next(iter(names), None)
     if network is not None:
@@ -395,22 +336,22 @@ def _layers(study: "Study", request: Request) -> Any:
     return layers_chart(rows, view=view, among=among, theme=request.theme)
 
 
-def _distribution(study: "Study", request: Request) -> Any:
+def _distribution(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import distribution_chart
     from ptqdb.charts.distributions import chosen_layers, distributions_of
 
-    layers = chosen_layers(study, request.layers, request.network)
-    return distribution_chart(distributions_of(study, layers), theme=request.theme)
+    layers = chosen_layers(connection, request.layers, request.network)
+    return distribution_chart(distributions_of(connection, layers), theme=request.theme)
 
 
 # --- every view ------------------------------------------------------------------------------
 
 
-def _leaderboard(study: "Study", request: Request) -> Any:
+def _leaderboard(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import leaderboard_chart
     from ptqdb.charts.board import board_of
 
-    entries, note = board_of(study, request.views)
+    entries, note = board_of(connection, request.views)
     return leaderboard_chart(entries, note=note, theme=request.theme)
 
 
@@ -421,7 +362,7 @@ class _Kind:
     None stands for any number.
     """
 
-    draw: Callable[["Study", Request], Any]
+    draw: Callable[["DuckDBPyConnection", Request], Any]
     view: int | None = 0
     curve: int | None = 0
     network: int | None = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptqdb.cli import completion
-from ptqdb.cli.options import ReadDatabase, refuse
+from ptqdb.cli.options import ReadDatabase, listed, refuse
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
@@ -142,14 +142,14 @@ def chart(
     curve predict best. crowding: the column of powers of two. residuals: what the curve misses.
     """
     from ptqdb.charts import save_chart
-    from ptqdb.charts.pictures import Request, draw
+    from ptqdb.charts.pictures import Request
     from ptqdb.charts.saving import check_path
 
     path = output or Path(f"{kind.value}.html")
     check_path(path)
     request = Request(
         views=tuple(views or ()),
-        curves=() if curve is None else tuple(part.strip() for part in curve.split(",")),
+        curves=() if curve is None else listed(curve),
         network=network,
         layers=tuple(layer or ()),
         x_scale="" if x_scale is None else x_scale.value,
@@ -158,7 +158,15 @@ def chart(
     if table is None:
         refuse({"--x": x, "--y": y, "--by": by}, "belong to --from FILE")
         with open_reader(db) as study:
-            drawn = draw(study, kind.value, request)
+            drawn = study.chart(
+                request.views,
+                kind=kind.value,
+                curve=request.curves,
+                network=network,
+                layers=request.layers,
+                x_scale=request.x_scale,
+                theme=request.theme,
+            )
     else:
         refuse({"--view": views, "--layer": layer}, "belong to a study, not to --from FILE")
         drawn = _draw_table(table, kind, request, x, y, by)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database, Format
+from ptqdb.cli.options import Database, Format
 from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.defaults import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from ptqdb.database.checks import CheckResult
@@ -41,10 +42,9 @@ def check(
     wrong with the file, and collecting again would not fill them.
     """
     from ptqdb.cli.reading import open_as_it_is, tell_failed_cells
-    from ptqdb.database.checks import check as run_checks
 
     with open_as_it_is(db) as study:
-        results = run_checks(study.connection, pattern, quick=quick)
+        results = study.check(pattern, quick=quick)
         tell_failed_cells(study.connection)
     failed = [result for result in results if not result.has_passed]
     if failed:

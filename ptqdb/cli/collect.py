@@ -13,22 +13,16 @@ from ptqdb.cli.network_options import (
     NETWORK,
     SPEC_HELP,
     Architecture,
-    Checkpoint,
-    ClassCount,
-    Crop,
     Device,
     ImageColumn,
-    Mean,
     Name,
+    NetworkOptions,
     NumberFormats,
-    Resize,
-    Seed,
-    Std,
-    Weights,
 )
-from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
+from ptqdb.cli.options import Database, Wait, listed
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.resuming import resumes
+from ptqdb.defaults import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
@@ -69,16 +63,9 @@ def collect(
             rich_help_panel=NETWORK,
         ),
     ] = None,
-    checkpoint: Checkpoint = None,
-    weights: Weights = None,
+    said: NetworkOptions = NetworkOptions(),
     name: Name = None,
     architecture: Architecture = None,
-    class_count: ClassCount = None,
-    seed: Seed = None,
-    mean: Mean = None,
-    std: Std = None,
-    resize: Resize = None,
-    crop: Crop = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -170,7 +157,6 @@ def collect(
         entries_of,
     )
     from ptqdb.collection.study_file import read_study_file
-    from ptqdb.datasets.preprocessing import channel_values
     from ptqdb.errors import UsageError, in_keys, in_options, worded
 
     if not (dry_run or replace):
@@ -185,22 +171,10 @@ def collect(
         root=dataset_root,
         download=download,
     )
-    network_said = NetworkEntry(
-        "",
-        checkpoint=checkpoint,
-        weights=weights,
-        name=name,
-        architecture=architecture,
-        mean=None if mean is None else channel_values("--mean", mean),
-        std=None if std is None else channel_values("--std", std),
-        resize=resize,
-        crop=crop,
-        class_count=class_count,
-        seed=seed,
-    )
+    network_said = said.entry("", name=name, architecture=architecture)
     cells_said: dict[str, Any] = {
         "number_formats": number_formats,
-        "scopes": None if scopes is None else _listed(scopes),
+        "scopes": None if scopes is None else listed(scopes),
         "device": device,
         "precision": precision and precision.value,
     }
@@ -227,16 +201,12 @@ def collect(
         _collect(request, db, wait)
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     from ptqdb.cli.progress import CollectionProgress
-    from ptqdb.collection.sweep import collect as run_collection
+    from ptqdb.study import open_study
 
-    with CollectionProgress() as progress:
-        outcome = run_collection(request, db, progress, wait_s=wait_s)
+    with CollectionProgress() as progress, open_study(db, create=True) as study:
+        outcome = study.fill(request, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ptqdb.cli.groups import spread
 from ptqdb.cli.output import OutputFormat, Printing, printing
 
 _QUIET = Annotated[
@@ -28,11 +29,11 @@ class App(typer.Typer):
     def command(  # type: ignore[override]
         self, *names: Any, **options: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register a command, as ``typer.Typer.command`` does."""
+        """Register a command, as ``typer.Typer.command`` does; groups of options are spread."""
         register = super().command(*names, cls=_Command, **options)
 
         def registered(function: Callable[..., Any]) -> Callable[..., Any]:
-            register(_with_printing(function))
+            register(_with_printing(spread(function)))
             return function
 
         return registered

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait, listed
 from ptqdb.cli.output import OutputFormat, print_rows, say
-from ptqdb.cli.reading import chosen_database
+from ptqdb.cli.reading import chosen_study
 from ptqdb.cli.resuming import resumes
 from ptqdb.defaults import COMPARED_CURVES
 
@@ -57,19 +57,18 @@ def compare(
     """
     from ptqdb.cli.progress import ComparisonProgress
     from ptqdb.curves import CURVES
-    from ptqdb.fitting.compare import compare as run_comparison
 
-    names = list(CURVES) if curves == "all" else [part.strip() for part in curves.split(",")]
+    names = list(CURVES) if curves == "all" else listed(curves)
     resumes(context)
-    open_database = chosen_database(db, wait)
-    with ComparisonProgress() as progress:
-        board = run_comparison(
-            open_database,
+    with chosen_study(db) as study, ComparisonProgress() as progress:
+        board = study.compare(
             views,
             names,
             leave_out=leave_out.value,
             job_count=jobs or len(os.sched_getaffinity(0)),
             reporter=progress,
+            wait_s=wait,
+            remarked=say,
         )
     for remark in board.remarks:
         say(remark)

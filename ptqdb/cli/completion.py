@@ -35,7 +35,7 @@ def reference_networks(incomplete: str) -> list[str]:
 
 def collected_networks(ctx: Any, incomplete: str) -> list[str]:
     """The networks of the database that the command line names so far."""
-    from ptqdb.cli.options import DEFAULT_DATABASE
+    from ptqdb.defaults import DEFAULT_DATABASE
     from ptqdb.errors import PtqdbError
     from ptqdb.study import open_study
 

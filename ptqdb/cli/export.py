@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database
+from ptqdb.cli.options import Database
 from ptqdb.cli.output import say
+from ptqdb.defaults import DEFAULT_DATABASE
 
 
 def register(app: typer.Typer) -> None:
@@ -23,8 +24,8 @@ def export(
     The same facts are the same bytes. What is derived from them is left out.
     """
     from ptqdb.cli.reading import open_as_it_is
-    from ptqdb.database.exchange import TABLE_NAMES, export_study
+    from ptqdb.database.exchange import TABLE_NAMES
 
     with open_as_it_is(db) as study:
-        export_study(study.connection, folder)
+        study.export(folder)
     say(f"wrote {len(TABLE_NAMES)} tables to {folder}")

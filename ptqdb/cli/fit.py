@@ -13,7 +13,7 @@ from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 from ptqdb.support.text import visible
 
 if TYPE_CHECKING:
-    from ptqdb.charts.board import BestPrediction
+    from ptqdb.fitting.store import BestPrediction
     from ptqdb.fitting.view_fit import GroupFit
 
 # What a terminal is wide enough for; the other formats have all.
@@ -97,19 +97,15 @@ def fit(
     if table is None:
         refuse({"--x": x, "--y": y}, "belong to --from FILE")
         view, left_out = view or FIT_VIEW, (leave_out or LeaveOut.NETWORK).value
-        from ptqdb.charts.board import best_prediction
-        from ptqdb.fitting.view_fit import fit_view_frame, view_remarks
-
         with open_reader(db) as study:
-            frame = study.view(view, where)
+            for remark in study.remarks(view, where):
+                say(remark)
+            for name in names:
+                fits += study.fit(
+                    view, curve=name, by=by or "network", where=where, leave_out=left_out
+                )
             if output is OutputFormat.TABLE and not show_summary:
-                best = best_prediction(study, left_out)
-        for remark in view_remarks(frame, view):
-            say(remark)
-        for name in names:
-            fits += fit_view_frame(
-                frame, view=view, curve=name, by=by or "network", leave_out_by=left_out
-            )
+                best = study.best_prediction(left_out)
     else:
         given = {
             "--view": view,

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import DEFAULT_DATABASE, Database, Wait
+from ptqdb.cli.options import Database, Wait
 from ptqdb.cli.output import say
+from ptqdb.defaults import DEFAULT_DATABASE
 
 
 def register(app: typer.Typer) -> None:
@@ -34,14 +35,10 @@ def import_(
     keeps both), other facts of a cell that is there, and facts that contradict each other.
     Importing again changes nothing.
     """
-    from ptqdb.database import connect
-    from ptqdb.database.exchange import created_if_imported, import_study
+    from ptqdb.study import open_study
 
-    with (
-        created_if_imported(db, folder),
-        connect(db, read_only=False, wait_s=wait, remarked=say) as connection,
-    ):
-        added = import_study(connection, folder, say, prefix=prefix)
+    with open_study(db, create=True) as study:
+        added = study.merge(folder, prefix=prefix, wait_s=wait, remarked=say)
     say(
         f"added {added['network']} networks, {added['evaluation']} evaluations and "
         f"{added['quantized_tensor']} quantized tensors to {db}"

@@ -1,11 +1,15 @@
 """What the commands that take a network let a user say of it."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ptqdb.cli import completion
+
+if TYPE_CHECKING:
+    from ptqdb.collection.declaration import NetworkEntry
 
 NETWORK, IMAGES, CELLS = "The network", "The images", "What is quantized"
 
@@ -83,3 +87,44 @@ Device = Annotated[
     str | None,
     typer.Option(help="cpu, cuda or cuda:N.", show_default="cpu", rich_help_panel=CELLS),
 ]
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What is said of one network."""
+
+    checkpoint: Checkpoint = None
+    weights: Weights = None
+    class_count: ClassCount = None
+    seed: Seed = None
+    mean: Mean = None
+    std: Std = None
+    resize: Resize = None
+    crop: Crop = None
+
+    def entry(
+        self, spec: str, *, name: str | None = None, architecture: str | None = None
+    ) -> "NetworkEntry":
+        """The network, as a study file would declare it.
+
+        Raises
+        ------
+        UsageError
+            A mean or a standard deviation is no list of numbers.
+        """
+        from ptqdb.collection.declaration import NetworkEntry
+        from ptqdb.datasets.preprocessing import channel_values
+
+        return NetworkEntry(
+            spec,
+            checkpoint=self.checkpoint,
+            weights=self.weights,
+            name=name,
+            architecture=architecture,
+            mean=None if self.mean is None else channel_values("--mean", self.mean),
+            std=None if self.std is None else channel_values("--std", self.std),
+            resize=self.resize,
+            crop=self.crop,
+            class_count=self.class_count,
+            seed=self.seed,
+        )

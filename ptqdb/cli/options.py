@@ -9,9 +9,7 @@ import typer
 
 from ptqdb.cli import completion
 from ptqdb.cli.output import OutputFormat
-from ptqdb.defaults import FIT_VIEW
-
-DEFAULT_DATABASE = Path("ptqdb.duckdb")
+from ptqdb.defaults import DEFAULT_DATABASE, FIT_VIEW
 
 Database = Annotated[
     Path, typer.Option("--db", envvar="PTQDB_DB", help="The DuckDB file.", show_default=True)
@@ -101,3 +99,14 @@ def refuse(options: Mapping[str, object], why: str) -> None:
     given = [name for name, value in options.items() if value]
     if given:
         raise UsageError(f"{' and '.join(given)} {why}")
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a comma-separated list.
+
+    Examples
+    --------
+    >>> listed("hill, rational2,")
+    ('hill', 'rational2')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())

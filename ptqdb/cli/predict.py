@@ -1,6 +1,7 @@
 """``ptqdb predict``: what a network would lose in each number format."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,17 +10,10 @@ from ptqdb.cli.network_options import (
     IMAGES,
     NETWORK,
     SPEC_HELP,
-    Checkpoint,
-    ClassCount,
-    Crop,
     Device,
     ImageColumn,
-    Mean,
+    NetworkOptions,
     NumberFormats,
-    Resize,
-    Seed,
-    Std,
-    Weights,
 )
 from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_rows, say
@@ -32,7 +26,6 @@ from ptqdb.defaults import (
 )
 
 if TYPE_CHECKING:
-    from ptqdb.collection.declaration import NetworkEntry
     from ptqdb.fitting.prediction import Predictions
 
 REFERENCE = "What it is predicted from"
@@ -100,6 +93,24 @@ FloatAccuracy = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What a network is predicted with, and from."""
+
+    calibration_dataset: CalibrationDataset = None
+    calibration: Calibration = None
+    image_column: ImageColumn = None
+    image_size: ImageSize = None
+    number_formats: NumberFormats = None
+    device: Device = None
+    db: ReadDatabase = None
+    view: PredictionView = None
+    curve: CurveName = PREDICTION_CURVE
+    leave_out: LeaveOutOption = LeaveOut.NETWORK
+    interval: Coverage = COVERAGE
+    float_accuracy: FloatAccuracy = None
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
@@ -115,26 +126,8 @@ def register(app: typer.Typer) -> None:
 
 def predict(
     network: Network,
-    checkpoint: Checkpoint = None,
-    weights: Weights = None,
-    class_count: ClassCount = None,
-    seed: Seed = None,
-    mean: Mean = None,
-    std: Std = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    calibration_dataset: CalibrationDataset = None,
-    calibration: Calibration = None,
-    image_column: ImageColumn = None,
-    image_size: ImageSize = None,
-    number_formats: NumberFormats = None,
-    device: Device = None,
-    db: ReadDatabase = None,
-    view: PredictionView = None,
-    curve: CurveName = PREDICTION_CURVE,
-    leave_out: LeaveOutOption = LeaveOut.NETWORK,
-    interval: Coverage = COVERAGE,
-    float_accuracy: FloatAccuracy = None,
+    said: NetworkOptions,
+    asked: PredictionOptions,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Predict what a network loses in each number format, without evaluating it in any.
@@ -143,7 +136,7 @@ def predict(
     spread between networks. within_noise marks predictions that the reference's own evaluations
     could not tell from no loss. The reference is the database, or the embedded study.
     """
-    found = _predicted(locals())
+    found = _predicted(network, said, asked)
     rows = [row.as_dict() for row in found.rows]
     is_wide = output not in (OutputFormat.TABLE, OutputFormat.MARKDOWN)
     print_rows(list(rows[0]) if is_wide else [*TABLE_COLUMNS, *MARKS], rows, output)
@@ -151,6 +144,8 @@ def predict(
 
 def recommend(
     network: Network,
+    said: NetworkOptions,
+    asked: PredictionOptions,
     max_loss: Annotated[
         float,
         typer.Option(help="What may be lost, a fraction of the float accuracy.", min=0.0, max=1.0),
@@ -164,26 +159,6 @@ def recommend(
     every: Annotated[
         bool, typer.Option("--all", help="Print the formats that are neither, too.")
     ] = False,
-    checkpoint: Checkpoint = None,
-    weights: Weights = None,
-    class_count: ClassCount = None,
-    seed: Seed = None,
-    mean: Mean = None,
-    std: Std = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    calibration_dataset: CalibrationDataset = None,
-    calibration: Calibration = None,
-    image_column: ImageColumn = None,
-    image_size: ImageSize = None,
-    number_formats: NumberFormats = None,
-    device: Device = None,
-    db: ReadDatabase = None,
-    view: PredictionView = None,
-    curve: CurveName = PREDICTION_CURVE,
-    leave_out: LeaveOutOption = LeaveOut.NETWORK,
-    interval: Coverage = COVERAGE,
-    float_accuracy: FloatAccuracy = None,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Recommend the formats that a network bears, fewest bits first.
@@ -191,10 +166,8 @@ def recommend(
     Recommended are those whose upper bound is within the loss. Printed with them is the frontier
     of bits against loss: the formats that no other of as few bits is predicted to beat.
     """
-    from ptqdb.fitting.prediction import recommend as recommended_formats
-
-    found = _predicted(locals())
-    every_format = recommended_formats(found, max_loss, expected=expected)
+    found = _predicted(network, said, asked)
+    every_format = found.recommend(max_loss, expected=expected)
     shown = [one for one in every_format if every or one.recommended or one.on_frontier]
     rows = [one.as_dict() for one in shown]
     is_wide = output not in (OutputFormat.TABLE, OutputFormat.MARKDOWN)
@@ -208,42 +181,40 @@ def recommend(
         say(f"no format's {bound} is within {max_loss:g}")
 
 
-def _predicted(said: dict[str, Any]) -> "Predictions":
-    """Predict as the options of the commands say; remarks go to stderr."""
+def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> "Predictions":
+    """Predict as the options say; remarks go to stderr."""
     from ptqdb.collection.declaration import check_device, check_network
-    from ptqdb.fitting.prediction import check_view, default_view
-    from ptqdb.fitting.prediction import predict as run_prediction
+    from ptqdb.fitting.prediction import default_view
     from ptqdb.quantization.number_formats import matching
 
-    entry, has_images = _entry(said), said["calibration_dataset"] is not None
-    number_formats, device = said["number_formats"] or "*", said["device"] or "cpu"
+    entry, has_images = said.entry(network), asked.calibration_dataset is not None
+    number_formats, device = asked.number_formats or "*", asked.device or "cpu"
     check_network(entry)
     check_device(device)
     matching(number_formats)
-    view = said["view"] or default_view(has_images=has_images)
-    with open_reader(said["db"]) as study:
-        check_view(study, view, said["curve"], has_images=has_images)
+    view = asked.view or default_view(has_images=has_images)
+    with open_reader(asked.db) as study:
+        study.check_prediction_view(view, asked.curve, has_images=has_images)
         from ptqdb.collection.requests import calibration_images, network_of  # imports PyTorch
 
         source, images = network_of(entry), None
-        if has_images:
+        if asked.calibration_dataset is not None:
             images = calibration_images(
                 source,
-                said["calibration_dataset"],
-                count=said["calibration"],
-                image_column=said["image_column"],
+                asked.calibration_dataset,
+                count=asked.calibration,
+                image_column=asked.image_column,
             )
-        found = run_prediction(
-            study,
+        found = study.predict(
             source,
             images,
             view=view,
-            curve=said["curve"],
+            curve=asked.curve,
             number_formats=number_formats,
-            leave_out=said["leave_out"].value,
-            coverage=said["interval"],
-            float_accuracy=said["float_accuracy"],
-            image_size=said["image_size"],
+            leave_out=asked.leave_out.value,
+            coverage=asked.interval,
+            float_accuracy=asked.float_accuracy,
+            image_size=asked.image_size,
             device=device,
         )
     say(
@@ -253,22 +224,3 @@ def _predicted(said: dict[str, Any]) -> "Predictions":
     for remark in found.remarks:
         say(remark)
     return found
-
-
-def _entry(said: dict[str, Any]) -> "NetworkEntry":
-    """What the options say of the network."""
-    from ptqdb.collection.declaration import NetworkEntry
-    from ptqdb.datasets.preprocessing import channel_values
-
-    mean, std = said["mean"], said["std"]
-    return NetworkEntry(
-        said["network"],
-        checkpoint=said["checkpoint"],
-        weights=said["weights"],
-        mean=None if mean is None else channel_values("--mean", mean),
-        std=None if std is None else channel_values("--std", std),
-        resize=said["resize"],
-        crop=said["crop"],
-        class_count=said["class_count"],
-        seed=said["seed"],
-    )

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptqdb.cli.options import DEFAULT_DATABASE
 from ptqdb.cli.output import say
+from ptqdb.defaults import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     import duckdb
 
-    from ptqdb.fitting.compare import OpenDatabase
     from ptqdb.study import Study
 
 
@@ -59,21 +57,11 @@ def open_as_it_is(path: Path | None) -> "Iterator[Study]":
         yield study
 
 
-def chosen_database(db: Path | None, wait_s: float = 0.0) -> "OpenDatabase":
-    """A function that opens what `open_reader` opens, also to keep results in it.
+def chosen_study(db: Path | None) -> "Study":
+    """The study that `open_reader` opens, not opened yet: also to keep results in it."""
+    from ptqdb.study import open_study
 
-    Parameters
-    ----------
-    wait_s
-        How long to wait for another process that has the file open.
-    """
-    from ptqdb.database import connect
-    from ptqdb.database.embedded_facts import open_embedded_facts
-
-    path = _chosen(db)
-    if path is None:
-        return open_embedded_facts
-    return partial(connect, path, wait_s=wait_s, remarked=say)
+    return open_study(_chosen(db), create=True)
 
 
 def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase
+from ptqdb.cli.options import ReadDatabase, listed
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 
@@ -52,16 +52,14 @@ def report(
     """
     from ptqdb.charts.saving import check_path
     from ptqdb.cli.progress import ComparisonProgress
-    from ptqdb.report import write_report
-    from ptqdb.report.page import CURVES
+    from ptqdb.defaults import COMPARED_CURVES
 
     check_path(output, (".html",))
     with open_reader(db) as study, ComparisonProgress() as progress:
-        write_report(
-            study,
+        study.report(
             output,
             views=views or (),
-            curves=CURVES if curves is None else [name.strip() for name in curves.split(",")],
+            curves=COMPARED_CURVES if curves is None else listed(curves),
             job_count=jobs or len(os.sched_getaffinity(0)),
             reporter=progress,
         )

@@ -39,13 +39,11 @@ def validate(
     lossless (below 5 %), middle, collapsed (not above chance). The lossless rank correlation is
     that among formats that lose less than 5 %, where it is hardest to tell them apart.
     """
-    from ptqdb.fitting.validation import validate_view_frame
-    from ptqdb.fitting.view_fit import view_remarks
-
     with open_reader(db) as study:
-        frame = study.view(view, where)
-    for remark in view_remarks(frame, view):
-        say(remark)
-    rows = validate_view_frame(frame, curve=curve, leave_out=leave_out.value, coverage=interval)
+        for remark in study.remarks(view, where):
+            say(remark)
+        rows = study.validate(
+            view, curve=curve, where=where, leave_out=leave_out.value, coverage=interval
+        )
     dicts = [row.as_dict() for row in rows]
     print_rows(list(dicts[0]), dicts, output)

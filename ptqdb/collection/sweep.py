@@ -232,7 +232,7 @@ def _collect_or_record(
             if plan.cells or plan.is_new:
                 _collect_network(connection, request, plan, outcome, reporter)
     except BaseException as error:  # a network's own code may raise anything
-        if not is_of_network(error):
+        if isinstance(error, duckdb.Error) or not is_of_network(error):
             raise
         reason = one_line(error)
         outcome.failures.append(Failure(name, reason))

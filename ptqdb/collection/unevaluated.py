@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import duckdb
+import polars as pl
 import torch
 
 from ptqdb.collection.rows import (
@@ -16,14 +18,76 @@ from ptqdb.collection.rows import (
     write_quantized_tensors,
 )
 from ptqdb.collection.sweep import Reporter, Silent
-from ptqdb.database import IN_MEMORY, connect, materialize, transaction
+from ptqdb.database import IN_MEMORY, connect, materialize, query, read_view, transaction
+from ptqdb.database.variants import variant_words
 from ptqdb.datasets.images import ImageSet
 from ptqdb.measurement.network import NetworkMeasurement, example_images
 from ptqdb.measurement.own_code import own_errors_as_data_errors
 from ptqdb.networks.outputs import check_outputs
+from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
+
+
+@dataclass(frozen=True, eq=False)
+class UnevaluatedNetwork:
+    """A network whose divergences are known, and whose losses are not.
+
+    Attributes
+    ----------
+    name, checkpoint_sha256
+        What it is called, and the digest of its weights.
+    rows
+        A view's rows of it, one per number format.
+    remarks
+        What is to know of how it was measured.
+    """
+
+    name: str
+    checkpoint_sha256: str
+    rows: pl.DataFrame
+    remarks: tuple[str, ...] = ()
+
+
+def measure_in_view(
+    source: NetworkSource,
+    calibration: ImageSet | None,
+    number_formats: Sequence[NumberFormat],
+    view: str,
+    *,
+    image_size: int | None = None,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+) -> UnevaluatedNetwork:
+    """Measure a network as far as a view asks for it; parameters as in `measured_unevaluated`.
+
+    Raises
+    ------
+    UsageError
+        There is no such view.
+    DataError, UsageError
+        As in `measured_unevaluated`.
+    """
+    if calibration is None and image_size is None and source.spec in REFERENCE_NETWORKS:
+        image_size = REFERENCE_IMAGE_SIZE
+    with measured_unevaluated(
+        source,
+        calibration,
+        number_formats,
+        image_size=image_size,
+        with_inputs=variant_words(view).get("tensors") != "parameters",
+        device=device,
+        reporter=reporter,
+    ) as connection:
+        rows = read_view(connection, view)
+        checkpoint = query(connection, "select checkpoint_sha256 from network").item()
+    remarks = (
+        ()
+        if calibration is not None
+        else ("no images: the weights alone are quantized and weighed",)
+    )
+    return UnevaluatedNetwork(source.name, checkpoint, rows, remarks)
 
 
 @contextmanager

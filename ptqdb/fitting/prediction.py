@@ -1,4 +1,4 @@
-"""Predicts what a network loses in each number format, from its weights and unlabelled images."""
+"""Predicts what a network loses in each number format, from the divergences it has in them."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
+from ptqdb.database import needs_evaluations, read_view, uses_weights_alone
 from ptqdb.defaults import (
     COVERAGE,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
     PREDICTION_VIEW_WITHOUT_IMAGES,
 )
-from ptqdb.errors import DataError
+from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
 from ptqdb.fitting.view_fit import finite_rows, no_divergence_reason, units_of, view_points
 
 if TYPE_CHECKING:
-    from ptqdb.collection.sweep import Reporter
-    from ptqdb.datasets.images import ImageSet
-    from ptqdb.networks.sources import NetworkSource
-    from ptqdb.study import Study
+    from duckdb import DuckDBPyConnection
+
+    from ptqdb.collection.unevaluated import UnevaluatedNetwork
 
 # A format of more bits that is predicted to lose less by this alone gains nothing: an image in
 # ten thousand.
@@ -69,6 +69,31 @@ class FormatPrediction:
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """A number format and whether a network may be quantized in it.
+
+    Attributes
+    ----------
+    prediction
+        What it is predicted to lose.
+    recommended
+        Whether the upper bound (or, on request, the predicted loss) is within what may be lost.
+    on_frontier
+        Whether no format of as few or fewer bits is predicted to lose less, or 1e-4 more at most
+        (of fewer bits).
+    """
+
+    prediction: FormatPrediction
+    recommended: bool
+    on_frontier: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is printed."""
+        row = self.prediction.as_dict()
+        return row | {"recommended": self.recommended, "on_frontier": self.on_frontier}
+
+
+@dataclass(frozen=True)
 class Predictions:
     """The predictions of one network, and what they rest on.
 
@@ -91,83 +116,71 @@ class Predictions:
     reference: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
+    def recommend(self, max_loss: float, *, expected: bool = False) -> "list[Recommendation]":
+        """The formats within a loss first, those of fewest bits before others; then the rest.
+
+        Parameters
+        ----------
+        max_loss
+            What may be lost, a fraction of the float accuracy.
+        expected
+            Ask the predicted loss to be within it, not the upper bound of the interval.
+        """
+
+        def bound(row: FormatPrediction) -> float:
+            return row.predicted_loss if expected else row.upper
+
+        best, frontier = float("inf"), set()
+        for row in sorted(self.rows, key=lambda row: (row.bits, bound(row))):
+            if bound(row) < best - LEAST_GAIN:
+                best = bound(row)
+                frontier.add(row.number_format)
+        found = [
+            Recommendation(row, bound(row) <= max_loss, row.number_format in frontier)
+            for row in self.rows
+        ]
+        return sorted(
+            found,
+            key=lambda one: (not one.recommended, one.prediction.bits, bound(one.prediction)),
+        )
+
 
 def predict(
-    study: "Study",
-    network: "NetworkSource",
-    calibration: "ImageSet | None" = None,
+    connection: "DuckDBPyConnection",
+    network: "UnevaluatedNetwork",
     *,
-    view: str | None = None,
+    view: str,
     curve: str = PREDICTION_CURVE,
-    number_formats: str = "*",
     leave_out: str = "network",
     coverage: float = COVERAGE,
     float_accuracy: float | None = None,
-    image_size: int | None = None,
-    device: str = "cpu",
-    reporter: "Reporter | None" = None,
 ) -> Predictions:
-    """Predict a network's loss in every number format; no quantized network is evaluated.
+    """Predict a network's losses from the evaluated networks of a database.
+
+    The network itself, if the database has it under whatever name, is left out.
 
     Parameters
     ----------
-    study
-        The reference: evaluated networks, to fit the curve to.
     network
-        As `ptqdb.network` gives it.
-    calibration
-        Images, labelled or not, that set the scales of the layers' inputs; None: only the
-        weights are quantized, and only views of the weights alone can be used.
-    view
-        A view, or a call of ``variant``. None: ``channelnsr_layer_rootdepth_rootfanin``, or
-        without images ``channelnsr_weightonly_layer_rootdepth_rootfanin``.
-    number_formats
-        Comma-separated names or globs.
-    leave_out
-        What the intervals count the spread between: ``network`` or ``architecture``.
-    coverage
-        Of the prediction intervals.
-    float_accuracy
-        The network's, a fraction; only curves that saturate at chance ask for it. None: the
-        mean of the reference's.
-    image_size
-        Edge of the network's images in pixels, where neither images nor the preprocessing say.
+        Its rows are of the same view.
+    view, curve, leave_out, coverage, float_accuracy
+        As in `ptqdb.study.Study.predict`.
 
     Raises
     ------
     UsageError
-        No such view, curve or format, or a view that needs more than there is.
+        No such view or curve.
     DataError
-        The network cannot be measured, or the reference does not carry the curve.
+        The reference is too small to fit the curve, or no row has a divergence.
     """
-    from ptqdb.collection.unevaluated import measured_unevaluated
-    from ptqdb.database import query, read_view
-    from ptqdb.database.variants import variant_words
-    from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
-    from ptqdb.quantization.number_formats import matching
-
-    if view is None:
-        view = default_view(has_images=calibration is not None)
-    check_view(study, view, curve, has_images=calibration is not None)
-    reference = study.view(view)
-    if calibration is None and image_size is None and network.spec in REFERENCE_NETWORKS:
-        image_size = REFERENCE_IMAGE_SIZE
-    with measured_unevaluated(
-        network,
-        calibration,
-        matching(number_formats),
-        image_size=image_size,
-        with_inputs=variant_words(view).get("tensors") != "parameters",
-        device=device,
-        reporter=reporter,
-    ) as connection:
-        measured = read_view(connection, view)
-        checkpoint = query(connection, "select checkpoint_sha256 from network").item()
-    same = f"select name from network where checkpoint_sha256 = '{checkpoint}' order by name"
-    twins = tuple(study.sql(same)["name"].to_list())
+    rows = connection.execute(
+        "select name from network where checkpoint_sha256 = ? order by name",
+        [network.checkpoint_sha256],
+    ).fetchall()
+    twins = [name for (name,) in rows]
     found = predicted_losses(
-        measured,
-        reference.filter(~pl.col("network").is_in(twins)),
+        network.rows,
+        read_view(connection, view).filter(~pl.col("network").is_in(twins)),
         view=view,
         curve=curve,
         leave_out=leave_out,
@@ -175,9 +188,9 @@ def predict(
         float_accuracy=float_accuracy,
     )
     remarks = [f"{name} is this very network: left out of the reference" for name in twins]
-    if calibration is None:
-        remarks.append("no images: the weights alone are quantized and weighed")
-    return replace(found, network=network.name, remarks=(*remarks, *found.remarks))
+    return replace(
+        found, network=network.name, remarks=(*remarks, *network.remarks, *found.remarks)
+    )
 
 
 def predicted_losses(
@@ -199,7 +212,7 @@ def predicted_losses(
     reference
         Other networks' rows of the same view, with their losses.
     view, curve, leave_out, coverage, float_accuracy
-        As in `predict`.
+        As in `ptqdb.study.Study.predict`.
 
     Raises
     ------
@@ -263,10 +276,10 @@ def default_view(*, has_images: bool) -> str:
     return PREDICTION_VIEW if has_images else PREDICTION_VIEW_WITHOUT_IMAGES
 
 
-def check_view(study: "Study", view: str, curve: str, *, has_images: bool) -> None:
-    """Refuse a view or curve that is not there, or in which the network would have no row.
-
-    PyTorch is not imported.
+def check_view(
+    connection: "DuckDBPyConnection", view: str, curve: str, *, has_images: bool
+) -> None:
+    """Refuse a view or curve that is missing, or in which a new network would have no row.
 
     Raises
     ------
@@ -274,10 +287,7 @@ def check_view(study: "Study", view: str, curve: str, *, has_images: bool) -> No
         The message names a view or curve to choose.
     """
     curve_by_name(curve)
-    study.view(view, "false")
-    from ptqdb.database import needs_evaluations, uses_weights_alone
-    from ptqdb.errors import UsageError
-
+    read_view(connection, view, "false")
     if needs_evaluations(view):
         raise UsageError(
             f"--view: {view} is corrected by the loss of weights and biases alone, which only "
@@ -289,59 +299,3 @@ def check_view(study: "Study", view: str, curve: str, *, has_images: bool) -> No
             "--calibration-dataset IMAGES, or a view of the weights alone, such as "
             f"{PREDICTION_VIEW_WITHOUT_IMAGES}"
         )
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """A number format and whether a network may be quantized in it.
-
-    Attributes
-    ----------
-    prediction
-        What it is predicted to lose.
-    recommended
-        Whether the upper bound (or, on request, the predicted loss) is within what may be lost.
-    on_frontier
-        Whether no format of as few or fewer bits is predicted to lose less, or 1e-4 more at most
-        (of fewer bits).
-    """
-
-    prediction: FormatPrediction
-    recommended: bool
-    on_frontier: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what is printed."""
-        row = self.prediction.as_dict()
-        return row | {"recommended": self.recommended, "on_frontier": self.on_frontier}
-
-
-def recommend(
-    predictions: Predictions, max_loss: float, *, expected: bool = False
-) -> list[Recommendation]:
-    """The formats within a loss first, those of fewest bits before others; then the rest.
-
-    Parameters
-    ----------
-    max_loss
-        What may be lost, a fraction of the float accuracy.
-    expected
-        Ask the predicted loss to be within it, not the upper bound of the interval.
-    """
-
-    def bound(row: FormatPrediction) -> float:
-        return row.predicted_loss if expected else row.upper
-
-    best, frontier = float("inf"), set()
-    for row in sorted(predictions.rows, key=lambda row: (row.bits, bound(row))):
-        if bound(row) < best - LEAST_GAIN:
-            best = bound(row)
-            frontier.add(row.number_format)
-    found = [
-        Recommendation(row, bound(row) <= max_loss, row.number_format in frontier)
-        for row in predictions.rows
-    ]
-    return sorted(
-        found,
-        key=lambda one: (not one.recommended, one.prediction.bits, bound(one.prediction)),
-    )

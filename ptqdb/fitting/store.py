@@ -4,15 +4,17 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import duckdb
 import polars as pl
 
-from ptqdb.database import insert, next_id, query, transaction
+from ptqdb.database import insert, next_id, query, read_view, transaction
+from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.fitting.cross_validation import Fold
 from ptqdb.fitting.leaderboard import FIGURES, Entry, Task
+from ptqdb.fitting.view_fit import fit_view_frame
 from ptqdb.support.interruption import interrupts_deferred
 
 SECONDS_BETWEEN_WRITES = 0.5
@@ -113,3 +115,46 @@ def store_entries(connection: duckdb.DuckDBPyConnection, entries: Mapping[int, E
         insert(connection, "fit", pl.DataFrame(rows, infer_schema_length=None))
         if folds:
             insert(connection, "fit_fold", pl.DataFrame(folds, infer_schema_length=None))
+
+
+@dataclass(frozen=True)
+class BestPrediction:
+    """The view and curve that predict best a network that they did not see."""
+
+    view: str
+    curve: str
+    held_out_r_squared: float
+
+
+def best_prediction(
+    connection: duckdb.DuckDBPyConnection, leave_out: str = "network"
+) -> BestPrediction | None:
+    """The best that ``ptqdb compare`` stored, else the default of ``predict``, fitted now.
+
+    Parameters
+    ----------
+    leave_out
+        ``network`` or ``architecture``.
+
+    Returns
+    -------
+    None where nothing can be left out, as with a single network.
+    """
+    stored = query(
+        connection,
+        "select view, curve, held_out_r_squared::double from fit "
+        f"where leave_out = '{leave_out}' and held_out_r_squared is not null "
+        "order by held_out_r_squared desc, view, curve limit 1",
+    )
+    if stored.height:
+        return BestPrediction(*stored.row(0))
+    (pool,) = fit_view_frame(
+        read_view(connection, PREDICTION_VIEW),
+        view=PREDICTION_VIEW,
+        curve=PREDICTION_CURVE,
+        by=None,
+        leave_out_by=leave_out,
+    )
+    if pool.held_out_r_squared is None:
+        return None
+    return BestPrediction(PREDICTION_VIEW, PREDICTION_CURVE, pool.held_out_r_squared)

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import duckdb
 import torch
 
 from ptqdb.errors import DatabaseError, DataError, PtqdbError
@@ -24,9 +23,11 @@ def one_line(error: BaseException) -> str:
 def is_of_network(error: BaseException) -> bool:
     """Whether an error says something about the network, and not about the user or the database.
 
+    Errors of DuckDB itself never come here: this room does not know it.
+
     ``SystemExit`` does: some code calls ``sys.exit`` where it finds numbers that it cannot use.
     """
-    return not isinstance(error, KeyboardInterrupt | duckdb.Error | DatabaseError)
+    return not isinstance(error, KeyboardInterrupt | DatabaseError)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
@@ -42,7 +43,7 @@ def own_errors_as_data_errors() -> Iterator[None]:
     Raises
     ------
     DataError
-        The network's code raised an error that is none of ptqdb, DuckDB or the user.
+        The network's code raised an error that is none of ptqdb or the user.
     """
     try:
         yield

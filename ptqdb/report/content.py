@@ -18,7 +18,8 @@ from ptqdb.charts import (
 from ptqdb.charts.board import board_of
 from ptqdb.charts.distributions import distributions_of, layers_that_lose_most
 from ptqdb.charts.fit import Drawn
-from ptqdb.charts.pictures import frontier_rows, layer_rows
+from ptqdb.charts.reading import frontier_rows, layer_rows
+from ptqdb.database import query, read_view
 from ptqdb.defaults import COVERAGE, FIT_VIEW, PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.errors import DataError
 from ptqdb.fitting.fitted_view import FittedView
@@ -29,7 +30,7 @@ from ptqdb.report.fits import Fits
 from ptqdb.report.text import Number, amount, code, fixed, percent, said, table
 
 if TYPE_CHECKING:
-    from ptqdb.study import Study
+    from duckdb import DuckDBPyConnection
 
 Body = list[str | Figure]
 Charts = dict[Key, Any]
@@ -47,9 +48,9 @@ def section(
 # --- what was collected ----------------------------------------------------------------------
 
 
-def collected(study: "Study") -> Body:
+def collected(connection: "DuckDBPyConnection") -> Body:
     """The networks, and the runs that collected them."""
-    overview = study.view("network_overview")
+    overview = read_view(connection, "network_overview")
     networks = [
         (
             row["network"],
@@ -65,9 +66,10 @@ def collected(study: "Study") -> Body:
         )
         for row in overview.iter_rows(named=True)
     ]
-    runs = study.sql(
+    runs = query(
+        connection,
         "select started_at, ended_at, version, device, len(cells) as cells, outcome "
-        "from collection_run order by run_id"
+        "from collection_run order by run_id",
     )
     return [
         table(
@@ -83,24 +85,27 @@ def collected(study: "Study") -> Body:
         ),
         "<h3>When</h3>",
         table(("Started (UTC)", "Ended", "ptqdb", "Device", "Cells", "Outcome"), runs.rows()),
-        *failed(study),
+        *failed(connection),
     ]
 
 
-def failed(study: "Study") -> Body:
+def failed(connection: "DuckDBPyConnection") -> Body:
     """What could not be collected, and why; nothing where all was."""
-    runs = study.sql(
+    runs = query(
+        connection,
         "select started_at, failure.network, failure.reason from ("
         "select run_id, started_at, unnest(failures) as failure from collection_run"
-        ") order by run_id, failure.network"
+        ") order by run_id, failure.network",
     )
-    ended = study.sql(
+    ended = query(
+        connection,
         "select started_at, outcome from collection_run "
-        "where outcome in ('failed', 'interrupted') and len(failures) = 0 order by run_id"
+        "where outcome in ('failed', 'interrupted') and len(failures) = 0 order by run_id",
     )
-    cells = study.sql(
+    cells = query(
+        connection,
         "select network, number_format, scope, layer, reason from failed_cell_overview "
-        "order by network, number_format, scope"
+        "order by network, number_format, scope",
     )
     body: Body = []
     if runs.height or ended.height:
@@ -183,9 +188,9 @@ def _validation_row(row: ValidationRow) -> tuple[Any, ...]:
     )
 
 
-def leaderboard(study: "Study", fits: Fits) -> Body:
+def leaderboard(connection: "DuckDBPyConnection", fits: Fits) -> Body:
     """Views x curves."""
-    entries, note = board_of(study, fitted=fits)
+    entries, note = board_of(connection, fitted=fits)
     return [Figure("leaderboard", {(): leaderboard_chart(entries, note=note)}, is_wide=True)]
 
 
@@ -251,18 +256,18 @@ def networks(fits: Fits, views: Sequence[str], curve: str) -> Body:
 # --- formats and layers ----------------------------------------------------------------------
 
 
-def powers_of_two(study: "Study") -> Body:
+def powers_of_two(connection: "DuckDBPyConnection") -> Body:
     """The column of powers of two."""
-    points = study.view(CROWDING_VIEW)
+    points = read_view(connection, CROWDING_VIEW)
     return [
         said("From POT_4 on, a further bit only adds codes next to zero."),
         Figure("crowding", {(): crowding_chart(points, view=CROWDING_VIEW)}),
     ]
 
 
-def layers(study: "Study") -> Body:
+def layers(connection: "DuckDBPyConnection") -> Body:
     """What each layer adds, and the weights of those that add most."""
-    frame = layer_rows(study, PREDICTION_VIEW)
+    frame = layer_rows(connection, PREDICTION_VIEW)
     frame = frame.filter(pl.col("contribution").is_finite())
     names = tuple(frame["network"].unique(maintain_order=True).sort())
     maps: Charts = {
@@ -270,10 +275,10 @@ def layers(study: "Study") -> Body:
         for name in names
     }
     worst: dict[str, list[tuple[str, str]]] = {}
-    for network, layer in layers_that_lose_most(study):
+    for network, layer in layers_that_lose_most(connection):
         worst.setdefault(network, []).append((network, layer))
     most: Charts = {
-        (network,): distribution_chart(distributions_of(study, chosen))
+        (network,): distribution_chart(distributions_of(connection, chosen))
         for network, chosen in worst.items()
     }
     return [
@@ -315,9 +320,8 @@ QUERIES = (
 )
 
 
-def questions(study: "Study") -> Body:
-    """How to ask more."""
-    file = study.path.name if study.path else None
+def questions(file: str | None) -> Body:
+    """How to ask more of a file; of the embedded study, None."""
     option = "" if file is None else f" --db {file}"
     body: Body = [
         said(
@@ -331,6 +335,6 @@ def questions(study: "Study") -> Body:
             f"ptqdb fit --view {FIT_VIEW}{option}"
         ),
     ]
-    for question, query in QUERIES:
-        body += [f"<h3>{question}</h3>", code(query)]
+    for question, sql in QUERIES:
+        body += [f"<h3>{question}</h3>", code(sql)]
     return body

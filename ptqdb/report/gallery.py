@@ -14,7 +14,7 @@ from ptqdb.report.text import said
 from ptqdb.support.text import visible
 
 if TYPE_CHECKING:
-    from ptqdb.study import Study
+    from duckdb import DuckDBPyConnection
 
 DEGREES = ("rational2", "rational3", "rational4")
 CAPTIONS = {
@@ -76,7 +76,9 @@ CHAPTERS = (
 VIEWS = tuple(dict.fromkeys(view for chapter in CHAPTERS for view in chapter.pooled))
 
 
-def gallery(study: "Study", fitted: Fitted, networks: Sequence[str]) -> list[str | Figure]:
+def gallery(
+    connection: "DuckDBPyConnection", fitted: Fitted, networks: Sequence[str]
+) -> list[str | Figure]:
     """All pictures of the gallery, in chapters.
 
     Parameters
@@ -86,12 +88,12 @@ def gallery(study: "Study", fitted: Fitted, networks: Sequence[str]) -> list[str
     networks
         Those that get a picture of their own in each chapter.
     """
-    layers = chosen_layers(study)
+    layers = chosen_layers(connection)
     words = ("pointed", "flat") if len(layers) == 2 else ("only",)
     body: list[str | Figure] = ["<h3>Distributions</h3>"]
     for word, layer in zip(words, layers, strict=True):
         name = f"distribution-{word}"
-        chart = distribution_chart(distributions_of(study, [layer]))
+        chart = distribution_chart(distributions_of(connection, [layer]))
         body.append(Figure(name, {(): chart}, caption=CAPTIONS[word]))
     for chapter in CHAPTERS:
         body.append(f"<h3>{chapter.heading}</h3>")

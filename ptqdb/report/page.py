@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
-from ptqdb.charts.pictures import view_rows
+from ptqdb.charts.reading import view_rows
 from ptqdb.charts.saving import check_path, filled, script_json, vega_script
 from ptqdb.charts.style import DARK, LIGHT
 from ptqdb.curves import curve as curve_by_name
@@ -36,7 +36,7 @@ from ptqdb.support.text import visible
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:
-    from ptqdb.study import Study
+    from duckdb import DuckDBPyConnection
 
 # The gallery has further degrees of rational curves, of all networks together.
 CURVES = COMPARED_CURVES
@@ -56,11 +56,12 @@ PAGE_THEME = replace(
 
 
 def write_report(
-    study: "Study",
+    connection: "DuckDBPyConnection",
     path: Path,
     *,
     views: Sequence[str] = (),
     curves: Sequence[str] = CURVES,
+    file: str | None = None,
     job_count: int = 1,
     reporter: CompareReporter | None = None,
 ) -> None:
@@ -75,6 +76,8 @@ def write_report(
         gallery.
     curves
         Names of the curves that can be chosen.
+    file
+        The database's name, which the page tells; None: the embedded study.
     job_count
         Processes that fit.
 
@@ -87,22 +90,23 @@ def write_report(
     """
     path = Path(path)
     check_path(path, (".html",))
-    text = report_page(study, views, curves, job_count=job_count, reporter=reporter)
+    text = report_page(connection, views, curves, file=file, job_count=job_count, reporter=reporter)
     with written_beside(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def report_page(
-    study: "Study",
+    connection: "DuckDBPyConnection",
     views: Sequence[str] = (),
     curves: Sequence[str] = CURVES,
     *,
+    file: str | None = None,
     job_count: int = 1,
     reporter: CompareReporter | None = None,
 ) -> str:
     """The page's text; see `write_report`."""
     names = [curve_by_name(name).name for name in dict.fromkeys(curves)] or [FIT_CURVE]
-    frames = _frames(study, views)
+    frames = _frames(connection, views)
     networks = sorted({name for frame in frames.values() for name in frame["network"]})
     tasks = [
         Task(view, frame, *_curves(view, names, in_gallery=view in VIEWS))
@@ -111,10 +115,11 @@ def report_page(
     fits = dict(fit_views(tasks, job_count=job_count, reporter=reporter))
     # Altair would check each part of hundreds of charts against its schema: most of the time.
     with debug_mode(False):
-        return _assembled(study, _sections(study, fits, list(frames), names, networks))
+        sections = _sections(connection, fits, list(frames), names, networks, file)
+        return _assembled(sections, file)
 
 
-def _frames(study: "Study", views: Sequence[str]) -> dict[str, pl.DataFrame]:
+def _frames(connection: "DuckDBPyConnection", views: Sequence[str]) -> dict[str, pl.DataFrame]:
     """The views of the page that have rows to draw, the one that it opens with first.
 
     Raises
@@ -122,11 +127,11 @@ def _frames(study: "Study", views: Sequence[str]) -> dict[str, pl.DataFrame]:
     DataError
         None has any.
     """
-    further = [name for one in views for name in matching_views(study.connection, one)]
-    baselines = matching_views(study.connection, f"{BASELINE_PREFIX}*")
+    further = [name for one in views for name in matching_views(connection, one)]
+    baselines = matching_views(connection, f"{BASELINE_PREFIX}*")
     own = [FIT_VIEW, *VIEWS, PREDICTION_VIEW, *FURTHER_VIEWS, VIEW_OF_SMALL_NETWORKS]
     names = dict.fromkeys([*own, *further, *baselines])
-    frames = {view: view_rows(study, view) for view in names}
+    frames = {view: view_rows(connection, view) for view in names}
     drawn = {view: set(finite_rows(frame)["network"]) for view, frame in frames.items()}
     if not any(drawn.values()):
         raise DataError("expected networks with a divergence and a loss, found none: collect one")
@@ -154,7 +159,12 @@ def _side_by_side(views: Sequence[str]) -> list[str]:
 
 
 def _sections(
-    study: "Study", fits: Fits, views: list[str], curves: list[str], networks: list[str]
+    connection: "DuckDBPyConnection",
+    fits: Fits,
+    views: list[str],
+    curves: list[str],
+    networks: list[str],
+    file: str | None,
 ) -> list[Section]:
     """What the page is made of, from top to bottom: what to rely on, then the study."""
     make = content.section
@@ -164,8 +174,8 @@ def _sections(
             "Predictions, and how far to trust them",
             lambda: content.prediction(fits),
         ),
-        make("leaderboard-section", "Leaderboard", lambda: content.leaderboard(study, fits)),
-        make("collected", "What was collected", lambda: content.collected(study)),
+        make("leaderboard-section", "Leaderboard", lambda: content.leaderboard(connection, fits)),
+        make("collected", "What was collected", lambda: content.collected(connection)),
         make(
             "explorer-section",
             "Loss over divergence",
@@ -176,22 +186,22 @@ def _sections(
             "Each network",
             lambda: content.networks(fits, _side_by_side(views), curves[0]),
         ),
-        make("powers", "Powers of two", lambda: content.powers_of_two(study)),
-        make("layers-section", "Layers", lambda: content.layers(study)),
+        make("powers", "Powers of two", lambda: content.powers_of_two(connection)),
+        make("layers-section", "Layers", lambda: content.layers(connection)),
         make(
             "gallery",
             "The gallery of the study",
-            lambda: gallery(study, lambda view, curve: fits.get((view, curve)), networks),
+            lambda: gallery(connection, lambda view, curve: fits.get((view, curve)), networks),
             is_folded=True,
         ),
-        make("sql", "Ask more in SQL", lambda: content.questions(study)),
+        make("sql", "Ask more in SQL", lambda: content.questions(file)),
     ]
 
 
-def _assembled(study: "Study", sections: Sequence[Section]) -> str:
+def _assembled(sections: Sequence[Section], file: str | None) -> str:
     parts = Parts()
     figures = {figure.name: figure.data(parts) for one in sections for figure in one.figures}
-    source = study.path.name if study.path else "the embedded study"
+    source = file or "the embedded study"
     return filled(
         _file("page.html"),
         {

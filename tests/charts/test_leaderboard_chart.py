@@ -59,10 +59,10 @@ def test_a_view_far_below_does_not_squeeze_the_others() -> None:
 @pytest.mark.slow
 def test_the_leaderboard_is_that_of_compare_where_it_ran(empty_file: Path, tmp_path: Path) -> None:
     path = write_study(Path(shutil.copy(empty_file, tmp_path / "compared.duckdb")))
-    ptqdb.compare(path, "l2_flops", ["hill", "isotonic"])
+    ptqdb.open(path).compare("l2_flops", ["hill", "isotonic"])
     with opened(path) as study:
-        spec = spec_of(draw(study, "leaderboard"))
-        chosen = spec_of(draw(study, "leaderboard", Request(views=("l2_param",))))
+        spec = spec_of(draw(study.connection, "leaderboard"))
+        chosen = spec_of(draw(study.connection, "leaderboard", Request(views=("l2_param",))))
     rows = data(spec, spec)
     assert {row["view"] for row in rows} == {"l2_flops", "baseline_bits", "baseline_nsr"}
     assert {row["curve"] for row in rows} == {"hill", "isotonic"}

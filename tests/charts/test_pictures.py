@@ -14,7 +14,6 @@ from picture_study import NAMES, data, opened, spec_of, write_study
 from PIL import Image
 from scipy.stats import spearmanr
 
-import ptqdb
 from ptqdb.charts import (
     crowding_chart,
     distribution_chart,
@@ -71,7 +70,7 @@ def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
     theme = ("light", "dark")[KINDS.index(kind) % 2]
     views = {"leaderboard": ("l2_flops",), "variants": ("l2_flops", "l2_param")}.get(kind, ())
     curves = ("hill",) if kind in CURVED else ()
-    spec = spec_of(draw(shown, kind, Request(views=views, curves=curves, theme=theme)))
+    spec = spec_of(draw(shown.connection, kind, Request(views=views, curves=curves, theme=theme)))
     assert spec["title"]["text"]
     assert spec["config"]["background"] == (LIGHT if theme == "light" else DARK).background
     marks = [part for part in parts(spec) if "mark" in part]
@@ -93,7 +92,7 @@ def test_every_kind_is_rendered(shown: Study, kind: str) -> None:
 def test_one_network_alone(shown: Study, kind: str) -> None:
     views = {"variants": ("l2_param", VIEW), "distribution": ()}.get(kind, (VIEW,))
     curves = ("hill",) if kind in CURVED else ()
-    spec = spec_of(draw(shown, kind, Request(views, curves, "Small")))
+    spec = spec_of(draw(shown.connection, kind, Request(views, curves, "Small")))
     rows = [row for rows in spec["datasets"].values() for row in rows]
     assert {row["network"] for row in rows if "network" in row} <= {"Small"}
 
@@ -109,9 +108,9 @@ def test_a_study_of_one_network(empty_file: Path, tmp_path: Path) -> None:
             )
             if kind == "leaderboard":
                 with pytest.raises(DataError, match="collect two networks or more"):
-                    draw(study, kind, few)
+                    draw(study.connection, kind, few)
                 continue
-            spec = spec_of(draw(study, kind, few))
+            spec = spec_of(draw(study.connection, kind, few))
             assert "predicted" not in str(spec["title"])
             bands = [part for part in parts(spec) if part.get("mark", {}).get("style") == "band"]
             assert not bands
@@ -131,7 +130,7 @@ def test_what_is_misspelled_is_said(shown: Study) -> None:
         ("distribution", Request(layers=("layer0",)), "expected one layer, found 'layer0'"),
     ):
         with pytest.raises(UsageError, match=said) as raised:
-            draw(shown, kind, request)
+            draw(shown.connection, kind, request)
         assert "\n" not in str(raised.value)
 
 
@@ -139,12 +138,12 @@ def test_an_empty_study_is_said(empty_file: Path) -> None:
     with opened(empty_file) as study:
         for kind in KINDS:
             with pytest.raises(DataError) as raised:
-                draw(study, kind)
+                draw(study.connection, kind)
             assert "\n" not in str(raised.value)
 
 
 def test_from_python(shown: Study) -> None:
-    spec = spec_of(ptqdb.chart(shown, ["l2_flops", "l2_param"], kind="variants", curve="hill"))
+    spec = spec_of(shown.chart(["l2_flops", "l2_param"], kind="variants", curve="hill"))
     assert spec["title"]["text"] == "l2_flops and l2_param: all networks"
     assert [panel["title"]["text"].split(":")[0] for panel in spec["concat"]] == [
         "l2_flops",
@@ -164,7 +163,7 @@ def test_the_band_is_of_networks_left_out(shown: Study) -> None:
     for mine, other in zip(whole.fits, expected, strict=True):
         assert mine.as_dict() == other.as_dict()
     assert whole.predictor is not None
-    spec = spec_of(draw(shown, "fit", Request(views=(VIEW,), curves=("hill",))))
+    spec = spec_of(draw(shown.connection, "fit", Request(views=(VIEW,), curves=("hill",))))
     (band,) = layers_of(spec, "area")
     rows = data(spec, band)
     found = whole.predictor.predict([row["x"] for row in rows])
@@ -180,7 +179,7 @@ def test_the_band_is_of_networks_left_out(shown: Study) -> None:
 def test_the_band_of_one_network_comes_from_the_others(shown: Study) -> None:
     frame = shown.view(VIEW)
     others = fit_whole_view(frame.filter(pl.col("network") != "Small"), VIEW, "hill")
-    spec = spec_of(draw(shown, "fit", Request((VIEW,), ("hill",), "Small")))
+    spec = spec_of(draw(shown.connection, "fit", Request((VIEW,), ("hill",), "Small")))
     (band,) = layers_of(spec, "area")
     rows = data(spec, band)
     assert others.predictor is not None
@@ -190,7 +189,7 @@ def test_the_band_of_one_network_comes_from_the_others(shown: Study) -> None:
 
 
 def test_several_curves_are_told_apart_by_their_dashes(shown: Study) -> None:
-    spec = spec_of(draw(shown, "fit", Request(curves=("rational2", "hill", "isotonic"))))
+    spec = spec_of(draw(shown.connection, "fit", Request(curves=("rational2", "hill", "isotonic"))))
     lines = [line for line in layers_of(spec, "line") if line["mark"]["style"] == "curve"]
     assert [data(spec, line)[0]["curve"] for line in lines] == ["rational2", "hill", "isotonic"]
     dashes = lines[0]["encoding"]["strokeDash"]["scale"]["range"]
@@ -200,7 +199,7 @@ def test_several_curves_are_told_apart_by_their_dashes(shown: Study) -> None:
 
 @pytest.mark.parametrize("scale", ["linear", "log", "symlog"])
 def test_scales_of_x(shown: Study, scale: str) -> None:
-    spec = spec_of(draw(shown, "fit", Request(x_scale=scale)))
+    spec = spec_of(draw(shown.connection, "fit", Request(x_scale=scale)))
     (points,) = layers_of(spec, "point")
     x = points["encoding"]["x"]
     assert x["scale"]["type"] == scale
@@ -220,7 +219,7 @@ def test_no_logarithmic_axis_without_positive_x(shown: Study) -> None:
 
 def test_a_panel_per_network(shown: Study) -> None:
     frame = shown.view(VIEW)
-    spec = spec_of(draw(shown, "networks", Request(views=(VIEW,), curves=("hill",))))
+    spec = spec_of(draw(shown.connection, "networks", Request(views=(VIEW,), curves=("hill",))))
     assert [panel["title"]["text"] for panel in spec["concat"]] == NETWORKS
     assert spec["columns"] == 3
     assert spec["resolve"]["scale"]["y"] == "shared"
@@ -250,7 +249,7 @@ def test_a_panel_per_network(shown: Study) -> None:
 
 def test_variants_say_what_each_is_worth(shown: Study) -> None:
     views, curves = ("l2_param", "l2_flops"), ("rational2", "hill")
-    spec = spec_of(draw(shown, "variants", Request(views=views, curves=curves)))
+    spec = spec_of(draw(shown.connection, "variants", Request(views=views, curves=curves)))
     assert len(spec["concat"]) == 4
     frame = shown.view("l2_flops")
     fits = fit_view_frame(frame, view="l2_flops", curve="hill")
@@ -258,10 +257,12 @@ def test_variants_say_what_each_is_worth(shown: Study) -> None:
     heading = spec["concat"][3]["title"]
     assert heading["text"] == "l2_flops"
     assert heading["subtitle"] == [f"R² {r_squared:.4f}, held out {held_out:.4f}"]
-    over_one = spec_of(draw(shown, "variants", Request(views=("l2_flops",), curves=curves)))
+    over_one = spec_of(
+        draw(shown.connection, "variants", Request(views=("l2_flops",), curves=curves))
+    )
     assert [panel["title"]["text"] for panel in over_one["concat"]] == list(curves)
     # By network: coloured by family, without a band.
-    single = spec_of(draw(shown, "variants", Request(views=views, network="Small")))
+    single = spec_of(draw(shown.connection, "variants", Request(views=views, network="Small")))
     (points,) = layers_of(single["concat"][0], "point")
     assert points["encoding"]["color"]["field"] == "family"
     assert not layers_of(single["concat"][0], "area")
@@ -318,14 +319,16 @@ def test_few_points_of_a_dense_grid_make_the_same_picture(shown: Study) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_looks_like_the_ground(shown: Study, theme: str) -> None:
-    config = spec_of(draw(shown, "residuals", Request((VIEW,), ("hill",), theme=theme)))["config"]
+    config = spec_of(draw(shown.connection, "residuals", Request((VIEW,), ("hill",), theme=theme)))[
+        "config"
+    ]
     ground = config["background"]
     for colour in (config["range"]["heatmap"][0], config["range"]["diverging"][3]):
         channels = zip(
             *((one[i : i + 2] for i in (1, 3, 5)) for one in (ground, colour)), strict=True
         )
         assert all(abs(int(one, 16) - int(other, 16)) < 40 for one, other in channels)
-    spec = spec_of(draw(shown, "layers", Request(network="Small", theme=theme)))
+    spec = spec_of(draw(shown.connection, "layers", Request(network="Small", theme=theme)))
     assert "range" not in spec["hconcat"][0]["encoding"]["color"]["scale"]
 
 
@@ -333,7 +336,7 @@ def test_nothing_looks_like_the_ground(shown: Study, theme: str) -> None:
 
 
 def test_residuals_are_measured_less_fitted(shown: Study) -> None:
-    spec = spec_of(draw(shown, "residuals", Request(views=(VIEW,), curves=("hill",))))
+    spec = spec_of(draw(shown.connection, "residuals", Request(views=(VIEW,), curves=("hill",))))
     above, (cells, right) = spec["vconcat"][0], spec["vconcat"][1]["hconcat"]
     rows = pl.DataFrame(data(spec, cells))
     frame = shown.view(VIEW)
@@ -361,7 +364,7 @@ def test_residuals_are_measured_less_fitted(shown: Study) -> None:
     "view", [VIEW, "l2_param_cuberoot", "variant(measure := 'nsr', aggregate := 'mean')"]
 )
 def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view: str) -> None:
-    spec = spec_of(draw(shown, "layers", Request((view,), network="Plain")))
+    spec = spec_of(draw(shown.connection, "layers", Request((view,), network="Plain")))
     assert spec["title"]["text"] == "The layers of Plain"
     assert view in spec["title"]["subtitle"][0]
     added = spec["hconcat"][0]
@@ -390,24 +393,24 @@ def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view
 
 
 def test_layers_are_of_one_network_and_of_the_view_that_predicts(shown: Study) -> None:
-    spec = spec_of(draw(shown, "layers"))
+    spec = spec_of(draw(shown.connection, "layers"))
     assert spec["title"]["text"] == "The layers of Plain"
     assert PREDICTION_VIEW in spec["title"]["subtitle"][0]
     assert spec["title"]["subtitle"][-1] == "the first of 3 networks"
     largest = {
-        name: spec_of(draw(shown, "layers", Request(network=name)))["hconcat"][0]["encoding"][
-            "color"
-        ]["scale"]["domain"][1]
+        name: spec_of(draw(shown.connection, "layers", Request(network=name)))["hconcat"][0][
+            "encoding"
+        ]["color"]["scale"]["domain"][1]
         for name in NETWORKS
     }
     assert len(set(largest.values())) == 3
     # Below 1 MMAC the logarithm of a network is NULL: it is not the first then.
     with pytest.raises(DataError, match="contribution to l2_flops_log, found none"):
-        draw(shown, "layers", Request(("l2_flops_log",), network="Small"))
+        draw(shown.connection, "layers", Request(("l2_flops_log",), network="Small"))
 
 
 def test_what_layers_cost_alone_stands_beside(shown: Study) -> None:
-    spec = spec_of(draw(shown, "layers", Request((VIEW,), network="Plain")))
+    spec = spec_of(draw(shown.connection, "layers", Request((VIEW,), network="Plain")))
     added, alone = spec["hconcat"]
     assert alone["encoding"]["y"]["sort"] == added["encoding"]["y"]["sort"]
     assert spec["resolve"]["scale"] == {"color": "independent", "y": "shared"}
@@ -452,7 +455,7 @@ def test_many_layers_have_lower_rows(shown: Study) -> None:
 @pytest.mark.parametrize("view", ["network_overview", "fakefreeze_flop", "variant(shar := 'a')"])
 def test_layers_of_what_is_no_variant(shown: Study, view: str) -> None:
     with pytest.raises(UsageError) as raised:
-        draw(shown, "layers", Request((view,)))
+        draw(shown.connection, "layers", Request((view,)))
     said = {
         "network_overview": "nothing says what each layer adds",
         "fakefreeze_flop": "choose fakefreeze_flops",
@@ -500,11 +503,11 @@ def test_one_of_what_a_kind_draws_once(shown: Study) -> None:
         ("residuals", Request(curves=("hill", "linear")), "curve: chart residuals draws one"),
     ):
         with pytest.raises(UsageError, match=said):
-            draw(shown, kind, request)
+            draw(shown.connection, kind, request)
 
 
 def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:
-    spec = spec_of(draw(shown, "frontier", Request(views=(VIEW,), curves=("hill",))))
+    spec = spec_of(draw(shown.connection, "frontier", Request(views=(VIEW,), curves=("hill",))))
     frame = shown.view(VIEW)
     fitted = fit_whole_view(frame, VIEW, "hill").pool.fitted
     assert fitted is not None
@@ -559,11 +562,11 @@ def test_a_pointed_and_a_flat_layer_are_chosen(shown: Study) -> None:
             "where role = 'weight' group by all"
         ).iter_rows()
     )
-    pointed, flat = (f"{network}:{layer}" for network, layer in chosen_layers(shown))
+    pointed, flat = (f"{network}:{layer}" for network, layer in chosen_layers(shown.connection))
     assert kurtosis[pointed] == max(kurtosis.values())
     assert kurtosis[flat] == min(kurtosis.values())
-    assert chosen_layers(shown, ("layer0",), "Small") == [("Small", "layer0")]
-    assert chosen_layers(shown, ("Plain:layer0", "Small:layer0")) == [
+    assert chosen_layers(shown.connection, ("layer0",), "Small") == [("Small", "layer0")]
+    assert chosen_layers(shown.connection, ("Plain:layer0", "Small:layer0")) == [
         ("Plain", "layer0"),
         ("Small", "layer0"),
     ]
@@ -580,12 +583,12 @@ def test_twins_are_not_the_two_examples(
     twin = one.with_columns(kurtosis=pl.col("kurtosis") * (1 + 1e-15), network=pl.lit("A_twin"))
     shapes = pl.concat([one.with_columns(network=pl.lit("A")), twin], how="diagonal")
     monkeypatch.setattr("ptqdb.charts.distributions.layer_shapes", lambda *_: shapes)
-    assert chosen_layers(shown) == [("A", "a"), ("A", "b")][:layers]
-    assert chosen_layers(shown, ("A_twin:a",)) == [("A_twin", "a")]
+    assert chosen_layers(shown.connection) == [("A", "a"), ("A", "b")][:layers]
+    assert chosen_layers(shown.connection, ("A_twin:a",)) == [("A_twin", "a")]
 
 
 def test_a_distribution_stands_above_those_of_the_formats(shown: Study) -> None:
-    (one,) = distributions_of(shown, [("Plain", "layer1")])
+    (one,) = distributions_of(shown.connection, [("Plain", "layer1")])
     spec = spec_of(distribution_chart([one]))
     panels = spec["concat"]
     titles = [str(panel["title"].get("subtitle", panel["title"]["text"])) for panel in panels]
@@ -608,7 +611,7 @@ def test_a_distribution_stands_above_those_of_the_formats(shown: Study) -> None:
 
 
 def test_layers_without_a_format_leave_its_place_empty(shown: Study) -> None:
-    whole, part = distributions_of(shown, [("Plain", "layer1"), ("Small", "layer0")])
+    whole, part = distributions_of(shown.connection, [("Plain", "layer1"), ("Small", "layer0")])
     fewer = Distribution(
         part.network,
         part.layer,

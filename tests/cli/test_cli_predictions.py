@@ -107,7 +107,7 @@ def test_a_saved_fit_predicts_the_same(run: Run, tmp_path: Path) -> None:
             result = run("fit", "--curve", name, "--where", vgg, "--save-fit", path)
             assert result.code == 0, result.err
             loaded = ptqdb.load_fits(path)
-            fits = ptqdb.fit(study, where=vgg, curve=name)
+            fits = study.fit(where=vgg, curve=name)
             assert set(loaded) == {fit.group for fit in fits if fit.fitted}
             for fit in fits:
                 if fit.fitted is not None:

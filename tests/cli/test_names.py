@@ -122,7 +122,9 @@ def test_a_layer_of_a_bad_name_is_refused_before_anything_is_stored(tmp_path: Pa
     source = ptqdb.network(module.eval(), name="net", mean=[0.5] * 3, std=[0.5] * 3)
     with pytest.raises(DataError, match="names of layers without control characters in Sequential"):
         source.load()
-    outcome = ptqdb.collect(source, pixels, pixels, tmp_path / "s.duckdb", number_formats="INT_8")
+    outcome = ptqdb.open(tmp_path / "s.duckdb", create=True).collect(
+        source, pixels, pixels, number_formats="INT_8"
+    )
     (failure,) = outcome.failures
     assert is_harmless(failure.reason)
     with open_study(tmp_path / "s.duckdb") as study:
@@ -295,7 +297,7 @@ def test_a_report_shows_the_names(with_markup: Path, with_codes: Path) -> None:
     for path in (with_markup, with_codes):
         with open_study(path) as study, pytest.MonkeyPatch.context() as patch:
             few(patch)
-            text = report_page(study, curves=("isotonic",))
+            text = report_page(study.connection, curves=("isotonic",))
         assert SCRIPT not in text
         own = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
         assert "\x1b[31m" not in own

@@ -254,8 +254,8 @@ def test_a_network_that_leaves_does_not_take_the_others_along(db: Database, most
         ptqdb.network(module.eval(), name=name, mean=[0.5], std=[0.25])
         for name, module in (("leaver", Leaves(most)), ("stayer", Shares()))
     ]
-    outcome = ptqdb.collect(
-        sources, pictures(12), pictures(8, "train"), db.path, number_formats="INT_8"
+    outcome = ptqdb.open(db.path, create=True).collect(
+        sources, pictures(12), pictures(8, "train"), number_formats="INT_8"
     )
     assert outcome.filled_count == 1
     assert [failure.network for failure in outcome.failures] == ["leaver"]

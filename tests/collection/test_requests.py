@@ -209,19 +209,21 @@ def test_a_module_in_memory_is_a_network_and_is_left_alone(tmp_path: Path) -> No
     images = ptqdb.images(tmp_path / "digits.npz", "test")
     calibration = ptqdb.images(tmp_path / "digits.npz", "train")
     database = tmp_path / "mine.duckdb"
-    outcome = ptqdb.collect(mine, images, calibration, database, number_formats="INT_4,INT_8")
+    outcome = ptqdb.open(database, create=True).collect(
+        mine, images, calibration, number_formats="INT_4,INT_8"
+    )
     assert (outcome.filled_count, outcome.failures) == (2, [])
-    assert ptqdb.collect([mine], images, calibration, database).present_count == 2
+    assert ptqdb.open(database, create=True).collect([mine], images, calibration).present_count == 2
     assert torch.equal(layer.weight, before)
     with ptqdb.open(database) as study:
         # param: one layer alone has all params, whatever its share of nearly no MACs
         frame = study.view("fakefreeze_param", where="number_format = 'INT_4'")
         assert frame["network"].to_list() == ["mine"]
         assert study.sql("select count(*) from layer").item() == 1
-        assert ptqdb.fit(study, "fakefreeze_param")[0].points == 43
-        assert "mine" in str(ptqdb.chart(study, "fakefreeze_param", network="mine").to_dict())
+        assert study.fit("fakefreeze_param")[0].points == 43
+        assert "mine" in str(study.chart("fakefreeze_param", network="mine").to_dict())
     with torch.no_grad():
         layer.weight += 1
     other = ptqdb.network(module, name="mine", mean=(0.1,), std=(0.3,))
     with pytest.raises(MismatchError, match="mine from another checkpoint"):
-        ptqdb.collect(other, images, calibration, database)
+        ptqdb.open(database, create=True).collect(other, images, calibration)

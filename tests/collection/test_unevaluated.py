@@ -22,7 +22,6 @@ from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Geometry
 from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, UsageError
-from ptqdb.fitting.prediction import predict
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.embedded import embedded_folder, embedded_network
 from ptqdb.networks.sources import network_source
@@ -210,7 +209,7 @@ def test_a_prediction_measures_inputs_where_its_view_asks_for_them(
 ) -> None:
     network = source(tmp_path, "AlexNet")
     with ptqdb.open() as study:
-        found = predict(study, network, images(8), view=view, number_formats="INT_4")
+        found = study.predict(network, images(8), view=view, number_formats="INT_4")
     assert len(found.rows) == 1
     assert counted(passes) == {(8,) * pass_count}
 

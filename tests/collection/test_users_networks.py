@@ -48,8 +48,8 @@ def study(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """All of the networks in one database."""
     path = Path(shutil.copy(empty_file, tmp_path_factory.mktemp("users") / "study.duckdb"))
     sources = [ptqdb.network(built(kind), mean=MEAN, std=STD) for kind in NETWORKS]
-    outcome = ptqdb.collect(
-        sources, IMAGES, CALIBRATION, path, number_formats="INT_4,INT_16", reporter=Silence()
+    outcome = ptqdb.open(path, create=True).collect(
+        sources, IMAGES, CALIBRATION, number_formats="INT_4,INT_16", reporter=Silence()
     )
     assert outcome.failures == []
     with ptqdb.open(path) as opened:

@@ -175,7 +175,7 @@ class StudyMachine(RuleBasedStateMachine):
     def contradicts_itself_nowhere(self) -> None:
         if not self.path.exists():
             return
-        failed = {one.name for one in ptqdb.check(self.path) if not one.has_passed}
+        failed = {one.name for one in ptqdb.open(self.path).check() if not one.has_passed}
         assert failed <= {"missing_announced_cell"}
         assert bool(failed) == bool(self.announced - self.known)
 

@@ -16,7 +16,7 @@ from ptqdb.curves import curve
 from ptqdb.defaults import PREDICTION_VIEW_WITHOUT_IMAGES
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
-from ptqdb.fitting.prediction import FormatPrediction, Predictions, predicted_losses, recommend
+from ptqdb.fitting.prediction import FormatPrediction, Predictions, predicted_losses
 from ptqdb.fitting.view_fit import finite_rows, names_of, view_points
 from ptqdb.networks.embedded import embedded_folder
 from ptqdb.quantization.layers import QuantizedLayer
@@ -144,7 +144,7 @@ PREDICTED = Predictions(
 
 
 def test_upper_bounds_within_the_loss_fewest_bits_first() -> None:
-    found = recommend(PREDICTED, 0.01)
+    found = PREDICTED.recommend(0.01)
     names = [row.prediction.number_format for row in found]
     assert names == ["INT_6", "INT_8", "INT_4", "FLOAT_6_E2", "POT_7"]
     assert [row.recommended for row in found] == [True, True, False, False, False]
@@ -154,12 +154,12 @@ def test_upper_bounds_within_the_loss_fewest_bits_first() -> None:
 
 
 def test_expected_losses_on_request() -> None:
-    found = recommend(PREDICTED, 0.01, expected=True)
+    found = PREDICTED.recommend(0.01, expected=True)
     kept = [row.prediction.number_format for row in found if row.recommended]
     assert kept == ["FLOAT_6_E2", "INT_6", "INT_8"]
     frontier = {row.prediction.number_format for row in found if row.on_frontier}
     assert frontier == {"INT_4", "FLOAT_6_E2", "INT_8"}
-    assert not any(row.recommended for row in recommend(PREDICTED, 0.0))
+    assert not any(row.recommended for row in PREDICTED.recommend(0.0))
 
 
 # --- as a user -------------------------------------------------------------------------------
@@ -251,8 +251,8 @@ def test_a_mistake_is_one_line(
 def test_functions_of_the_library() -> None:
     network = ptqdb.network("VGG_19", checkpoint=embedded_folder() / "VGG_19.safetensors")
     with ptqdb.open() as study:
-        found = ptqdb.predict(study, network, number_formats="INT_4,INT_8", curve="hill")
+        found = study.predict(network, number_formats="INT_4,INT_8", curve="hill")
         assert [row.number_format for row in found.rows] == ["INT_4", "INT_8"]
         with pytest.raises(UsageError, match="no view"):
-            ptqdb.predict(study, network, view="l2")
-    assert [row.recommended for row in ptqdb.recommend(found, 1.0)] == [True, True]
+            study.predict(network, view="l2")
+    assert [row.recommended for row in found.recommend(1.0)] == [True, True]

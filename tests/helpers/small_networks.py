@@ -40,8 +40,8 @@ class Database:
         """Collect a module on the pictures."""
         source = ptqdb.network(module.eval(), name=name, mean=[0.5], std=[0.25])
         shown, calibration = pictures(count), pictures(8, "train")
-        return ptqdb.collect(
-            source, shown, calibration, self.path, number_formats=number_formats, **changes
+        return ptqdb.open(self.path, create=True).collect(
+            source, shown, calibration, number_formats=number_formats, **changes
         )
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:

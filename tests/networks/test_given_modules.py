@@ -34,7 +34,9 @@ def small() -> nn.Sequential:
 def collected(module: nn.Module, path: Any) -> CollectionOutcome:
     source = ptqdb.network(module, name="net", mean=[0.5] * 3, std=[0.25] * 3)
     shown = images(8), images(4, "train")
-    return ptqdb.collect(source, *shown, path, number_formats="INT_8", reporter=Silence())
+    return ptqdb.open(path, create=True).collect(
+        source, *shown, number_formats="INT_8", reporter=Silence()
+    )
 
 
 class Rounded(nn.Linear):
@@ -98,6 +100,8 @@ def test_a_network_that_stays_mostly_in_float_says_so_first(tmp_path: Any) -> No
     said = Silence()
     source = ptqdb.network(Heavy().eval(), mean=[0.5] * 3, std=[0.25] * 3)
     shown = images(8), images(4, "train")
-    ptqdb.collect(source, *shown, tmp_path / "s.duckdb", number_formats="INT_8", reporter=said)
+    ptqdb.open(tmp_path / "s.duckdb", create=True).collect(
+        source, *shown, number_formats="INT_8", reporter=said
+    )
     assert said.remarks[0].startswith("Heavy: warning: most of this network stays in float: 97 %")
     assert "batch norm stays in float" in said.remarks[1]

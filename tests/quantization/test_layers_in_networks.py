@@ -264,8 +264,8 @@ def test_experts_that_single_images_do_not_reach(path: Path, function: Forward) 
         features = torch.relu(module.conv(fed)).mean((2, 3))
         reached = set(map(int, (features.sum(1) * 1000).long() % 3))
     assert len(reached) > 1
-    outcome = ptqdb.collect(
-        source, images(8), shown, path, number_formats="INT_8", reporter=Silence()
+    outcome = ptqdb.open(path, create=True).collect(
+        source, images(8), shown, number_formats="INT_8", reporter=Silence()
     )
     assert outcome.failures == []
     with ptqdb.open(path) as study:

@@ -49,7 +49,7 @@ def page(shown: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         patch.setattr("ptqdb.charts.board.FEW_VIEWS", ("l2_flops", "fakefreeze_flops"))
         patch.setattr("ptqdb.charts.board.FEW_CURVES", ("hill",))
-        write_report(shown, path, curves=CURVES)
+        write_report(shown.connection, path, curves=CURVES)
     return path
 
 
@@ -153,7 +153,7 @@ def test_failures_are_listed_with_their_reasons(
             "'layer1', 'ValueError: outputs of Inf' from evaluation where scope = 'all' limit 1"
         )
     with opened(path) as study:
-        text = report_page(study, curves=("isotonic",))
+        text = report_page(study.connection, curves=("isotonic",))
     for said in ("Broken", "no &lt;layer&gt; to quantize", "ValueError: outputs of Inf"):
         assert f"<td>{said}</td>" in text
     assert "Networks and runs that failed" in text
@@ -169,7 +169,7 @@ def test_a_study_of_small_networks_opens_with_a_view_that_has_rows(
         connection.execute("update network set macs = 3")
     with opened(path) as study:
         assert not study.view("fakefreeze_flops_log")["divergence"].is_not_null().any()
-        text = report_page(study, curves=("isotonic",))
+        text = report_page(study.connection, curves=("isotonic",))
     figures = payload(text)["figures"]
     assert next(iter(figures["explorer"])).startswith("fakefreeze_flops_depth|")
     assert not [key for key in figures["explorer"] if "flops_log" in key]
@@ -221,7 +221,7 @@ def test_names_are_no_markup(few_pictures: None, empty_file: Path, tmp_path: Pat
     with duckdb.connect(path) as connection:
         connection.execute("update network set architecture = '<b>bold</b></script>'")
     with opened(path) as study:
-        text = report_page(study, curves=("isotonic",))
+        text = report_page(study.connection, curves=("isotonic",))
     assert "<b>bold" not in text
     assert "&lt;b&gt;bold&lt;/b&gt;" in text
     # One network has no held-out figures; the page says so in their place.
@@ -231,15 +231,15 @@ def test_names_are_no_markup(few_pictures: None, empty_file: Path, tmp_path: Pat
 
 def test_what_cannot_be_written_is_said(shown: Study, empty_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"ending in \.html, found 'report\.png'"):
-        write_report(shown, tmp_path / "report.png")
+        write_report(shown.connection, tmp_path / "report.png")
     with pytest.raises(UsageError, match="existing folder, found none at"):
-        write_report(shown, tmp_path / "missing" / "report.html")
+        write_report(shown.connection, tmp_path / "missing" / "report.html")
     with pytest.raises(UsageError, match="found 'hil'; choose one of hill"):
-        write_report(shown, tmp_path / "report.html", curves=("hil",))
+        write_report(shown.connection, tmp_path / "report.html", curves=("hil",))
     with pytest.raises(UsageError, match="there is no view 'l3_\\*'"):
-        write_report(shown, tmp_path / "report.html", views=("l3_*",))
+        write_report(shown.connection, tmp_path / "report.html", views=("l3_*",))
     with opened(empty_file) as study, pytest.raises(DataError, match=r"no rows|found none"):
-        write_report(study, tmp_path / "report.html")
+        write_report(study.connection, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 
