@@ -23,8 +23,6 @@ def one_line(error: BaseException) -> str:
 def is_of_network(error: BaseException) -> bool:
     """Whether an error says something about the network, and not about the user or the database.
 
-    Errors of DuckDB itself never come here: this room does not know it.
-
     ``SystemExit`` does: some code calls ``sys.exit`` where it finds numbers that it cannot use.
     """
     return not isinstance(error, KeyboardInterrupt | DatabaseError)
