@@ -119,9 +119,6 @@ class NetworkPlan:
     failed
         Cells asked for of which the database says that they cannot be evaluated; they are not
         tried again.
-    without_channels
-        Formats asked for whose cells an older ptqdb filled, without what they do to the output
-        channels of the weights: to be measured, not evaluated.
     layer_count
         Quantized layers; an upper bound of a network that is new.
     work
@@ -134,20 +131,19 @@ class NetworkPlan:
     cells: tuple[Cell, ...]
     present_count: int
     failed: tuple[Cell, ...] = ()
-    without_channels: tuple[NumberFormat, ...] = ()
     layer_count: int = 0
     work: float | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing of what was asked for."""
-        return not (self.is_new or self.cells or self.without_channels)
+        return not (self.is_new or self.cells)
 
     @property
     def changes_views(self) -> bool:
         """Whether what is missing has rows in the views that curves are fitted over."""
         alone = all(cell.scope == LAYER_SCOPE for cell in self.cells)
-        return self.is_new or bool(self.without_channels) or not alone
+        return self.is_new or not alone
 
     @property
     def cell_count(self) -> int:
@@ -206,7 +202,6 @@ def plan_network(
         missing,
         len(wanted) - len(missing) - len(failed),
         failed,
-        _formats_without_channels(connection, request, task.name),
         len(layers),
     )
 
@@ -306,21 +301,3 @@ def _failed_cells(connection: duckdb.DuckDBPyConnection, name: str) -> set[Cell]
         [name],
     ).fetchall()
     return {Cell(*row) for row in rows}
-
-
-def _formats_without_channels(
-    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
-) -> tuple[NumberFormat, ...]:
-    found = connection.execute(
-        "select distinct f.name from quantized_tensor as q "
-        "join number_format as f using (number_format_id) join scheme as s using (scheme_id) "
-        "join tensor as t using (tensor_id) join layer as l using (layer_id) "
-        "join network as n using (network_id) "
-        "anti join quantized_tensor_channel as c "
-        "on c.tensor_id = q.tensor_id and c.number_format_id = q.number_format_id "
-        "and c.scheme_id = q.scheme_id "
-        "where n.name = ? and s.name = ? and t.role = 'weight'",
-        [name, request.scheme.name],
-    )
-    without = {row[0] for row in found.fetchall()}
-    return tuple(known for known in request.number_formats if known.name in without)

@@ -23,7 +23,6 @@ from ptqdb.collection.rows import (
     ensure_scheme,
     layer_ids_of,
     tensor_ids_of,
-    write_channel_errors,
     write_evaluation,
     write_failed_evaluation,
     write_layer_evaluation,
@@ -227,8 +226,6 @@ def _collect_or_record(
     name = plan.task.name
     try:
         with interrupts_kept():
-            if plan.without_channels:
-                _add_channels(connection, request, plan, reporter)
             if plan.cells or plan.is_new:
                 _collect_network(connection, request, plan, outcome, reporter)
     except BaseException as error:  # a network's own code may raise anything
@@ -299,41 +296,6 @@ def _measured(
         reporter.remarked(f"{plan.task.name}: {remark}")
     # without the network itself: the measurement has the folded weights
     return measurement, trained.preprocessing
-
-
-def _add_channels(
-    connection: duckdb.DuckDBPyConnection,
-    request: CollectionRequest,
-    plan: NetworkPlan,
-    reporter: Reporter,
-) -> None:
-    """Measure the channels of weights that an older ptqdb collected; nothing is evaluated."""
-    name, formats = plan.task.name, plan.without_channels
-    reporter.preparing(name)
-    reporter.remarked(
-        f"{name}: what {len(formats)} formats do to the output channels of the weights is added, "
-        "which its cells lack; nothing is evaluated again"
-    )
-    measurement = NetworkMeasurement(
-        plan.task.source.load(),
-        plan.task.calibration.head(1),  # shows the order of the layers; weights need no more
-        (),
-        request.scheme,
-        device=torch.device(request.device),
-        with_inputs=False,
-    )
-    for number_format in formats:
-        errors = measurement.channel_errors(number_format)
-        cell = Cell(name, number_format.name, request.scheme.name, "all")
-        network_id, number_format_id = _ids(connection, cell)
-        with transaction(connection):
-            write_channel_errors(
-                connection,
-                tensor_ids_of(connection, network_id),
-                number_format_id,
-                ensure_scheme(connection, request.scheme),
-                errors,
-            )
 
 
 def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:

@@ -277,18 +277,6 @@ class NetworkMeasurement:
                 )
         return facts
 
-    def channel_errors(self, number_format: NumberFormat) -> dict[TensorKey, Array]:
-        """What a format does to the output channels of each weight, and nothing else.
-
-        The sum of ``(code * scale - x)²`` of each, float64 (out_channels,).
-        """
-        return {
-            (name, "weight"): _channel_errors(
-                layer, code_weight(layer.weight, number_format, self._scheme)
-            )
-            for name, layer in self.network.layers.items()
-        }
-
     def _layer_facts(
         self, name: str, coded: CodedLayer, number_format: NumberFormat
     ) -> dict[TensorKey, QuantizedTensorFacts]:

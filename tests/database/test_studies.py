@@ -206,41 +206,6 @@ def test_a_part_and_then_the_whole(exported: Path, copy: Path, create: Create) -
         assert query(connection, count).item() == query(whole, count).item()
 
 
-def test_a_folder_of_before_the_unquantized_parts_is_welcome(
-    exported: Path, copy: Path, create: Create
-) -> None:
-    (copy / "unquantized_part.parquet").unlink()
-    connection = create()
-    assert import_study(connection, copy)["unquantized_part"] == 0
-    # the network is there: parts of it that come later are none of what it lacks
-    assert import_study(connection, exported)["unquantized_part"] == 0
-
-
-def test_a_folder_of_before_the_preprocessing_is_welcome(copy: Path, create: Create) -> None:
-    path = copy / "network.parquet"
-    pl.read_parquet(path).drop("preprocessing").write_parquet(path)
-    connection = create()
-    assert import_study(connection, copy)["network"] > 0
-    assert query(connection, "select count(preprocessing) from network").item() == 0
-
-
-@pytest.mark.slow
-def test_a_folder_of_before_the_channels_is_welcome_and_a_later_one_adds_them(
-    exported: Path, copy: Path, create: Create
-) -> None:
-    (copy / "quantized_tensor_channel.parquet").unlink()
-    connection = create()
-    assert import_study(connection, copy)["quantized_tensor_channel"] == 0
-    assert read_view(connection, "channelnsr_layer_depth").is_empty()
-    added = import_study(connection, exported)
-    assert {table for table, count in added.items() if count} == {"quantized_tensor_channel"}
-    whole = create()
-    import_study(whole, exported)
-    view = "channelnsr_layer_depth"
-    assert read_view(connection, view).equals(read_view(whole, view))
-    assert not read_view(whole, view).is_empty()
-
-
 def test_unquantized_parts_follow_their_network(copy: Path, create: Create) -> None:
     path = copy / "unquantized_part.parquet"
     parts = pl.DataFrame(PART, schema=pl.read_parquet(path).schema)
