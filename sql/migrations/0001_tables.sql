@@ -175,7 +175,7 @@ create table layer (
     kind varchar not null,
     params bigint not null,
     macs bigint not null,
-    uncounted_params bigint not null,
+    uncounted_params bigint not null default 0,
     unique (network_id, position)
 );
 comment on table layer is
