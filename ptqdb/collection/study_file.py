@@ -64,7 +64,7 @@ from ptqdb.collection.toml_table import TomlTable
 from ptqdb.datasets.preprocessing import INTERPOLATIONS, LARGEST_EDGE
 from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES
 from ptqdb.errors import UsageError
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import NumberFormat, matching
 from ptqdb.support.closest import closest_first
 from ptqdb.support.paths import is_file, named_path, regular_file
 from ptqdb.support.text import is_harmless
@@ -203,13 +203,11 @@ def _dataset_name(table: TomlTable, names: list[str]) -> str:
     return wanted
 
 
-def _number_formats(study: TomlTable) -> str:
-    patterns = study.text("number_formats") or "*"
+def _number_formats(study: TomlTable) -> tuple[NumberFormat, ...]:
     try:
-        matching(patterns)
+        return matching(study.text("number_formats") or "*")
     except UsageError as error:
         raise study.error(f"number_formats: {error}") from error
-    return patterns
 
 
 def _refuse_duplicates(study: TomlTable, networks: tuple[NetworkEntry, ...]) -> None:

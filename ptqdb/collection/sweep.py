@@ -45,7 +45,6 @@ from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.own_code import is_of_network, one_line, own_errors_as_data_errors
-from ptqdb.quantization.number_formats import number_format as named_format
 from ptqdb.support.interruption import interrupts_kept
 
 
@@ -284,11 +283,10 @@ def _measured(
     trained = plan.task.source.load()
     for remark in trained.remarks:
         reporter.remarked(f"{trained.name}: {remark}")
-    names = dict.fromkeys(cell.number_format for cell in plan.cells)
     measurement = NetworkMeasurement(
         trained,
         plan.task.calibration,
-        [named_format(name) for name in names],
+        list(dict.fromkeys(cell.number_format for cell in plan.cells)),
         request.scheme,
         device=torch.device(request.device),
     )
@@ -320,7 +318,7 @@ def _collect_format(
 ) -> None:
     """Fill the cells of one network in one format; the first also brings the tensors' facts."""
     network_id, number_format_id = _ids(connection, cells[0])
-    number_format = named_format(cells[0].number_format)
+    number_format = cells[0].number_format
     with interrupts_kept():
         coded = measurement.code(number_format)
     layer_ids = layer_ids_of(connection, network_id)
@@ -359,7 +357,7 @@ def _ids(connection: duckdb.DuckDBPyConnection, cell: Cell) -> tuple[int, int]:
     row = connection.execute(
         "select n.network_id, f.number_format_id from network as n, number_format as f "
         "where n.name = ? and f.name = ?",
-        [cell.network, cell.number_format],
+        [cell.network, cell.number_format.name],
     ).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])

@@ -93,7 +93,7 @@ def test_a_second_run_does_nothing_and_more_formats_are_added(tmp_path: Path, wh
     more = replace(same, number_formats=matching("INT_2,INT_3"), scopes=("all", "bias"))
     reporter = Silence()
     collect(more, database, reporter)
-    assert {(cell.number_format, cell.scope) for cell in reporter.cells} == {
+    assert {(cell.number_format.name, cell.scope) for cell in reporter.cells} == {
         ("INT_2", "bias"),
         ("INT_3", "all"),
         ("INT_3", "bias"),
