@@ -18,6 +18,7 @@ from sampling import PHASES
 from sweep import STUDY, TARGETS, SweepTiming, database_share
 
 from ptqdb.quantization.number_formats import number_format
+from ptqdb.support.text import markdown_table
 
 ROUNDING_TARGETS = {"INT": 0.5, "POT": 0.3, "FLOAT": 0.25}
 START_TARGETS = {"ptqdb --help": 0.3, "ptqdb fit": 1.5}
@@ -83,8 +84,7 @@ def _circumstances(results: Results) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(columns) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [columns, rule, *rows])
+    return markdown_table(columns, rows, [False, *[True] * (len(columns) - 1)])
 
 
 def _verdict(*, is_reached: bool) -> str:

@@ -40,6 +40,7 @@ from ptqdb.database.exchange import import_study
 from ptqdb.database.schema import columns_of, known_version
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.resources import sql_folder
+from ptqdb.support.text import markdown_table
 
 DOCS = Path(__file__).parent
 FULL_STUDY = DOCS.parent / "data" / "cifar10"
@@ -296,8 +297,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    lines = [columns, ("---",) * len(columns), *rows]
-    return "\n".join("| " + " | ".join(map(_line, line)) + " |" for line in lines)
+    return markdown_table(columns, (list(map(_line, row)) for row in rows))
 
 
 def _line(text: str | None) -> str:

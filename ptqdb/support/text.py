@@ -1,6 +1,7 @@
 """Text that others wrote: which names may enter, and how any text is shown without doing harm."""
 
 import re
+from collections.abc import Iterable, Sequence
 
 # Escape codes and other control characters (categories Cc, Zl, Zp, Cs), what turns the direction
 # of writing, and the two that XML forbids besides: some programs end at once where they meet one.
@@ -54,3 +55,25 @@ def markdown_cell(text: str) -> str:
     """
     escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(lambda found: "\\" + found[0], escaped)
+
+
+def markdown_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool] = ()
+) -> str:
+    """A Markdown table of cells that are Markdown already.
+
+    Parameters
+    ----------
+    numeric
+        Whether each column is aligned to the right; none: no column is.
+
+    Examples
+    --------
+    >>> print(markdown_table(["name", "bits"], [["INT_8", "8"]], [False, True]))
+    | name | bits |
+    | --- | ---: |
+    | INT_8 | 8 |
+    """
+    is_right = numeric or [False] * len(columns)
+    rule = ["---:" if right else "---" for right in is_right]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, rule, *rows])
