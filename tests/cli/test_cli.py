@@ -107,7 +107,7 @@ def test_fit_prints_the_pool_and_each_network(run: Run, study: Path) -> None:
     assert [fit["points"] for fit in fits] == [18, 9, 9]
     assert all(list(fit) == [*FIGURES, "params"] and fit["by"] == "network" for fit in fits)
     assert all(fit["monotone"] and 0 <= fit["r_squared"] <= 1 for fit in fits)
-    assert all(fit["sse"] == pytest.approx(fit["rmse"] ** 2 * fit["points"]) for fit in fits)
+    assert all(fit["ssr"] == pytest.approx(fit["rmse"] ** 2 * fit["points"]) for fit in fits)
 
 
 @pytest.mark.parametrize("suffix", ["html", "png", "svg", "json"])
