@@ -159,7 +159,7 @@ WITHOUT_RECORD = "has a table migration without the record of ptqdb's tables"
         (changed("alter table layer drop column macs"), "lacks the column macs of layer"),
         (changed("drop table definition"), "lacks the table definition"),
         (changed("delete from migration"), WITHOUT_RECORD),
-        (changed("delete from migration where version = 3"), WITHOUT_RECORD),
+        (changed("update migration set version = 0"), WITHOUT_RECORD),
         (changed("drop table migration"), "without ptqdb's tables, found the macro"),
         (
             changed("alter table tensor_channel alter column channel type varchar"),

@@ -437,27 +437,6 @@ def test_missing_and_damaged_files_and_folders(copy: Path, create: Create, tmp_p
 # What older versions exported.
 
 
-def test_an_older_export_has_every_prediction_and_single_precision(
-    exported: Path, copy: Path, create: Create
-) -> None:
-    (copy / "failed_cell.parquet").unlink()
-    path = copy / "evaluation.parquet"
-    newer = ("non_finite_count", "cross_entropy_count", "kl_count")
-    pl.read_parquet(path).drop(newer).write_parquet(path)
-    change(copy, "quantized_tensor_channel", pl.col("squared_error_sum").cast(pl.Float32))
-    connection = create()
-    import_study(connection, copy)
-    counts = query(connection, f"select distinct {', '.join(newer)} from evaluation").rows()
-    assert counts == [(0, synthetic.IMAGE_COUNT, synthetic.IMAGE_COUNT)]
-    stored = query(
-        connection, "select squared_error_sum from quantized_tensor_channel order by all"
-    )
-    expected = pl.read_parquet(exported / "quantized_tensor_channel.parquet")
-    rounded = expected.select(pl.col("squared_error_sum").cast(pl.Float32).cast(pl.Float64).sort())
-    assert stored.equals(rounded)
-    assert all(result.has_passed for result in check(connection))
-
-
 def test_an_import_says_what_cannot_be_derived_and_keeps_the_facts(
     exported: Path, create: Create
 ) -> None:

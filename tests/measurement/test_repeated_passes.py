@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
-from test_given_network import IMAGES, Bare, Parts, lived_in, prepared
+from prepared_networks import IMAGES, Bare, Parts, lived_in, prepared
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError

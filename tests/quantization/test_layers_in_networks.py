@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 from collecting import Silence, images
-from test_given_network import IMAGES, Bare, Parts, lived_in, prepared
+from prepared_networks import IMAGES, Bare, Parts, lived_in, prepared
 from torch import Tensor, nn
 from torch.func import functional_call
 
