@@ -273,5 +273,5 @@ def test_a_description_names_no_code(tmp_path: Path) -> None:
 def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read in (read_weights, read_description, checkpoint_sha256):
-        with pytest.raises(DataError, match="it is no regular file"):
+        with pytest.raises(DataError, match="it is not a regular file"):
             read(tmp_path / "pipe")
