@@ -138,7 +138,7 @@ def test_a_folder_of_a_bad_name_is_refused_and_a_class_of_one_is_shown(tmp_path:
             (tmp_path / name / label).mkdir(parents=True)
             (tmp_path / name / label / "1.png").write_bytes(encoded(noise(1, 4, 4, 3)[0]))
     assert read_images(tmp_path / "good", "test").class_names == ("cat\x1b[31m", "dog")
-    with pytest.raises(DataError, match=r"expected a dataset's name .*found 'bad\\x1b'; rename"):
+    with pytest.raises(DataError, match=r"expected a dataset name .*found 'bad\\x1b'; rename"):
         read_images(tmp_path / "bad\x1b", "test")
     assert read_images(tmp_path / "bad\x1b", "test", name="good").name == "good"
 
