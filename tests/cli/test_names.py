@@ -121,7 +121,7 @@ def test_a_layer_of_a_bad_name_is_refused_before_anything_is_stored(tmp_path: Pa
     )
     pixels = ImageSet("toy", "test", torch.from_numpy(noise(4, 3, 6, 6)), LABELS, ("a", "b"))
     source = ptqdb.network(module.eval(), name="net", mean=[0.5] * 3, std=[0.5] * 3)
-    with pytest.raises(DataError, match="names of layers without control characters in Sequential"):
+    with pytest.raises(DataError, match="layer names without control characters in Sequential"):
         source.load()
     outcome = ptqdb.open(tmp_path / "s.duckdb", create=True).collect(
         source, pixels, pixels, number_formats="INT_8"

@@ -162,7 +162,7 @@ def test_what_is_no_dataset_is_explained(tmp_path: Path) -> None:
         read_images(tmp_path / "empty", "test")
     with pytest.raises(DataError, match=r"one subfolder per class.*found notes\.txt"):
         read_images(tmp_path / "cifar10", "test")
-    with pytest.raises(DataError, match=r"found no file or folder .*beside it: cifar10"):
+    with pytest.raises(DataError, match=r"found no file or folder .*similar names there: cifar10"):
         read_images(tmp_path / "cifar1", "test")
     with pytest.raises(DataError, match=r"nor the folder .*elsewhere"):
         read_images(tmp_path / "elsewhere" / "cifar10", "test")
