@@ -42,6 +42,12 @@ from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.resources import sql_folder
 
 DOCS = Path(__file__).parent
+FOLDERS = {
+    "sql.md": DOCS / "reference",
+    "results.md": DOCS / "explanation",
+    "prediction.md": DOCS / "explanation",
+    "published.md": DOCS / "explanation",
+}
 FULL_STUDY = DOCS.parent / "data" / "cifar10"
 LOGS = FULL_STUDY / "weights"
 
@@ -83,8 +89,9 @@ def write_tables() -> None:
 
 
 def _write(name: str, text: str) -> None:
-    (DOCS / name).write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{DOCS / name}\n")
+    path = FOLDERS[name] / name
+    path.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{path}\n")
 
 
 def _filled(name: str, parts: dict[str, str]) -> str:

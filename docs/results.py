@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: what the study found, beside what the original study printed."""
+"""The tables of docs/explanation/results.md: the study's figures and the original study's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -9,7 +9,7 @@ VIEW_OF_SMALL_NETWORKS = "fakefreeze_flops_depth"
 FIT_CURVE = "rational2"
 # The noise-to-signal ratio of the median channel over the root of the fan-in, mean over the layers
 # times the root of the depth: with round powers the one that carries over best from the embedded
-# networks to wide, residual and depthwise ones (docs/prediction.md tells which).
+# networks to wide, residual and depthwise ones (docs/explanation/prediction.md tells which).
 PREDICTION_VIEW = "channelnsr_layer_rootdepth_rootfanin"
 PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_rootdepth_rootfanin"
 PREDICTION_CURVE = "rational2"

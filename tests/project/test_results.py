@@ -1,4 +1,4 @@
-"""docs/results.md and the facts of the full study that it rests on."""
+"""docs/explanation/results.md and the facts of the full study that it rests on."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FULL_STUDY = ROOT / "data" / "cifar10"
-PAGE = ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs/explanation/results.md"
 
 
 @pytest.fixture(scope="module")
