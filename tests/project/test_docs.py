@@ -19,7 +19,7 @@ from ptqdb.fitting.view_fit import fit_view_frame
 ROOT = Path(__file__).parents[2]
 KINDS = ("tutorial", "how-to", "reference", "explanation")
 PAGES = [
-    *(ROOT / "README.md", ROOT / "data" / "README.md"),
+    *(ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "docs" / "index.md"),
     *(page for kind in KINDS for page in sorted((ROOT / "docs" / kind).glob("*.md"))),
 ]
 
@@ -96,18 +96,30 @@ def test_views_that_need_all_scopes_have_rows_in_the_embedded_study(
     assert not len(read_view(embedded, "missing_cell"))
 
 
-def test_the_readme_shows_the_fit_that_the_embedded_facts_give(
+def test_the_readme_is_short() -> None:
+    lines = PAGES[0].read_text("utf-8").splitlines()
+    assert len(lines) <= 150
+    assert [line for line in lines if len(line) > 100] == []
+
+
+def test_the_readme_gives_the_commands_that_the_project_runs() -> None:
+    readme = PAGES[0].read_text("utf-8")
+    assert "pip install uv && uv run ptqdb collect" in readme
+    assert "pip install uv && uv run pytest" in readme
+    assert "pip install uv && uv run pytest" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_the_tutorial_shows_the_fit_that_the_embedded_facts_give(
     embedded: duckdb.DuckDBPyConnection,
 ) -> None:
     view = "fakefreeze_flops_log"
     shown = re.findall(
-        r"^rational2  (\w+) +(\d+) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+) +yes",
-        (ROOT / "README.md").read_text("utf-8"),
+        r"^(\w+) +(\d+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$",
+        (ROOT / "docs/tutorial/first-study.md").read_text("utf-8"),
         re.MULTILINE,
     )
     fits = fit_view_frame(read_view(embedded, view), view=view, curve="rational2")
-    names = ["r_squared", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse"]
-    names += ["held_out_median_error", "rmse"]
+    names = ["r_squared", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse", "rmse"]
     assert shown == [
         (fit.group, str(fit.points), *(f"{getattr(fit, name):.4g}" for name in names))
         for fit in fits
@@ -140,8 +152,8 @@ def test_leaderboards_show_held_out_figures_that_come_out_again(
         ]
         row = predictions.leaderboard_row(entries[0], entries[1])
         assert "| " + " | ".join(row) + " |" in page
-    assert f"`{shown[0][0]}` with `{shown[0][1]}`" in readme
-    trust = readme[readme.index("## How far to trust it") : readme.index("## Commands")]
+    assert f"`{shown[0][0]}`, `{shown[0][1]}`" in readme
+    trust = readme[readme.index("## How well it predicts") : readme.index("## Commands")]
     figures = re.findall(r"0\.\d{4}", trust)
     assert len(figures) == 12
     assert [figure for figure in figures if figure not in page] == []
