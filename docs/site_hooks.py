@@ -65,5 +65,6 @@ def linked(markdown: str, page: str) -> str:
 
 
 def without_styles(markdown: str) -> str:
-    """The notebook's text without the style sheets that Polars adds to each table."""
-    return re.sub(r"<style>.*?</style>\n?", "", markdown, flags=re.DOTALL)
+    """The notebook's text with plain tables: the theme styles those and lets them scroll."""
+    text = re.sub(r"<style>.*?</style>\n?", "", markdown, flags=re.DOTALL)
+    return text.replace('<table border="1" class="dataframe">', "<table>")
