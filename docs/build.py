@@ -188,8 +188,9 @@ def _caution(count: int) -> str:
     if count == len(REFERENCE_NETWORKS):
         return ""
     return (
-        f"**So far {count} of {len(REFERENCE_NETWORKS)}**: the full study's pooled figures are of "
-        "these alone, and weights by MACs or depth, which compare networks, tell little yet."
+        f"**So far {count} of {len(REFERENCE_NETWORKS)} networks are collected.** The pooled "
+        "figures of the full study cover these alone. Weights by MACs or depth compare networks "
+        "with each other, so they say little yet."
     )
 
 

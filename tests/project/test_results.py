@@ -110,7 +110,7 @@ def test_findings_of_the_embedded_study_come_out_as_the_page_says(
         ([-0.1, 0.0], "does not hold"),
         ([0.1, -0.2], "in 1 of 2"),
         ([0.0001, -0.0001], "no difference"),
-        ([], "cannot be told"),
+        ([], "cannot be decided"),
     ],
 )
 def test_a_verdict_counts_comparisons(differences: list[float], verdict: str) -> None:
