@@ -1,4 +1,4 @@
-"""Times what reads a study at 5, 20, 80 and 200 networks, and writes docs/growth.md.
+"""Times what reads a study at 5, 20, 80 and 200 networks, and writes docs/explanation/growth.md.
 
 ``uv run python benchmarks/growth.py`` takes some 20 minutes on two cores that do nothing else.
 The study is the embedded one, each network many times under other names and with other checkpoint
@@ -20,7 +20,7 @@ from workload import machine, progress
 
 from ptqdb.database.embedded_facts import embedded_facts_folder
 
-DEFAULT_PAGE = Path(__file__).parent.parent / "docs" / "growth.md"
+DEFAULT_PAGE = Path(__file__).parent.parent / "docs/explanation/growth.md"
 COUNTS = (5, 20, 80, 200)
 MIB = 1 << 20
 VIEW = "channelnsr_layer_rootdepth_rootfanin"

@@ -1,4 +1,4 @@
-"""Writes what was measured as docs/performance.md."""
+"""Writes what was measured as docs/explanation/performance.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

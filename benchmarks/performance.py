@@ -1,4 +1,4 @@
-"""Measures how fast ptqdb is beside the least that it could be, and writes docs/performance.md.
+"""Compares ptqdb's speed with a lower bound and writes docs/explanation/performance.md.
 
 ``uv run python benchmarks/performance.py`` takes about half an hour on two cores that do
 nothing else; where others work on them, ``OMP_NUM_THREADS=1`` disturbs the figures less.
@@ -19,7 +19,7 @@ from processes import growths, memory, start_seconds
 from sweep import NETWORKS, Size, sweep_timings
 from workload import machine, progress
 
-DEFAULT_PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+DEFAULT_PAGE = Path(__file__).parent.parent / "docs/explanation/performance.md"
 PARTS = ("sweep", "rounding", "facts", "memory", "start", "growth")
 
 

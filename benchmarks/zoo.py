@@ -1,7 +1,7 @@
 """Tries networks of timm and torchvision: params, MACs and logits beside torch's own.
 
 ``uv run python benchmarks/zoo.py`` measures every network of the list with random weights on
-four random images, evaluates it in INT_8, and writes the table of docs/networks.md. Names of
+four random images, evaluates it in INT_8, and writes the table of docs/how-to/networks.md. Names of
 networks (``timm:repvgg_a0``) measure those alone and print their rows.
 """
 
@@ -29,7 +29,7 @@ from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 from ptqdb.support.text import markdown_table
 
-PAGE = Path(__file__).parent.parent / "docs" / "networks.md"
+PAGE = Path(__file__).parent.parent / "docs/how-to/networks.md"
 BEGIN, END = "<!-- zoo: benchmarks/zoo.py -->", "<!-- end of zoo -->"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE_COUNT = 4

@@ -43,6 +43,12 @@ from ptqdb.resources import sql_folder
 from ptqdb.support.text import markdown_table
 
 DOCS = Path(__file__).parent
+FOLDERS = {
+    "sql.md": DOCS / "reference",
+    "results.md": DOCS / "explanation",
+    "prediction.md": DOCS / "explanation",
+    "published.md": DOCS / "explanation",
+}
 FULL_STUDY = DOCS.parent / "data" / "cifar10"
 LOGS = FULL_STUDY / "weights"
 
@@ -84,8 +90,9 @@ def write_tables() -> None:
 
 
 def _write(name: str, text: str) -> None:
-    (DOCS / name).write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{DOCS / name}\n")
+    path = FOLDERS[name] / name
+    path.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{path}\n")
 
 
 def _filled(name: str, parts: dict[str, str]) -> str:
@@ -182,8 +189,9 @@ def _caution(count: int) -> str:
     if count == len(REFERENCE_NETWORKS):
         return ""
     return (
-        f"**So far {count} of {len(REFERENCE_NETWORKS)}**: the full study's pooled figures are of "
-        "these alone, and weights by MACs or depth, which compare networks, tell little yet."
+        f"**So far {count} of {len(REFERENCE_NETWORKS)} networks are collected.** The pooled "
+        "figures of the full study cover these alone. Weights by MACs or depth compare networks "
+        "with each other, so they say little yet."
     )
 
 

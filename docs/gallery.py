@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/gallery.md: ``uv run python docs/gallery.py``."""
+"""Draws the pictures of docs/reference/gallery.md: ``uv run python docs/gallery.py``."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""The tables of docs/prediction.md and docs/published.md."""
+"""The tables of docs/explanation/prediction.md and published.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

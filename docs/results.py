@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: what the study found, beside what the original study printed."""
+"""The tables of docs/explanation/results.md: the study's figures and the original study's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -131,7 +131,7 @@ def collected_rows(study: Study, logs: Path) -> Rows:
 
 
 def original_figures() -> dict[tuple[str, int | None], float]:
-    """What the original study printed: pooled R² by view and degree; None: degree not told."""
+    """What the original study printed: pooled R² by view and degree; None: degree not stated."""
     rows = pl.read_csv(DOCS / "original_study.csv").iter_rows()
     return {(view, degree): r_squared for view, degree, r_squared in rows}
 
@@ -145,7 +145,7 @@ def study_rows(studies: Sequence[Study]) -> Rows:
         cells = [_cell(printed.get((view, degree))) for degree in DEGREES]
         if untold is not None:
             weight = "log or cube root, " if view.endswith("_log") else ""
-            cells[0] = f"{_cell(untold)} ({weight}degree not told)"
+            cells[0] = f"{_cell(untold)} ({weight}degree not stated)"
         for study in studies:
             cells += [_cell(study.r_squared(view, curve)) for curve in DEGREES.values()]
         rows.append((f"`{view}`", *cells))
@@ -165,7 +165,7 @@ def network_rows(study: Study) -> Rows:
 
 @dataclass(frozen=True)
 class Found:
-    """What a study says of a finding.
+    """A study's figures for a finding.
 
     Attributes
     ----------
@@ -194,7 +194,7 @@ class Found:
     def verdict(self) -> str:
         """One or two words."""
         if not self.compared:
-            return "cannot be told"
+            return "cannot be decided"
         if self.agreeing == self.compared:
             return "holds"
         if not self.agreeing:
@@ -230,11 +230,11 @@ def _prefer(study: Study, groups: Sequence[str], better: str, worse: str) -> Fou
 
 def _macs_break_earlier(study: Study) -> Found:
     path = DOCS / "queries" / "10-where-networks-break.sql"
-    broken = query(study.connection, path.read_text(encoding="utf-8")).drop_nulls("bears")
+    broken = query(study.connection, path.read_text(encoding="utf-8")).drop_nulls("tolerated")
     if broken.height < 3:
         return Found("fewer than three networks: too few to rank", 0, 0, 0)
-    rank = float(spearmanr(broken["mmac"], broken["bears"]).statistic)
-    figures = f"rank correlation of MACs and the divergence borne: {rank:.2f}"
+    rank = float(spearmanr(broken["mmac"], broken["tolerated"]).statistic)
+    figures = f"rank correlation of MACs and the tolerated divergence: {rank:.2f}"
     return Found.of(f"{figures}, {broken.height} networks", [-rank])
 
 

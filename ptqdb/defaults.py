@@ -9,7 +9,7 @@ VIEW_OF_SMALL_NETWORKS = "fakefreeze_flops_depth"
 FIT_CURVE = "rational2"
 # Noise-to-signal ratio of the median channel over sqrt(fan-in), averaged over layers, times
 # sqrt(depth). Of the round powers, this combination transfers best from the embedded networks to
-# wide, residual and depthwise ones (see docs/prediction.md).
+# wide, residual and depthwise ones (see docs/explanation/prediction.md).
 PREDICTION_VIEW = "channelnsr_layer_rootdepth_rootfanin"
 PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_rootdepth_rootfanin"
 PREDICTION_CURVE = "rational2"

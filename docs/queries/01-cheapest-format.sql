@@ -1,5 +1,5 @@
--- What is the least number of bits that costs each network at most 1 % of its accuracy?
--- The standard error says whether "at most" is more than luck.
+-- How few bits can each network have and lose at most 1 % of its accuracy?
+-- The standard error shows how certain the loss is.
 select
     network,
     number_format,

@@ -1,5 +1,5 @@
--- At equal width, which family of formats loses least?
--- Mean over the networks, of each family its best format of that width.
+-- Which family of formats loses least at the same number of bits?
+-- The mean over the networks, with the best format of each family.
 with best as (
     select
         network,

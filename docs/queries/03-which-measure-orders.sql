@@ -1,6 +1,6 @@
--- Which measure puts the formats of one network in the order of their losses?
--- Spearman's rank correlation per network, then its mean and its worst. `bits` is the
--- baseline that a measure has to beat.
+-- Which measure sorts the formats of a network by their losses?
+-- Spearman's rank correlation for each network, then its mean and its minimum. `bits`
+-- is the baseline that a measure should beat.
 with points as (
     select
         'js' as measure,

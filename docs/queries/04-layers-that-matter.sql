@@ -1,5 +1,5 @@
--- Which layers make up the divergence of VGG_16 in POT_4?
--- `contribution` is what the layer adds to the divergence of fakefreeze_flops.
+-- Which layers contribute most to the divergence of VGG_16 in POT_4?
+-- `contribution` is the part of the layer in the divergence of fakefreeze_flops.
 select
     layer,
     kind,

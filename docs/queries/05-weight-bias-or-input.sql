@@ -1,5 +1,5 @@
 -- What costs more: the weights, the biases or the inputs of the layers?
--- Each was quantized alone; losses in INT_4, beside that of everything together.
+-- Losses in INT_4 with each of them quantized alone; `all` is everything together.
 with losses as (
     select
         network,

@@ -1,4 +1,4 @@
--- How many formats cannot be told from the float network on these images?
+-- How many formats are indistinguishable from the float network on these images?
 -- Those whose loss is within two standard errors of 0.
 select
     network,

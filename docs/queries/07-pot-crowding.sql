@@ -1,6 +1,6 @@
--- Why do powers of two stop getting better after four bits?
+-- Why do powers of two not improve beyond four bits?
 -- The divergences of POT_4 to POT_8 lie within `divergence_spread` of each other, while
--- all formats span `divergence_range`: a further bit only adds codes next to zero.
+-- all formats span `divergence_range`. A further bit only adds codes close to zero.
 select
     network,
     formats,

@@ -1,4 +1,4 @@
--- Do powers of two suit pointed distributions?
+-- Are powers of two better for peaked distributions?
 -- Weights in four groups of equal size by kurtosis (3 is a normal distribution), and
 -- the mean JS divergence of POT_5 and INT_5 in each.
 with weights as (

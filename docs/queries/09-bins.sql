@@ -1,4 +1,4 @@
--- How does the number of bins change what the divergence tells?
+-- Does the number of bins matter?
 -- Pearson's correlation of divergence and loss over all networks and formats.
 with points as (
     select

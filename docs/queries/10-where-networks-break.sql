@@ -1,6 +1,6 @@
 -- At which divergence does each network lose a tenth of its accuracy?
--- The largest divergence up to which every format loses less, beside the MACs:
--- do large networks break earlier?
+-- The largest divergence up to which every format loses less, next to the MACs. Do
+-- large networks break earlier?
 with running as (
     select
         network,
@@ -16,7 +16,7 @@ select
     running.network,
     network.quantized_layer_count as layers,
     network.macs / 1e6 as mmac,
-    max(running.divergence) filter (where running.worst_so_far < 0.1) as bears
+    max(running.divergence) filter (where running.worst_so_far < 0.1) as tolerated
 from running
 inner join network on running.network = network.name
 group by all

@@ -14,10 +14,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_every_kind_is_shown() -> None:
     kinds = [gallery.parsed(arguments)[0] for arguments in gallery.PICTURES.values()]
     assert set(kinds) == set(KINDS)
-    page = (DOCS / "gallery.md").read_text("utf-8")
+    page = (DOCS / "reference/gallery.md").read_text("utf-8")
     for name, arguments in gallery.PICTURES.items():
         assert f"\n    ptqdb chart {arguments}\n" in page
-        assert f"](gallery/{name}.png)" in page
+        assert f"](../gallery/{name}.png)" in page
 
 
 def test_pictures_are_small_and_sharp() -> None:

@@ -78,7 +78,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_the_same_example() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/how-to/study-file.md").read_text("utf-8")
     shown = re.search(r"```toml\n(.*?)\n```", page, re.DOTALL)
     assert shown
     assert indent(shown[1], "    ") in (ptqdb.collection.study_file.__doc__ or "")

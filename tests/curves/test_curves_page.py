@@ -1,4 +1,4 @@
-"""docs/curves.md says of every curve what is true of it."""
+"""docs/reference/curves.md says of every curve what is true of it."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from ptqdb.curves import CURVES, curve
 from ptqdb.curves.model import CurveResults
 
-PAGE = Path(__file__).parents[2] / "docs" / "curves.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/curves.md"
 
 
 def rows(title: str) -> dict[str, list[str]]:

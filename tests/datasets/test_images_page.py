@@ -1,11 +1,11 @@
-"""The examples of docs/images.md give what the page says."""
+"""The examples of docs/how-to/images.md give what the page says."""
 
 import doctest
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "images.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/images.md"
 
 
 def test_the_examples_give_what_the_page_says(

@@ -59,5 +59,5 @@ def test_intervals_of_networks_left_out(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_page_says_what_is_found(folder: Path, build: ModuleType) -> None:
-    assert (DOCS / "published.md").read_text("utf-8") == build.published_page(folder)
+    assert (DOCS / "explanation/published.md").read_text("utf-8") == build.published_page(folder)
     assert set(PUBLISHED_COLUMNS) <= set(published_points(folder).columns)

@@ -12,7 +12,7 @@ import pytest
 
 from ptqdb.cli import main
 
-PAGE = (Path(__file__).parents[2] / "docs" / "networks.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/how-to/networks.md").read_text("utf-8")
 FEW = ("--images", "8", "--calibration", "4", "--number-formats", "INT_8")
 
 

@@ -17,7 +17,11 @@ from ptqdb.fitting.leaderboard import tasks_of
 from ptqdb.fitting.view_fit import fit_view_frame
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+KINDS = ("tutorial", "how-to", "reference", "explanation")
+PAGES = [
+    *(ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "docs" / "index.md"),
+    *(page for kind in KINDS for page in sorted((ROOT / "docs" / kind).glob("*.md"))),
+]
 
 
 def _id(page: Path) -> str:
@@ -36,7 +40,7 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
     shown = set(
         re.findall(r"(?:`|run |^    )ptqdb ([a-z]+)", page.read_text("utf-8"), re.MULTILINE)
     )
-    assert shown or page.parent.name == "docs"
+    assert shown or page.is_relative_to(ROOT / "docs")
     assert shown <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
@@ -68,7 +72,7 @@ def test_every_network_that_travels_is_described() -> None:
 def test_the_page_about_the_database_is_what_the_database_says(
     build: ModuleType, embedded: duckdb.DuckDBPyConnection
 ) -> None:
-    written = (ROOT / "docs" / "sql.md").read_text("utf-8")
+    written = (ROOT / "docs/reference/sql.md").read_text("utf-8")
     assert build.sql_page(embedded).splitlines() == written.splitlines()
 
 
@@ -92,18 +96,30 @@ def test_views_that_need_all_scopes_have_rows_in_the_embedded_study(
     assert not len(read_view(embedded, "missing_cell"))
 
 
-def test_the_readme_shows_the_fit_that_the_embedded_facts_give(
+def test_the_readme_is_short() -> None:
+    lines = PAGES[0].read_text("utf-8").splitlines()
+    assert len(lines) <= 150
+    assert [line for line in lines if len(line) > 100] == []
+
+
+def test_the_readme_gives_the_commands_that_the_project_runs() -> None:
+    readme = PAGES[0].read_text("utf-8")
+    assert "pip install uv && uv run ptqdb collect" in readme
+    assert "pip install uv && uv run pytest" in readme
+    assert "pip install uv && uv run pytest" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_the_tutorial_shows_the_fit_that_the_embedded_facts_give(
     embedded: duckdb.DuckDBPyConnection,
 ) -> None:
     view = "fakefreeze_flops_log"
     shown = re.findall(
-        r"^rational2  (\w+) +(\d+) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+) +(\S+) +yes",
-        (ROOT / "README.md").read_text("utf-8"),
+        r"^(\w+) +(\d+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$",
+        (ROOT / "docs/tutorial/first-study.md").read_text("utf-8"),
         re.MULTILINE,
     )
     fits = fit_view_frame(read_view(embedded, view), view=view, curve="rational2")
-    names = ["r_squared", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse"]
-    names += ["held_out_median_error", "rmse"]
+    names = ["r_squared", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse", "rmse"]
     assert shown == [
         (fit.group, str(fit.points), *(f"{getattr(fit, name):.4g}" for name in names))
         for fit in fits
@@ -114,7 +130,7 @@ def test_the_readme_shows_the_fit_that_the_embedded_facts_give(
 def test_the_page_of_predictions_shows_what_validation_gives(
     embedded: duckdb.DuckDBPyConnection,
 ) -> None:
-    page = (ROOT / "docs" / "prediction.md").read_text("utf-8")
+    page = (ROOT / "docs/explanation/prediction.md").read_text("utf-8")
     for row in (*predictions.interval_rows(embedded), *predictions.validation_rows(embedded)):
         assert "| " + " | ".join(row) + " |" in page
 
@@ -124,7 +140,7 @@ def test_leaderboards_show_held_out_figures_that_come_out_again(
     embedded: duckdb.DuckDBPyConnection,
 ) -> None:
     """Of the page's and the README's rows; that no other is better takes minutes to ask."""
-    page = (ROOT / "docs" / "prediction.md").read_text("utf-8")
+    page = (ROOT / "docs/explanation/prediction.md").read_text("utf-8")
     shown = re.findall(r"^\| `(\w+)` \| `(\w+)` \| .*$", page, re.MULTILINE)
     assert len(shown) == predictions.SHOWN + 4
     readme = (ROOT / "README.md").read_text("utf-8")
@@ -136,8 +152,8 @@ def test_leaderboards_show_held_out_figures_that_come_out_again(
         ]
         row = predictions.leaderboard_row(entries[0], entries[1])
         assert "| " + " | ".join(row) + " |" in page
-    assert f"`{shown[0][0]}` with `{shown[0][1]}`" in readme
-    trust = readme[readme.index("## How far to trust it") : readme.index("## Commands")]
+    assert f"`{shown[0][0]}`, `{shown[0][1]}`" in readme
+    trust = readme[readme.index("## How well it predicts") : readme.index("## Commands")]
     figures = re.findall(r"0\.\d{4}", trust)
     assert len(figures) == 12
     assert [figure for figure in figures if figure not in page] == []

@@ -1,4 +1,4 @@
-"""docs/results.md and the facts of the full study that it rests on."""
+"""docs/explanation/results.md and the facts of the full study that it rests on."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FULL_STUDY = ROOT / "data" / "cifar10"
-PAGE = ROOT / "docs" / "results.md"
+PAGE = ROOT / "docs/explanation/results.md"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_findings_of_the_embedded_study_come_out_as_the_page_says(
         ([-0.1, 0.0], "does not hold"),
         ([0.1, -0.2], "in 1 of 2"),
         ([0.0001, -0.0001], "no difference"),
-        ([], "cannot be told"),
+        ([], "cannot be decided"),
     ],
 )
 def test_a_verdict_counts_comparisons(differences: list[float], verdict: str) -> None:

@@ -260,7 +260,7 @@ def test_the_median_channel_counts(pairs: duckdb.DuckDBPyConnection) -> None:
     assert of_l2 == []
 
 
-# The algebra, as docs/measures.md tells it.
+# The algebra, as docs/reference/measures.md tells it.
 
 SYMMETRIC = {
     "js", "hellinger", "total_variation", "bin_cosine", "bin_pearson", "cosine", "pearson",
