@@ -206,15 +206,12 @@ def _convert(place: str, values: object, kind: type[_Kind]) -> _Kind:
         raise UsageError(f"{place}: expected the key {missing[1]}, found none")
     where = re.search(r"at `\$\.(\w+)(?:\[(\d+)\])?", message)
     key = where[1] if where else ""
-    found = values[key]
-    choices = [str(one) for one in _choices(hints[key])]
-    if choices and "Invalid enum" in message:
+    found, description = values[key], _description(hints[key])
+    if description is None or "Invalid enum" in message:
         found = found[int(where[2])] if where and where[2] else found
-        choices = closest_first(str(found), choices)
-        raise UsageError(
-            f"{place}: {key}: expected one of {', '.join(choices)}, found {_shown(found)}"
-        )
-    raise UsageError(f"{place}: {key}: expected {_description(hints[key])}, found {_shown(found)}")
+        choices = closest_first(str(found), [str(one) for one in _choices(hints[key])])
+        description = f"one of {', '.join(choices)}"
+    raise UsageError(f"{place}: {key}: expected {description}, found {_shown(found)}")
 
 
 def _parts(hint: Any) -> list[Any]:
@@ -226,9 +223,9 @@ def _choices(hint: Any) -> list[Any]:
     return [one for one in _parts(hint) if isinstance(one, str | int) and not isinstance(one, bool)]
 
 
-def _description(hint: Any) -> str:
-    found = [one.description for one in _parts(hint) if isinstance(one, Meta) and one.description]
-    return str(found[0])
+def _description(hint: Any) -> str | None:
+    found = (one.description for one in _parts(hint) if isinstance(one, Meta))
+    return next(found, None)
 
 
 def _heading(number: int, table: Mapping[str, Any]) -> str:
