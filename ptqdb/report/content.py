@@ -27,7 +27,7 @@ from ptqdb.fitting.validation import ValidationRow, validate_view_frame
 from ptqdb.fitting.view_fit import ALL, finite_rows
 from ptqdb.report.figures import Choice, Figure, Key, Section
 from ptqdb.report.fits import Fits
-from ptqdb.report.text import Number, amount, code, fixed, percent, said, table
+from ptqdb.report.text import Number, amount, code, fixed, percent, said, subheading, table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -83,7 +83,7 @@ def collected(connection: "DuckDBPyConnection") -> Body:
             "Params are those of the float network; MACs the multiply-accumulates of its quantized",
             "layers for one image. Formats are those that the whole network was evaluated in.",
         ),
-        "<h3>When</h3>",
+        subheading("When"),
         table(("Started (UTC)", "Ended", "ptqdb", "Device", "Cells", "Outcome"), runs.rows()),
         *failed(connection),
     ]
@@ -111,12 +111,12 @@ def failed(connection: "DuckDBPyConnection") -> Body:
     if runs.height or ended.height:
         rows = [*runs.rows(), *((at, "the whole run", outcome) for at, outcome in ended.rows())]
         body += [
-            "<h3>Networks and runs that failed</h3>",
+            subheading("Networks and runs that failed"),
             table(("Started (UTC)", "Network", "Reason"), rows),
         ]
     if cells.height:
         body += [
-            "<h3>Formats that could not be evaluated</h3>",
+            subheading("Formats that could not be evaluated"),
             table(("Network", "Format", "Scope", "Layer", "Reason"), cells.rows()),
         ]
     return body
@@ -139,9 +139,9 @@ def prediction(fits: Fits) -> Body:
             "ptqdb recommend tell what another network would lose, without evaluating it.",
         ),
         Figure("prediction-fit", {(): picture}),
-        "<h3>Each network predicted from the others</h3>",
+        subheading("Each network predicted from the others"),
         *_or_why(lambda: _validation(whole)),
-        "<h3>Bits against loss</h3>",
+        subheading("Bits against loss"),
         Figure("frontier", {(): frontier_chart(frame, subtitle=by)}),
     ]
 
@@ -239,7 +239,7 @@ def networks(fits: Fits, views: Sequence[str], curve: str) -> Body:
             },
             choice,
         ),
-        "<h3>What the pooled curve misses</h3>",
+        subheading("What the pooled curve misses"),
         Figure(
             "residuals",
             {
@@ -283,7 +283,7 @@ def layers(connection: "DuckDBPyConnection") -> Body:
     }
     return [
         Figure("layers", maps, (Choice("Network", names),), is_wide=True),
-        "<h3>The layers that lose most</h3>",
+        subheading("The layers that lose most"),
         said("Of each network the two that add most to its divergence in the formats shown."),
         Figure("worst-layers", most, (Choice("Network", tuple(worst)),), is_wide=True),
     ]
@@ -336,5 +336,5 @@ def questions(file: str | None) -> Body:
         ),
     ]
     for question, sql in QUERIES:
-        body += [f"<h3>{question}</h3>", code(sql)]
+        body += [subheading(question), code(sql)]
     return body
