@@ -36,6 +36,9 @@ Body = list[str | Figure]
 Charts = dict[Key, Any]
 EVERY_NETWORK = "all networks"
 CROWDING_VIEW = "fakefreeze_flops"
+# Of more networks, these many get charts of their own: a page of 200 networks would take minutes
+# to write and gigabytes of memory.
+MOST_NETWORKS = 40
 
 
 def section(
@@ -198,8 +201,9 @@ def leaderboard(connection: "DuckDBPyConnection", fits: Fits) -> Body:
 
 
 def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
-    """Any view, curve and network."""
-    networks = fits[views[0], curves[0]].networks
+    """Any view, curve and network; of many networks, the first `MOST_NETWORKS`."""
+    every = fits[views[0], curves[0]].networks
+    networks = every[:MOST_NETWORKS]
     charts: Charts = {}
     for view in views:
         frame = fits[view, curves[0]].frame
@@ -222,7 +226,20 @@ def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
         said(
             "Held out is what counts: each network predicted by a curve that never saw it.",
         ),
+        *left_out(len(every)),
         Figure("explorer", charts, choices),
+    ]
+
+
+def left_out(count: int) -> Body:
+    """A sentence if there are too many networks for charts of each."""
+    if count <= MOST_NETWORKS:
+        return []
+    return [
+        said(
+            f"The first {MOST_NETWORKS} of {count} networks are shown one by one:",
+            "`ptqdb chart fit --network NAME` draws any of them.",
+        )
     ]
 
 

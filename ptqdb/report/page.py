@@ -167,7 +167,7 @@ def _sections(
     file: str | None,
 ) -> list[Section]:
     """What the page is made of, from top to bottom: what to rely on, then the study."""
-    make = content.section
+    make, shown = content.section, networks[: content.MOST_NETWORKS]
     return [
         make(
             "prediction",
@@ -191,7 +191,7 @@ def _sections(
         make(
             "gallery",
             "The gallery of the study",
-            lambda: gallery(connection, lambda view, curve: fits.get((view, curve)), networks),
+            lambda: gallery(connection, lambda view, curve: fits.get((view, curve)), shown),
             is_folded=True,
         ),
         make("sql", "Ask more in SQL", lambda: content.questions(file)),
