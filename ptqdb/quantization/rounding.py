@@ -250,8 +250,8 @@ def _round_to_binades_(chunk: Tensor, buffer: Tensor, number_format: NumberForma
     if number_format.mbits == 0 and number_format.ebits != 1:
         # Without a mantissa the parity of the index is that of the exponent field, and the tie 1.5
         # * 2^k must not always go up as in POT. The exponent field of the dtype has the same
-        # parity, since both biases are odd (FLOAT_2_E1, with bias 0, has no such tie). Subtracting one ULP
-        # rounds only the tie down.
+        # parity, since both biases are odd (FLOAT_2_E1, with bias 0, has no such tie).
+        # Subtracting one ULP rounds only the tie down.
         is_even = (buffer >> layout.mantissa_bits).bitwise_not_().bitwise_and_(1)
         chunk.view(layout.integer).sub_(is_even)
     anchor = 1.5 * 2.0 ** (layout.mantissa_bits - mbits)
