@@ -220,10 +220,10 @@ def _sweeps(results: Results) -> list[str]:
         "are constant. It is not a measurement. In units of the floor:",
         _table(["network", *PHASES, "together"], estimated),
         "Evaluation takes more than 1 because every layer's input is rounded and its output "
-        "scaled. Each is one more pass through memory for a tensor that is no longer in the cache. This "
-        "matters most for layers with few multiplications per element, such as the depthwise "
-        "convolutions of MobileNetV2. Only compiled kernels that round while they read could avoid "
-        "it.",
+        "scaled. Each is one more pass through memory for a tensor that is no longer in the "
+        "cache. This matters most for layers with few multiplications per element, such as the "
+        "depthwise convolutions of MobileNetV2. Only compiled kernels that round while they read "
+        "could avoid it.",
     ]
 
 
