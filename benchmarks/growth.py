@@ -8,9 +8,9 @@ hashes; the copies' correct counts are lowered by up to 1 %, so that no two have
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,12 +37,32 @@ COMMANDS = {
 }
 
 
+# Starts the command from a small process: the peak memory that the system counts for a child
+# begins with that of the process that started it.
+LAUNCHER = """
+import os, resource, subprocess, sys, time
+started = time.monotonic()
+code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(code, time.monotonic() - started, peak)
+"""
+
+
 @dataclass(frozen=True)
 class Run:
-    """What a command took: seconds on the clock, peak memory of its process."""
+    """What a command took.
+
+    Attributes
+    ----------
+    seconds, peak_bytes
+        On the clock; of the memory of its largest process.
+    page_bytes
+        Size of the page that it wrote; 0: none.
+    """
 
     seconds: float
     peak_bytes: int
+    page_bytes: int = 0
 
 
 def write_study(folder: Path, count: int) -> None:
@@ -91,19 +111,14 @@ def run(arguments: tuple[str, ...], folder: Path) -> Run:
     RuntimeError
         It fails; the message is what it printed.
     """
-    started = time.monotonic()
-    with (folder / "log").open("w+") as log:
-        child = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "ptqdb", *arguments],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), stream) for stream in (1, 2)],
-        )
-        _, status, usage = os.wait4(child, 0)
-        log.seek(0)
-        if status:
-            raise RuntimeError(log.read())
-    return Run(time.monotonic() - started, usage.ru_maxrss * 1024)
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "ptqdb", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    code, seconds, peak = done.stdout.split()
+    if code != "0":
+        raise RuntimeError(done.stderr)
+    page = folder / "report.html"
+    size = page.stat().st_size if "report" in arguments else 0
+    return Run(float(seconds), int(peak) * 1024, size)
 
 
 def measured(count: int) -> dict[str, Run]:
@@ -111,17 +126,12 @@ def measured(count: int) -> dict[str, Run]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_study(folder / "facts", count)
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            found = {}
-            for command, arguments in COMMANDS.items():
-                progress(f"{count} networks: {command}")
-                found[command] = run(arguments, folder)
-                progress(f"  {found[command].seconds:.1f} s")
-            return found
-        finally:
-            os.chdir(before)
+        found = {}
+        for command, arguments in COMMANDS.items():
+            progress(f"{count} networks: {command}")
+            found[command] = run(arguments, folder)
+            progress(f"  {found[command].seconds:.1f} s")
+        return found
 
 
 def page(runs: dict[int, dict[str, Run]], load: float) -> str:
@@ -132,7 +142,7 @@ def page(runs: dict[int, dict[str, Run]], load: float) -> str:
         "",
         "Written by `uv run python benchmarks/growth.py`. The embedded study's five networks, each",
         "many times under other names; 43 formats a network. Seconds on the clock from the",
-        "command's start to its end, and peak memory of its process (workers apart) in MiB.",
+        "command's start to its end, and peak memory of its largest process in MiB.",
         "",
         f"{machine()}; {datetime.now(UTC).date().isoformat()}; load before the start {load:.1f}.",
         "",
@@ -143,7 +153,9 @@ def page(runs: dict[int, dict[str, Run]], load: float) -> str:
         found = [runs[count][command] for count in runs]
         cells = " | ".join(f"{one.seconds:.1f} s, {one.peak_bytes / MIB:.0f}" for one in found)
         lines.append(f"| {command} | {cells} |")
+    sizes = " | ".join(f"{runs[count]['report'].page_bytes / 1e6:.1f} MB" for count in runs)
     lines += [
+        f"| the report's page | {sizes} |",
         "",
         "Up to 20 networks each is left out alone for held-out figures; more are dealt out to 20",
         "folds, so that the number of fits no longer grows.",
