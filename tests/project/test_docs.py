@@ -65,7 +65,7 @@ def test_the_embedded_study_is_no_larger_than_promised() -> None:
     assert sum(file.stat().st_size for file in files if file.is_file()) < 25e6
 
 
-def test_every_network_that_travels_is_described() -> None:
+def test_every_network_that_ships_is_described() -> None:
     described = (ROOT / "data" / "README.md").read_text("utf-8")
     for file in (ROOT / "data" / "embedded").glob("*.safetensors"):
         assert f"| {file.stem} |" in described
