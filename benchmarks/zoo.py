@@ -27,6 +27,7 @@ from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.quantization.agreement import relative_distance
 from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
+from ptqdb.support.text import markdown_table
 
 PAGE = Path(__file__).parent.parent / "docs/how-to/networks.md"
 BEGIN, END = "<!-- zoo: benchmarks/zoo.py -->", "<!-- end of zoo -->"
@@ -157,8 +158,7 @@ def macs_of_torch(module: torch.nn.Module, image: torch.Tensor) -> int:
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     head = ["network", "params", "MACs", "params in float", "norms folded", "logits apart", ""]
-    lines = [head, ["---"] * len(head), *(row.cells for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown_table(head, (row.cells for row in rows))
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -12,6 +11,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from jinja2 import StrictUndefined, Template
 from predictions import (
     PUBLISHED_COLUMNS,
     Comparison,
@@ -40,6 +40,7 @@ from ptqdb.database.exchange import import_study
 from ptqdb.database.schema import columns_of, known_version
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.resources import sql_folder
+from ptqdb.support.text import markdown_table
 
 DOCS = Path(__file__).parent
 FOLDERS = {
@@ -96,8 +97,8 @@ def _write(name: str, text: str) -> None:
 
 def _filled(name: str, parts: dict[str, str]) -> str:
     """A template with its parts in place."""
-    template = (DOCS / "templates" / name).read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    text = (DOCS / "templates" / name).read_text(encoding="utf-8")
+    return Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(parts)
 
 
 def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Comparison) -> str:
@@ -304,8 +305,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    lines = [columns, ("---",) * len(columns), *rows]
-    return "\n".join("| " + " | ".join(map(_line, line)) + " |" for line in lines)
+    return markdown_table(columns, (list(map(_line, row)) for row in rows))
 
 
 def _line(text: str | None) -> str:

@@ -1,7 +1,7 @@
-"""The errors that ptqdb raises on purpose: what was expected, what was found, what to do.
+"""The errors that ptqdb raises: what was expected, what was found, what to do.
 
-Messages name what was asked for as the command line does, ``--mean``. Whoever asked otherwise, by a
-study file or from Python, reads the word that they wrote.
+Messages are written with the options of the command line, such as ``--mean``. For a study file or a
+call from Python they are reworded to its keys or arguments.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _OPTION = re.compile(r"(`[^`]*`)|--([a-z][a-z-]*)( (?=[A-Z0-9\[]))?")
-# Keys of a study file by option; the other options are those of the command itself.
+# Keys of a study file by option; the other options belong to the command only.
 FILE_KEYS = {
     "network": "spec",
     "dataset": "path",
@@ -26,7 +26,7 @@ FILE_KEYS = {
 
 
 def in_options(message: str) -> str:
-    """As the command line has it: unchanged.
+    """Return the message for the command line: unchanged.
 
     >>> in_options("--mean: expected finite numbers")
     '--mean: expected finite numbers'
@@ -35,7 +35,7 @@ def in_options(message: str) -> str:
 
 
 def in_keys(message: str) -> str:
-    """With the keys of a study file; options that no study file has stay.
+    """Return the message with the keys of a study file; options without a key stay.
 
     >>> in_keys("--network: no such file; give --checkpoint FILE, or --replace")
     'spec: no such file; give checkpoint = FILE, or --replace'
@@ -44,7 +44,7 @@ def in_keys(message: str) -> str:
 
 
 def in_arguments(message: str) -> str:
-    """With the names of Python's arguments; commands between backquotes stay.
+    """Return the message with the names of Python arguments; commands in backquotes stay.
 
     >>> in_arguments("give --class-count 10, or run `ptqdb fit --help`")
     'give class_count=10, or run `ptqdb fit --help`'
@@ -67,7 +67,7 @@ _wording: Callable[[str], str] = in_arguments
 
 @contextmanager
 def worded(wording: Callable[[str], str]) -> Iterator[None]:
-    """Let errors that are raised within speak so: `in_options`, `in_keys` or `in_arguments`."""
+    """Reword errors raised within by `in_options`, `in_keys` or `in_arguments`."""
     global _wording
     before, _wording = _wording, wording
     try:
@@ -92,19 +92,19 @@ class UsageError(PtqdbError, ValueError):
 
 
 class DataError(PtqdbError, ValueError):
-    """Images, a checkpoint or a table do not have the shape that is needed."""
+    """Images, a checkpoint or a table do not have the required shape."""
 
 
 class ContradictionError(DataError):
-    """Facts that contradict each other; the message goes on with some of them, as a table."""
+    """Facts contradict each other; the message ends with a table of some of them."""
 
 
 class DatabaseError(PtqdbError, RuntimeError):
-    """The database file cannot be opened, is locked, damaged or of another version."""
+    """The database file cannot be opened, is locked, is damaged or has another version."""
 
 
 class QueryError(PtqdbError, ValueError):
-    """A SQL query that failed; the message is DuckDB's own, with the position."""
+    """A SQL query failed; the message is DuckDB's own, with the position."""
 
 
 class UnsupportedLayerError(PtqdbError, NotImplementedError):
@@ -112,8 +112,8 @@ class UnsupportedLayerError(PtqdbError, NotImplementedError):
 
 
 class MismatchError(PtqdbError, ValueError):
-    """What was asked for does not fit what is stored; the message names the argument."""
+    """The request does not match what is stored; the message names the argument."""
 
 
 class MissingExtraError(PtqdbError, ImportError):
-    """A package that is needed only for what was asked; the message says how to install it."""
+    """An optional package is missing; the message says how to install it."""

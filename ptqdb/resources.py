@@ -1,4 +1,4 @@
-"""The one place that finds sql/ and data/, in a checkout and in an installed wheel."""
+"""Locates sql/ and data/, in a checkout or an installed wheel."""
 
 from pathlib import Path
 

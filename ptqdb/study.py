@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ptqdb.fitting.view_fit import GroupFit
     from ptqdb.networks.sources import NetworkSource
     from ptqdb.networks.trainings import TrainedReference
+    from ptqdb.quantization.number_formats import NumberFormat
 
 
 class Study:
@@ -286,7 +287,7 @@ class Study:
         *,
         view: str | None = None,
         curve: str = PREDICTION_CURVE,
-        number_formats: str = "*",
+        number_formats: "str | Sequence[NumberFormat]" = "*",
         leave_out: str = "network",
         coverage: float = COVERAGE,
         float_accuracy: float | None = None,
@@ -309,7 +310,7 @@ class Study:
             A view, or a call of ``variant``. None: ``channelnsr_layer_rootdepth_rootfanin``, or
             without images ``channelnsr_weightonly_layer_rootdepth_rootfanin``.
         number_formats
-            Comma-separated names or globs.
+            Comma-separated names or globs of the study's grid, or the formats themselves.
         leave_out
             What the intervals count the spread between: ``network`` or ``architecture``.
         coverage
@@ -334,12 +335,11 @@ class Study:
         view = view or default_view(has_images=has_images)
         self.check_prediction_view(view, curve, has_images=has_images)
         from ptqdb.collection.unevaluated import measure_in_view
-        from ptqdb.quantization.number_formats import matching
 
         measured = measure_in_view(
             network,
             calibration,
-            matching(number_formats),
+            _formats(number_formats),
             view,
             image_size=image_size,
             device=device,
@@ -573,7 +573,7 @@ class Study:
         images: "ImageSet",
         calibration: "ImageSet",
         *,
-        number_formats: str = "*",
+        number_formats: "str | Sequence[NumberFormat]" = "*",
         scopes: Sequence[str] = (),
         device: str = "cpu",
         precision: str = "auto",
@@ -593,7 +593,7 @@ class Study:
         images, calibration
             To evaluate on; to take the ranges of the inputs from. As `ptqdb.images` gives them.
         number_formats
-            Comma-separated names or globs.
+            Comma-separated names or globs of the study's grid, or the formats themselves.
         scopes
             What to quantize alone, beside everything together: any of weight, bias, input, and
             layer, which evaluates the network once per layer and format.
@@ -626,7 +626,7 @@ class Study:
         sources = [networks] if isinstance(networks, NetworkSource) else networks
         request = request_of(
             [NetworkTask(source, images, calibration) for source in sources],
-            number_formats=number_formats,
+            number_formats=_formats(number_formats),
             scopes=scopes,
             device=device,
             precision=precision,
@@ -716,6 +716,12 @@ def open_study(path: Path | str | None = None, *, create: bool = False) -> Study
     if not create:
         study.connection  # noqa: B018  # raises now, not when something is first asked
     return study
+
+
+def _formats(asked: "str | Sequence[NumberFormat]") -> "tuple[NumberFormat, ...]":
+    from ptqdb.quantization.number_formats import matching
+
+    return matching(asked) if isinstance(asked, str) else tuple(asked)
 
 
 def train(

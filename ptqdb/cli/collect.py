@@ -158,6 +158,7 @@ def collect(
     )
     from ptqdb.collection.study_file import read_study_file
     from ptqdb.errors import UsageError, in_keys, in_options, worded
+    from ptqdb.quantization.number_formats import matching
 
     if not (dry_run or replace):
         resumes(context)
@@ -173,7 +174,7 @@ def collect(
     )
     network_said = said.entry("", name=name, architecture=architecture)
     cells_said: dict[str, Any] = {
-        "number_formats": number_formats,
+        "number_formats": None if number_formats is None else matching(number_formats),
         "scopes": None if scopes is None else listed(scopes),
         "device": device,
         "precision": precision and precision.value,
@@ -240,7 +241,7 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
 def _preview_rows(shown: "Preview", request: "CollectionRequest") -> list[dict[str, object]]:
     rows = []
     for scope in request.scopes:
-        missing = [cell.number_format for cell in shown.missing if cell.scope == scope]
+        missing = [cell.number_format.name for cell in shown.missing if cell.scope == scope]
         asked = len(request.number_formats)
         cells = asked * shown.layer_count if scope == "layer" else asked
         known = shown.failure is None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptqdb.errors import DataError, UsageError
 from ptqdb.support.closest import closest_first
-from ptqdb.support.text import markdown_cell, visible
+from ptqdb.support.text import markdown_cell, markdown_table, visible
 
 if TYPE_CHECKING:
     import polars as pl
@@ -221,8 +221,10 @@ def _print_rows(
         is_markdown = output_format is OutputFormat.MARKDOWN
         shown = markdown_cell if is_markdown else visible
         table = [[shown(cell) for cell in row] for row in [list(columns), *cells]]
-        lines = _markdown(table, numeric) if is_markdown else _table(*_fitting(table, numeric))
-        write("\n".join(lines) + "\n")
+        if is_markdown:
+            write(markdown_table(table[0], table[1:], numeric) + "\n")
+        else:
+            write("\n".join(_table(*_fitting(table, numeric))) + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -340,8 +342,3 @@ def _table(table: list[list[str]], numeric: list[bool]) -> list[str]:
     widths = _widths(table)
     rows = [table[0], ["─" * width for width in widths], *table[1:]]
     return [GAP.join(map(_aligned, row, widths, numeric)).rstrip() for row in rows]
-
-
-def _markdown(table: list[list[str]], numeric: list[bool]) -> list[str]:
-    rule = ["---:" if right else "---" for right in numeric]
-    return ["| " + " | ".join(row) + " |" for row in [table[0], rule, *table[1:]]]

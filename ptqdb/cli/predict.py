@@ -188,10 +188,9 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
     from ptqdb.quantization.number_formats import matching
 
     entry, has_images = said.entry(network), asked.calibration_dataset is not None
-    number_formats, device = asked.number_formats or "*", asked.device or "cpu"
+    number_formats, device = matching(asked.number_formats or "*"), asked.device or "cpu"
     check_network(entry)
     check_device(device)
-    matching(number_formats)
     view = asked.view or default_view(has_images=has_images)
     with open_reader(asked.db) as study:
         study.check_prediction_view(view, asked.curve, has_images=has_images)

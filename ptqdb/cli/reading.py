@@ -18,23 +18,14 @@ if TYPE_CHECKING:
 def open_reader(db: Path | None) -> "Iterator[Study]":
     """Open a database read-only; without a name and a default one, the embedded study's facts.
 
-    Which study it is then stands on stderr, so that nobody takes it for one of their own; so do
-    the networks that some views leave out, since an older ptqdb collected them.
+    The embedded study is named on stderr, so that nobody takes it for one of their own.
 
     Raises
     ------
     DatabaseError
         The named file cannot be read, or there is neither a default one nor embedded facts.
     """
-    from ptqdb.database import networks_without_channels
-
     with open_as_it_is(_chosen(db)) as study:
-        without = networks_without_channels(study.connection)
-        if without:
-            say(
-                f"left out of the views channelnsr_*: {', '.join(without)}, collected by an older "
-                "ptqdb; `ptqdb collect` as before measures the channels and evaluates nothing"
-            )
         yield study
 
 

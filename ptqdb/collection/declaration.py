@@ -10,7 +10,7 @@ from ptqdb.defaults import LAYER_SCOPE, SCOPES
 from ptqdb.errors import UsageError
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.specs import check_spec
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
 from ptqdb.support.paths import is_file
 
 DEFAULT_CALIBRATION_COUNT = 1024
@@ -100,15 +100,13 @@ class StudyDeclaration:
     ----------
     networks
         Those that travel with ptqdb when empty.
-    number_formats
-        Comma-separated names or globs, each of which matches a format.
     scopes
         What to quantize alone, beside everything together.
     """
 
     datasets: tuple[DatasetEntry, ...]
     networks: tuple[NetworkEntry, ...] = ()
-    number_formats: str = "*"
+    number_formats: tuple[NumberFormat, ...] = STUDY_GRID
     scopes: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "auto"
@@ -147,9 +145,8 @@ def check_declaration(study: StudyDeclaration) -> None:
     Raises
     ------
     UsageError
-        A format, scope, device or network that does not exist, or a number that means nothing.
+        A scope, device or network that does not exist, or a number that means nothing.
     """
-    matching(study.number_formats)
     check_scopes(study.scopes)
     check_device(study.device)
     for entry in study.networks:

@@ -14,7 +14,7 @@ from ptqdb.errors import DataError
 from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.own_code import own_errors_as_data_errors
-from ptqdb.quantization.number_formats import NumberFormat, number_format
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.support.paths import is_there
 
 SAMPLE_COUNT = 100
@@ -122,8 +122,8 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
     task = plan.task
     images = task.images.head(min(SAMPLE_COUNT, len(task.images)))
     calibration = task.calibration.head(min(SAMPLE_COUNT, len(task.calibration)))
-    names = list(dict.fromkeys(cell.number_format for cell in plan.cells))
-    sample = _one_per_family(names)
+    asked = list(dict.fromkeys(cell.number_format for cell in plan.cells))
+    sample = _one_per_family(asked)
     started = time.perf_counter()
     trained, device = task.source.load(), torch.device(request.device)
     measurement = NetworkMeasurement(trained, calibration, sample, request.scheme, device=device)
@@ -150,7 +150,7 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
         coded_s += middle - begun
         evaluated_s += time.perf_counter() - middle
     calibrated_s = (calibrated - started) * len(task.calibration) / len(calibration)
-    formats = len(names) / len(sample)
+    formats = len(asked) / len(sample)
     cells = len(plan.cells) / len(sample)
     seconds = (
         calibrated_s * formats
@@ -160,10 +160,9 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
     return plan, seconds
 
 
-def _one_per_family(names: Sequence[str]) -> list[NumberFormat]:
+def _one_per_family(asked: Sequence[NumberFormat]) -> list[NumberFormat]:
     """Of each family among the formats, the one of median width."""
     families: dict[str, list[NumberFormat]] = {}
-    for name in names:
-        known = number_format(name)
+    for known in asked:
         families.setdefault(known.family, []).append(known)
     return [members[len(members) // 2] for members in families.values()]

@@ -96,7 +96,7 @@ class Cell:
     """
 
     network: str
-    number_format: str
+    number_format: NumberFormat
     scheme: str
     scope: str
     layer: str | None = None
@@ -105,7 +105,8 @@ class Cell:
     def label(self) -> str:
         """What it is of, beside the network."""
         alone = self.scope if self.layer is None else f"layer {self.layer}"
-        return self.number_format if self.scope == "all" else f"{self.number_format} ({alone})"
+        name = self.number_format.name
+        return name if self.scope == "all" else f"{name} ({alone})"
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,6 @@ class NetworkPlan:
     failed
         Cells asked for of which the database says that they cannot be evaluated; they are not
         tried again.
-    without_channels
-        Formats asked for whose cells an older ptqdb filled, without what they do to the output
-        channels of the weights: to be measured, not evaluated.
     layer_count
         Quantized layers; an upper bound of a network that is new.
     work
@@ -134,20 +132,19 @@ class NetworkPlan:
     cells: tuple[Cell, ...]
     present_count: int
     failed: tuple[Cell, ...] = ()
-    without_channels: tuple[NumberFormat, ...] = ()
     layer_count: int = 0
     work: float | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing of what was asked for."""
-        return not (self.is_new or self.cells or self.without_channels)
+        return not (self.is_new or self.cells)
 
     @property
     def changes_views(self) -> bool:
         """Whether what is missing has rows in the views that curves are fitted over."""
         alone = all(cell.scope == LAYER_SCOPE for cell in self.cells)
-        return self.is_new or bool(self.without_channels) or not alone
+        return self.is_new or not alone
 
     @property
     def cell_count(self) -> int:
@@ -186,7 +183,7 @@ def plan_network(
         precision; the message names the argument.
     """
     wanted = [
-        Cell(task.name, number_format.name, request.scheme.name, scope)
+        Cell(task.name, number_format, request.scheme.name, scope)
         for number_format in request.number_formats
         for scope in request.scopes
     ]
@@ -197,7 +194,7 @@ def plan_network(
     layers = _layers(connection, task.name)
     wanted = [each for cell in wanted for each in _by_layer(cell, layers)]
     present = _present_cells(connection, request, task.name)
-    known_to_fail = _failed_cells(connection, task.name)
+    known_to_fail = _failed_cells(connection, request, task.name)
     failed = tuple(cell for cell in wanted if cell in known_to_fail)
     missing = tuple(cell for cell in wanted if cell not in present | known_to_fail)
     return NetworkPlan(
@@ -206,7 +203,6 @@ def plan_network(
         missing,
         len(wanted) - len(missing) - len(failed),
         failed,
-        _formats_without_channels(connection, request, task.name),
         len(layers),
     )
 
@@ -277,16 +273,20 @@ def _present_cells(
         "where n.name = ?",
         [name],
     ).fetchall()
-    asked = {(known.name, scope) for known in request.number_formats for scope in request.scopes}
+    asked = {known.name: known for known in request.number_formats}
     for number_format, _, scope, _, precision in rows:
         other = request.precision == "float32" and precision != "float32"
-        if other and (number_format, scope) in asked:
+        if other and number_format in asked and scope in request.scopes:
             raise MismatchError(
                 f"--precision: the database holds {name} in {number_format} computed in "
                 f"{precision}, found float32 asked for; give --precision auto, another --db, or "
                 "--replace to collect anew"
             )
-    return {Cell(name, *row[:4]) for row in rows}
+    return {
+        Cell(name, asked[number_format], scheme, scope, layer)
+        for number_format, scheme, scope, layer, _ in rows
+        if number_format in asked
+    }
 
 
 def _layers(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
@@ -299,28 +299,13 @@ def _layers(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
     return [layer for (layer,) in rows]
 
 
-def _failed_cells(connection: duckdb.DuckDBPyConnection, name: str) -> set[Cell]:
+def _failed_cells(
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
+) -> set[Cell]:
     rows = connection.execute(
-        "select network, number_format, scheme, scope, quantized_layer from failed_cell_overview "
+        "select number_format, scheme, scope, quantized_layer from failed_cell_overview "
         "where network = ?",
         [name],
     ).fetchall()
-    return {Cell(*row) for row in rows}
-
-
-def _formats_without_channels(
-    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
-) -> tuple[NumberFormat, ...]:
-    found = connection.execute(
-        "select distinct f.name from quantized_tensor as q "
-        "join number_format as f using (number_format_id) join scheme as s using (scheme_id) "
-        "join tensor as t using (tensor_id) join layer as l using (layer_id) "
-        "join network as n using (network_id) "
-        "anti join quantized_tensor_channel as c "
-        "on c.tensor_id = q.tensor_id and c.number_format_id = q.number_format_id "
-        "and c.scheme_id = q.scheme_id "
-        "where n.name = ? and s.name = ? and t.role = 'weight'",
-        [name, request.scheme.name],
-    )
-    without = {row[0] for row in found.fetchall()}
-    return tuple(known for known in request.number_formats if known.name in without)
+    asked = {known.name: known for known in request.number_formats}
+    return {Cell(name, asked[row[0]], *row[1:]) for row in rows if row[0] in asked}

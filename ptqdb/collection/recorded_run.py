@@ -92,7 +92,9 @@ def _write_outcome(
 def _announced(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """The cells as the table has them: the layers of a network, each alone, are one."""
     fields = ("network", "number_format", "scheme", "scope")
-    rows = dict.fromkeys(tuple(getattr(cell, field) for field in fields) for cell in cells)
+    rows = dict.fromkeys(
+        (cell.network, cell.number_format.name, cell.scheme, cell.scope) for cell in cells
+    )
     return [dict(zip(fields, row, strict=True)) for row in rows]
 
 

@@ -27,7 +27,7 @@ from ptqdb.networks.embedded import (
 )
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource, network_source
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
 
 
 def collection_request(study: StudyDeclaration, *, anew: bool = False) -> CollectionRequest:
@@ -63,7 +63,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
 def request_of(
     tasks: Sequence[NetworkTask],
     *,
-    number_formats: str = "*",
+    number_formats: Sequence[NumberFormat] = STUDY_GRID,
     scopes: Sequence[str] = (),
     device: str = "cpu",
     precision: str = "auto",
@@ -74,13 +74,13 @@ def request_of(
     Raises
     ------
     UsageError
-        A format, scope or device that does not exist, or two networks of one name.
+        A scope or device that does not exist, or two networks of one name.
     """
     check_scopes(scopes)
     require_device(device)
     return CollectionRequest(
         tasks=tuple(tasks),
-        number_formats=matching(number_formats),
+        number_formats=tuple(number_formats),
         scopes=tuple(dict.fromkeys(("all", *scopes))),
         device=device,
         precision=precision,

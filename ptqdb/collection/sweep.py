@@ -23,7 +23,6 @@ from ptqdb.collection.rows import (
     ensure_scheme,
     layer_ids_of,
     tensor_ids_of,
-    write_channel_errors,
     write_evaluation,
     write_failed_evaluation,
     write_layer_evaluation,
@@ -46,7 +45,6 @@ from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.own_code import is_of_network, one_line, own_errors_as_data_errors
-from ptqdb.quantization.number_formats import number_format as named_format
 from ptqdb.support.interruption import interrupts_kept
 
 
@@ -227,8 +225,6 @@ def _collect_or_record(
     name = plan.task.name
     try:
         with interrupts_kept():
-            if plan.without_channels:
-                _add_channels(connection, request, plan, reporter)
             if plan.cells or plan.is_new:
                 _collect_network(connection, request, plan, outcome, reporter)
     except BaseException as error:  # a network's own code may raise anything
@@ -287,11 +283,10 @@ def _measured(
     trained = plan.task.source.load()
     for remark in trained.remarks:
         reporter.remarked(f"{trained.name}: {remark}")
-    names = dict.fromkeys(cell.number_format for cell in plan.cells)
     measurement = NetworkMeasurement(
         trained,
         plan.task.calibration,
-        [named_format(name) for name in names],
+        list(dict.fromkeys(cell.number_format for cell in plan.cells)),
         request.scheme,
         device=torch.device(request.device),
     )
@@ -299,41 +294,6 @@ def _measured(
         reporter.remarked(f"{plan.task.name}: {remark}")
     # without the network itself: the measurement has the folded weights
     return measurement, trained.preprocessing
-
-
-def _add_channels(
-    connection: duckdb.DuckDBPyConnection,
-    request: CollectionRequest,
-    plan: NetworkPlan,
-    reporter: Reporter,
-) -> None:
-    """Measure the channels of weights that an older ptqdb collected; nothing is evaluated."""
-    name, formats = plan.task.name, plan.without_channels
-    reporter.preparing(name)
-    reporter.remarked(
-        f"{name}: what {len(formats)} formats do to the output channels of the weights is added, "
-        "which its cells lack; nothing is evaluated again"
-    )
-    measurement = NetworkMeasurement(
-        plan.task.source.load(),
-        plan.task.calibration.head(1),  # shows the order of the layers; weights need no more
-        (),
-        request.scheme,
-        device=torch.device(request.device),
-        with_inputs=False,
-    )
-    for number_format in formats:
-        errors = measurement.channel_errors(number_format)
-        cell = Cell(name, number_format.name, request.scheme.name, "all")
-        network_id, number_format_id = _ids(connection, cell)
-        with transaction(connection):
-            write_channel_errors(
-                connection,
-                tensor_ids_of(connection, network_id),
-                number_format_id,
-                ensure_scheme(connection, request.scheme),
-                errors,
-            )
 
 
 def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:
@@ -358,7 +318,7 @@ def _collect_format(
 ) -> None:
     """Fill the cells of one network in one format; the first also brings the tensors' facts."""
     network_id, number_format_id = _ids(connection, cells[0])
-    number_format = named_format(cells[0].number_format)
+    number_format = cells[0].number_format
     with interrupts_kept():
         coded = measurement.code(number_format)
     layer_ids = layer_ids_of(connection, network_id)
@@ -397,7 +357,7 @@ def _ids(connection: duckdb.DuckDBPyConnection, cell: Cell) -> tuple[int, int]:
     row = connection.execute(
         "select n.network_id, f.number_format_id from network as n, number_format as f "
         "where n.name = ? and f.name = ?",
-        [cell.network, cell.number_format],
+        [cell.network, cell.number_format.name],
     ).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])

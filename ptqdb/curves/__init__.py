@@ -56,12 +56,12 @@ class Curve:
         Parameters
         ----------
         **columns
-            What some curves need beside: see `ptqdb.curves.points.Points`.
+            Further columns that some curves need: see `ptqdb.curves.points.Points`.
 
         Raises
         ------
         DataError
-            The points cannot carry the curve; see `ptqdb.curves.points.checked_points`.
+            The points cannot determine the curve; see `ptqdb.curves.points.checked_points`.
         """
         from ptqdb.curves.function import fit_curve
 
@@ -96,7 +96,7 @@ _CURVES = (
     ),
     Curve(
         "logistic",
-        "share of the loss by chance, logistic in log x: quasi-binomial on the correct counts",
+        "fraction of the chance loss, logistic in log x: quasi-binomial on the correct counts",
         ("ptqdb.curves.logistic", "LogisticFunction"),
     ),
     Curve(
@@ -106,22 +106,22 @@ _CURVES = (
     ),
     Curve(
         "hill_chance",
-        "Hill curve of x, from 0 up to each network's loss by chance",
+        "Hill curve of x, from 0 up to each network's chance loss",
         ("ptqdb.curves.hill", "HillChanceFunction"),
     ),
     Curve(
         "isotonic",
-        "best of all non-decreasing functions: no monotone curve has a higher R² on its points",
+        "isotonic regression, the upper bound for any monotone curve",
         ("ptqdb.curves.isotonic", "IsotonicFunction"),
     ),
     Curve(
         "spline",
-        "non-decreasing cubic spline, as smooth as cross-validation wants it",
+        "non-decreasing cubic spline, smoothness chosen by cross-validation",
         ("ptqdb.curves.spline", "SplineFunction"),
     ),
     Curve(
         "linear",
-        "straight line over log x, which may fall",
+        "straight line over log x, may decrease",
         ("ptqdb.curves.linear", "LinearFunction"),
     ),
     Curve(
@@ -140,7 +140,7 @@ def curve(name: str) -> Curve:
     Raises
     ------
     UsageError
-        There is none; the message lists the names, the closest first.
+        No such curve; the message lists the names, the closest first.
 
     Examples
     --------

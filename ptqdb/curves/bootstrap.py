@@ -1,4 +1,4 @@
-"""A bootstrap over networks: how a pooled curve varies with the networks that it was fitted to."""
+"""A bootstrap over networks: how a pooled curve varies with the sample of networks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class NetworkBootstrap:
-    """A curve fitted anew to networks drawn with replacement, as many as there are.
+    """A curve refitted to networks drawn with replacement (a cluster bootstrap).
 
-    Points of one network share what the curve does not know of it, so that a bootstrap over
-    points would find the curve far too certain (a cluster bootstrap; Cameron, Gelbach and
-    Miller, 2008).
+    Each draw has as many networks as the sample. Residuals of one network are correlated, so a
+    bootstrap over points would give intervals that are far too narrow (Cameron, Gelbach and Miller,
+    2008).
 
     Attributes
     ----------
     fits
-        One per draw that carried the curve. What was chosen from the points before the fit
-        (knots, smoothness) is that of the original fit.
+        One per draw to which the curve could be fitted. Knots and smoothness are those of the
+        original fit.
     failed_count
-        Draws that did not carry the curve, such as one network that lost the same everywhere.
+        Draws to which the curve could not be fitted, such as one network with a constant loss.
     """
 
     fits: tuple[CurveFit, ...]
@@ -53,7 +53,7 @@ class NetworkBootstrap:
 def network_bootstrap(
     fit: CurveFit, *, draw_count: int = DRAW_COUNT, seed: int = SEED
 ) -> NetworkBootstrap:
-    """Fit the curve of a fit to resampled networks, the same ones for the same seed.
+    """Refit a curve to resampled networks; the same seed gives the same draws.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every curve is, and a fitted one, in NumPy alone: statsmodels takes seconds to import."""
+"""Base class of curves, and fitted curves, in NumPy only: statsmodels takes seconds to import."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,29 +10,28 @@ from numpy.typing import ArrayLike
 
 from ptqdb.curves.points import Floats, Points, checked_points
 
-# Relative to the largest singular value of the Jacobian with columns of unit length.
+# Relative to the largest singular value of the Jacobian with unit-norm columns.
 SINGULAR = 1e-10
-# Of 43 points a network, some kilobytes each: more than a page with every picture asks for twice.
+# Cached fits, a few kilobytes each for 43 points per network: enough for a page of all charts.
 REMEMBERED_FITS = 1024
 
 
 @dataclass(frozen=True)
 class CurveFunction(ABC):
-    """A curve of one variable with parameters, and how they are found.
+    """A parametric curve of one variable, and how its parameters are estimated.
 
-    Subclasses are frozen dataclasses whose fields are plain values: what `prepared` chose, too,
-    so that a fit can be written down and read again. x is of shape (points,), params of shape
-    (parameters,).
+    Subclasses are frozen dataclasses with plain values as fields, including those that `prepared`
+    chose, so a fit can be saved and loaded. x has shape (points,), params has shape (parameters,).
 
     Attributes
     ----------
     needs
-        The columns of `Points` that it needs beside x and y.
+        The columns of `Points` that it needs besides x and y.
     uses_chance_loss
         Whether its y depends on the `chance_loss` of the network, which a prediction must give.
     models_networks
-        Whether `covariance` knows that points of one network are not independent: then no
-        bootstrap over networks stands in for it.
+        Whether `covariance` accounts for the dependence of points of one network; if so, no
+        bootstrap over networks replaces it.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -46,62 +45,62 @@ class CurveFunction(ABC):
 
     @property
     def least_point_count(self) -> int:
-        """The fewest points that carry the curve; by default one per parameter."""
+        """The fewest points that the curve can be fitted to; by default one per parameter."""
         return len(self.parameter_names)
 
     def prepared(self, points: Points) -> Self:
-        """The curve with what is chosen from the points before it is fitted, such as knots."""
+        """Return the curve with settings chosen from the points before the fit, such as knots."""
         return self
 
     @abstractmethod
     def estimate(self, points: Points) -> Floats:
-        """Return the parameters that fit best, the same ones each time.
+        """Return the parameters that fit best; deterministic.
 
         Raises
         ------
         DataError
-            The points do not carry the curve.
+            The points cannot determine the curve.
         """
 
     @abstractmethod
     def values(
         self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
     ) -> Floats:
-        """Return the curve's y at `x`, whatever their range; infinite at a pole.
+        """Return the curve's y at any `x`; infinite at a pole.
 
         Parameters
         ----------
         chance_loss
-            Shape (points,) or a single one; only curves with `uses_chance_loss` look at it.
+            Shape (points,) or scalar; used only by curves with `uses_chance_loss`.
         """
 
     def jacobian(
         self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
     ) -> Floats | None:
-        """Return dy/dparams at `x`, shape (points, parameters); None where there is no such."""
+        """Return dy/dparams at `x`, shape (points, parameters); None if it does not exist."""
         return None
 
     @abstractmethod
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
-        """Whether the curve is proved finite and non-decreasing on [low, high]."""
+        """Whether the curve is proven finite and non-decreasing on [low, high]."""
 
     def parameter_count(self, params: Floats, points: Points) -> float:
-        """How many degrees of freedom the fit to `points` spent; by default its parameters."""
+        """Degrees of freedom used by the fit to `points`; by default the number of parameters."""
         return float(len(params))
 
     def log_likelihood(self, params: Floats, points: Points) -> float:
-        """Gaussian, the variance at its maximum ssr / points (as in OLS); NaN if undefined."""
+        """Gaussian, with the variance ssr / points that maximizes it (as in OLS); NaN if none."""
         ssr = float(np.sum((points.y - self.values(params, points.x, points.chance_loss)) ** 2))
         with np.errstate(divide="ignore"):
             return float(-len(points) / 2 * (np.log(2 * np.pi * np.float64(ssr) / len(points)) + 1))
 
     def covariance(self, params: Floats, points: Points) -> Floats:
-        """Covariance of the estimate if points are independent; NaN where it is undefined.
+        """Covariance of the estimate for independent points; NaN where it is undefined.
 
-        By default ``s² inverse(J'J)`` with J the Jacobian at the estimate and s² the residual
-        variance: NaN where J is singular (the curve has fewer degrees of freedom at the estimate
-        than it has parameters, such as a constant) and where no residual degree of freedom is
-        left. It knows nothing of the monotone constraint: where that binds, it overstates.
+        By default ``s² inverse(J'J)``, with the Jacobian J at the estimate and the residual
+        variance s². NaN where J is singular (as for a constant, where the estimate has fewer
+        degrees of freedom than parameters), and where no residual degree of freedom is left. It
+        ignores the monotone constraint: where that is active, the covariance is too large.
         """
         jacobian = self.jacobian(params, points.x, points.chance_loss)
         rest = len(points) - self.parameter_count(params, points)
@@ -113,7 +112,7 @@ class CurveFunction(ABC):
 
 @dataclass(frozen=True, eq=False)
 class FixedCurve:
-    """A curve with its parameters, which needs no points to predict.
+    """A curve with its parameters, without the points that it was fitted to.
 
     Attributes
     ----------
@@ -148,14 +147,14 @@ class FixedCurve:
 
 @dataclass(frozen=True, eq=False)
 class CurveFit:
-    """A curve with parameters beside the points that they were found for.
+    """A curve with its parameters and the points that it was fitted to.
 
     Attributes
     ----------
     function
         The curve, prepared for these points.
     points
-        As they were fitted.
+        The fitted points.
     params
         Shape (parameters,).
     """
@@ -207,34 +206,34 @@ class CurveFit:
 
     @cached_property
     def df_model(self) -> float:
-        """Degrees of freedom spent beside a constant."""
+        """Degrees of freedom used, not counting the constant."""
         return self.function.parameter_count(self.params, self.points) - 1.0
 
     @property
     def df_resid(self) -> float:
-        """Points less the degrees of freedom spent."""
+        """Points minus the degrees of freedom used."""
         return len(self.points) - self.df_model - 1.0
 
     @property
     def rsquared_adj(self) -> float:
-        """`rsquared` for the degrees of freedom spent; NaN where none is left."""
+        """`rsquared` adjusted for the degrees of freedom; NaN if none is left."""
         if self.df_resid <= 0:
             return float("nan")
         return 1.0 - (len(self.points) - 1.0) / self.df_resid * (1.0 - self.rsquared)
 
     @property
     def rmse(self) -> float:
-        """Root of ssr / points, in the unit of y."""
+        """sqrt(ssr / points), in the unit of y."""
         return float(np.sqrt(self.ssr / float(len(self.points))))
 
     @cached_property
     def llf(self) -> float:
-        """Log-likelihood; NaN where the curve is not fitted by one."""
+        """Log-likelihood; NaN if the curve has none."""
         return self.function.log_likelihood(self.params, self.points)
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion, -2 llf + 2 parameters (as in OLS, the variance not counted)."""
+        """Akaike's criterion, -2 llf + 2 parameters (as in OLS, without the variance)."""
         return float(-2.0 * self.llf + 2.0 * (self.df_model + 1.0))
 
     @property
@@ -244,7 +243,7 @@ class CurveFit:
 
     @cached_property
     def monotone(self) -> bool:
-        """Whether the curve is proved finite and non-decreasing from the least to the largest x."""
+        """Whether the curve is proven finite and non-decreasing on the range of the points' x."""
         return bool(self.function.is_monotone(self.params, *self.domain))
 
     @property
@@ -260,23 +259,23 @@ class CurveFit:
 def fit_curve(
     function: CurveFunction, x: ArrayLike, y: ArrayLike, **columns: ArrayLike
 ) -> CurveFit:
-    """Fit a curve; the same points get the same fit, found once.
+    """Fit a curve; recent fits are cached.
 
-    Leaving out two networks asks for each fit twice, whichever of the two goes first, and a page
-    of many pictures for some of them over and over. An estimate is a function of curve and
-    points alone, so the last ones are remembered, with copies of the points.
+    Leave-two-out validation requests each fit twice, and a page of charts some fits many times. An
+    estimate depends only on curve and points, so the last ones are cached with copies of the
+    points.
 
     Parameters
     ----------
     x, y
         Shape (points,) or (points, 1).
     **columns
-        Further columns of `Points`; those that the curve does not need are kept beside them.
+        Further columns of `Points`; those that the curve does not need are kept, too.
 
     Raises
     ------
     DataError
-        As `checked_points`, or a column that the curve needs is missing.
+        As `checked_points`; or a column that the curve needs is missing.
     """
     points = checked_points(x, y, function.least_point_count, columns)
     points.require(function.needs)
@@ -284,7 +283,7 @@ def fit_curve(
 
 
 class _Asked:
-    """A curve and points, equal where every bit of both is."""
+    """A cache key: a curve and points, compared bit by bit."""
 
     def __init__(self, function: CurveFunction, points: Points) -> None:
         self.function, self.points = function, points

@@ -1,4 +1,4 @@
-"""Hill curves: a loss that rises from 0 to a height, and is half of it at one divergence."""
+"""Hill curves: the loss rises from 0 to a maximum and reaches half of it at x0."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,9 +22,9 @@ class HillFunction(CurveFunction):
 
     Notes
     -----
-    So that parameters stay finite: k lies in [0.01, 100], and x0 at most 1e6^(1 / max(k, 1))
-    times below or above the range of the positive x. A is then at most about 1e6 root(sum of
-    y²). Points that fall, or are below 0, give A = 0. See `SigmoidSearch` for the search.
+    Bounds keep the parameters finite: k lies in [0.01, 100], and x0 at most a factor of 1e6^(1 /
+    max(k, 1)) below or above the range of the positive x. A is then at most about 1e6 sqrt(sum of
+    y²). Decreasing or negative points give A = 0. See `SigmoidSearch` for the search.
     """
 
     @property
@@ -61,18 +61,18 @@ class HillFunction(CurveFunction):
         return np.column_stack([share, height * by_rest])
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
-        """Whether A >= 0, x0 > 0, k > 0, all finite: then the curve rises everywhere."""
+        """Whether A >= 0, x0 > 0 and k > 0, all finite: the curve is then non-decreasing."""
         params = np.asarray(params, dtype=np.float64)
         return bool(np.all(np.isfinite(params)) and params[0] >= 0 and np.all(params[1:] > 0))
 
 
 @dataclass(frozen=True)
 class HillChanceFunction(CurveFunction):
-    """y = L / (1 + (x0 / x)^k) for x > 0, and 0 for x <= 0; L is the network's loss by chance.
+    """y = L / (1 + (x0 / x)^k) for x > 0, and 0 for x <= 0; L is the network's chance loss.
 
-    A Hill curve whose height is known: least squares over x0 and k, within the bounds of
-    `HillFunction`; ``params`` is x0, k. Networks that are no better than chance count as L = 0.
-    It is non-decreasing in x for each network; two networks of another L are two curves.
+    A Hill curve with a known height: least squares over x0 and k, within the bounds of
+    `HillFunction`; ``params`` is x0, k. L is 0 for networks no better than chance. The curve is
+    non-decreasing in x for each network; networks with different L have different curves.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("chance_loss",)
@@ -89,7 +89,7 @@ class HillChanceFunction(CurveFunction):
         Raises
         ------
         DataError
-            No x of a network that is better than chance is positive.
+            No network better than chance has a positive x.
         """
         log_x, ceiling = _checked_log(points), ceiling_of(points.chance_loss)
         if not np.any((log_x > -np.inf) & (ceiling > 0)):
@@ -122,7 +122,7 @@ class HillChanceFunction(CurveFunction):
         return ceiling_of(chance_loss).reshape(-1, 1) * slopes
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
-        """Whether x0 > 0 and k > 0, both finite: then the curve rises everywhere."""
+        """Whether x0 > 0 and k > 0, both finite: the curve is then non-decreasing."""
         params = np.asarray(params, dtype=np.float64)
         return bool(np.all(np.isfinite(params)) and np.all(params > 0))
 
@@ -143,10 +143,10 @@ def _logit(x: Floats, center: float, steepness: float) -> Floats:
 
 
 def _share_and_slopes(x: Floats, center: float, steepness: float) -> tuple[Floats, Floats]:
-    """Share of the height, shape (points,), and its slopes by x0 and k, shape (points, 2)."""
+    """Fraction of the height, shape (points,), and its derivatives by x0 and k, (points, 2)."""
     logit = _logit(x, center, steepness)
     share = expit(logit)
     change = share * (1 - share)
-    # At x <= 0 the product is 0 times minus infinity: the curve stays 0 there.
+    # At x <= 0 the product is 0 times minus infinity: the curve is 0 there.
     distance = np.where(change > 0, logit, 0.0) / steepness
     return share, np.column_stack([-change * steepness / center, change * distance])

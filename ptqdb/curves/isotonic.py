@@ -14,25 +14,24 @@ from ptqdb.errors import UsageError
 
 @dataclass(frozen=True)
 class IsotonicFunction(CurveFunction):
-    """The best of all non-decreasing functions: no monotone curve has a higher R² on its points.
+    """Isotonic regression, the upper bound for any monotone curve: none has a higher R².
 
     Attributes
     ----------
     knots
-        The distinct x of the points, ascending; `prepared` finds them. ``params`` is the level
-        at each. Between knots the curve is linear, past the last ones constant.
+        The distinct x of the points, ascending; `prepared` finds them. ``params`` holds the level
+        at each knot. The curve is linear between knots and constant beyond them.
 
     Notes
     -----
-    The points fix the levels at their own x only: the line between two of them is a choice.
-    Refitted to points with other x, as a bootstrap over networks does, the levels are read at
-    the knots off the curve through those points.
+    The points determine the levels at their own x only; linear interpolation between them is a
+    convention. A refit to points with other x, as in a bootstrap over networks, is evaluated at the
+    original knots.
 
-    There is no Jacobian and from points of one network no standard error: a level is the mean of
-    a block of points whose extent was chosen by looking at them, so that linearization is wrong
-    (the estimate converges like the cube root of the number of points and is not normal; Wright,
-    1981). The degrees of freedom spent are the number of distinct levels (Meyer and Woodroofe,
-    2000).
+    There is no Jacobian, and no standard error from points of one network: each level is the mean
+    of a block whose extent depends on the data, so linearization is wrong (the estimate converges
+    like the cube root of the number of points and is not normal; Wright, 1981). The degrees of
+    freedom are the number of distinct levels (Meyer and Woodroofe, 2000).
     """
 
     knots: tuple[float, ...] = ()
@@ -44,7 +43,7 @@ class IsotonicFunction(CurveFunction):
 
     @property
     def least_point_count(self) -> int:
-        """Two: checked points have two distinct x, and two levels can tell them apart."""
+        """Two: checked points have at least two distinct x, hence two levels."""
         return 2
 
     def prepared(self, points: Points) -> Self:
@@ -52,7 +51,7 @@ class IsotonicFunction(CurveFunction):
         return replace(self, knots=tuple(np.unique(points.x).tolist()))
 
     def estimate(self, points: Points) -> Floats:
-        """Return the level at each knot, by pool adjacent violators; exact.
+        """Return the level at each knot, by the exact pool-adjacent-violators algorithm.
 
         Raises
         ------
@@ -73,12 +72,12 @@ class IsotonicFunction(CurveFunction):
     def values(
         self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
     ) -> Floats:
-        """Return the curve's y at `x`, whatever their range."""
+        """Return the curve's y at any `x`."""
         y: Floats = np.interp(x, self.knots, np.asarray(params, dtype=np.float64))
         return y
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
-        """Whether the levels are finite and sorted: then so is every line between them."""
+        """Whether the levels are finite and sorted: the curve is then non-decreasing."""
         levels = np.asarray(params, dtype=np.float64)
         return bool(np.all(np.isfinite(levels)) and np.all(np.diff(levels) >= 0))
 

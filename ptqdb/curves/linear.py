@@ -1,4 +1,4 @@
-"""A straight line over log x: the least that a curve can be."""
+"""A straight line over log x: the simplest curve."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ from ptqdb.errors import DataError
 
 @dataclass(frozen=True)
 class LinearFunction(CurveFunction):
-    """y = const + log_x * log(x), by ordinary least squares; it may fall.
+    """y = const + log_x * log(x), by ordinary least squares; it may decrease.
 
     Attributes
     ----------
     floor
-        Positive; a smaller x counts as this. `prepared` takes the smallest positive x of the
-        points, so that x = 0 has a logarithm.
+        Positive lower limit of x, so that x = 0 has a logarithm. `prepared` takes the smallest
+        positive x of the points.
     """
 
     floor: float = sys.float_info.min
@@ -36,13 +36,13 @@ class LinearFunction(CurveFunction):
         Raises
         ------
         DataError
-            There are no two different positive x.
+            There are fewer than two different positive x.
         """
         positive = np.unique(points.x[points.x > 0])
         if len(positive) < 2:
             raise DataError(
                 f"expected two different positive x, found {len(positive)} among {len(points)} "
-                "points; a line over log x cannot be told from them"
+                "points; too few to fit a line over log x"
             )
         return replace(self, floor=float(positive[0]))
 
@@ -52,13 +52,13 @@ class LinearFunction(CurveFunction):
         Raises
         ------
         DataError
-            Every x is at most `floor`, or the same.
+            All x are at most `floor`, or equal.
         """
         design = self.design(points.x)
         if design[:, 1].min() == design[:, 1].max():
             raise DataError(
                 f"expected log x to vary, found x = {np.exp(design[0, 1]):g} or less at all "
-                f"{len(points)} points; a line over log x cannot be told from them"
+                f"{len(points)} points; a line over log x cannot be fitted"
             )
         return np.asarray(np.linalg.lstsq(design, points.y, rcond=None)[0], dtype=np.float64)
 

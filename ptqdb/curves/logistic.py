@@ -1,4 +1,4 @@
-"""A logistic curve over log x up to chance, fitted to the counts of correct images."""
+"""A logistic curve over log x up to the chance loss, fitted to counts of correct images."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,30 +14,29 @@ from ptqdb.errors import DataError
 
 SLOPE_RANGE = (0.0, STEEPNESS_RANGE[1])
 START_COUNT, STEP_COUNT, HALVING_COUNT = 2, 100, 30
-# Two deviances, relative to their size, and two shares are equal but for rounding.
+# Relative tolerances: two deviances, and two shares, that differ by rounding only.
 SAME_DEVIANCE, SAME_SHARE = 1e-14, 1e-9
 
 
 @dataclass(frozen=True)
 class LogisticFunction(CurveFunction):
-    """y = L expit(const + log_x * log(x)) for x > 0, and 0 for x <= 0; L is the loss by chance.
+    """y = L expit(const + log_x * log(x)) for x > 0, and 0 for x <= 0; L is the chance loss.
 
-    A quasi-binomial model of the correct counts: of n images, with float accuracy f, a share
-    mu = f (1 - y) is expected to be correct, with variance mu (1 - mu) / n times a dispersion
-    (Wedderburn, 1974; McCullagh and Nelder, 1989). ``params`` is const, log_x. Networks that
-    are no better than chance count as L = 0. The slope log_x is kept at 0 or more: where the
-    estimate without that limit is negative, it is 0, and the curve a constant at x > 0.
+    A quasi-binomial model of the correct counts: of n images, with float accuracy f, a fraction mu
+    = f (1 - y) is expected to be correct, with variance mu (1 - mu) / n times a dispersion
+    (Wedderburn, 1974; McCullagh and Nelder, 1989). ``params`` is const, log_x. L is 0 for networks
+    no better than chance. The slope log_x is at least 0: where the unconstrained estimate is
+    negative, it is 0, and the curve is constant for x > 0.
 
     Notes
     -----
-    Fisher scoring with step halving, from the two best sigmoids of a grid. So that
-    parameters stay finite on points that a step separates, or that all lie at 0 or at chance:
-    log_x is at most 100, the logit at the largest x at least -log(1e6), and that at the
-    smallest positive x at most log(1e6). Where mu (1 - mu) is less than at half an image, it
-    counts as much.
+    Fisher scoring with step halving, from the two best sigmoids of a grid. Bounds keep the
+    parameters finite for separable points, and for points all at 0 or at chance: log_x is at most
+    100, the logit at the largest x at least -log(1e6), and that at the smallest positive x at most
+    log(1e6). mu (1 - mu) is at least its value at half an image.
 
-    A quasi-likelihood is no likelihood: `log_likelihood` is NaN, and aic and bic with it. The
-    fit weighs points by their variance, so that its ``rsquared`` is not the largest.
+    A quasi-likelihood is not a likelihood: `log_likelihood`, aic and bic are NaN. The fit weights
+    points by their inverse variance, so it does not maximize ``rsquared``.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("chance_loss", "float_accuracy", "images")
@@ -49,13 +48,13 @@ class LogisticFunction(CurveFunction):
         return ("const", "log_x")
 
     def estimate(self, points: Points) -> Floats:
-        """Return the largest quasi-likelihood within the bounds, the same each time.
+        """Return the maximum quasi-likelihood estimate within the bounds; deterministic.
 
         Raises
         ------
         DataError
-            No network better than chance has a positive x; or y, float_accuracy and images are
-            of no count of correct images.
+            No network better than chance has a positive x; or y, float_accuracy and images give no
+            valid count of correct images.
         """
         counts = _Counts.of(points)
         search = SigmoidSearch(counts.log_x, points.y, counts.ceiling)
@@ -92,14 +91,14 @@ class LogisticFunction(CurveFunction):
         return bool(np.all(np.isfinite(params)) and params[1] >= 0)
 
     def log_likelihood(self, params: Floats, points: Points) -> float:
-        """NaN: a quasi-likelihood is none."""
+        """NaN: a quasi-likelihood is not a likelihood."""
         return float("nan")
 
     def covariance(self, params: Floats, points: Points) -> Floats:
-        """Dispersion times the inverse of Fisher's information, if points are independent.
+        """Dispersion times the inverse Fisher information, for independent points.
 
-        The dispersion is Pearson's chi² / (points - 2). NaN where the information is singular,
-        or no residual degree of freedom is left. It knows nothing of the bounds.
+        The dispersion is Pearson's chi² / (points - 2). NaN if the information is singular, or no
+        residual degree of freedom is left. It ignores the bounds.
         """
         if len(points) < 3:
             return np.full((2, 2), np.nan)
@@ -110,18 +109,18 @@ class LogisticFunction(CurveFunction):
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """Shares of correct images and what is expected of them; all of shape (points,).
+    """Observed fractions of correct images and what the model needs; all of shape (points,).
 
     Attributes
     ----------
     log_x
         Minus infinity at x <= 0.
     correct
-        Share of the images that are correct, in [0, 1].
+        Fraction of correct images, in [0, 1].
     accuracy, images
         Of the float network: a fraction; a count.
     ceiling
-        The loss by chance, 0 or more.
+        The chance loss, 0 or more.
     """
 
     log_x: Floats
@@ -154,7 +153,7 @@ class _Counts:
         return cls(log_x, np.clip(correct, 0, 1), points.float_accuracy, points.images, ceiling)
 
     def expected(self, params: Floats) -> Floats:
-        """Share of correct images by the curve, half an image or more from none and from all."""
+        """Expected fraction of correct images, at least half an image away from 0 and from 1."""
         share = self.accuracy * (1 - self.ceiling * _share(params, self.log_x))
         half = 0.5 / self.images
         expected: Floats = np.clip(share, half, 1 - half)
@@ -167,9 +166,9 @@ class _Counts:
         return float(-2 * np.sum(self.images * each))
 
     def standardized(self, params: Floats) -> tuple[Floats, Floats]:
-        """Pearson's residuals, and the slopes of the expected in the same unit (points, 2).
+        """Pearson residuals, and the standardized derivatives of the expectation (points, 2).
 
-        The slopes' J'J is Fisher's information.
+        With the derivatives J, J'J is the Fisher information.
         """
         expected = self.expected(params)
         deviation = np.sqrt(expected * (1 - expected) / self.images)
@@ -186,7 +185,7 @@ def _score(counts: _Counts, log_range: tuple[float, float], start: Floats) -> Fl
         step = np.linalg.lstsq(jacobian, residuals, rcond=None)[0]
         slope = float(np.clip(params[1] + step[1], *SLOPE_RANGE))
         if slope != params[1] + step[1]:
-            # The best step of those that end at the slope's bound.
+            # The best step that ends at the bound of the slope.
             rest = residuals - jacobian[:, 1] * (slope - params[1])
             const = np.linalg.lstsq(jacobian[:, :1], rest, rcond=None)[0]
             step = np.append(const, slope - params[1])
@@ -218,5 +217,5 @@ def _share(params: Floats, log_x: Floats) -> Floats:
 
 
 def _design(log_x: Floats) -> Floats:
-    """Ones and log x, shape (points, 2); 0 in place of minus infinity, where all slopes are 0."""
+    """Ones and log x, shape (points, 2); 0 instead of minus infinity, where all slopes are 0."""
     return np.column_stack([np.ones_like(log_x), np.where(log_x > -np.inf, log_x, 0.0)])

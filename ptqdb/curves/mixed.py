@@ -1,4 +1,4 @@
-"""A straight line over log x for networks that differ by a random intercept."""
+"""A straight line over log x with a random intercept for each network."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from ptqdb.curves.linear import LinearFunction
 from ptqdb.curves.points import Floats, Points
 from ptqdb.errors import DataError
 
-# Network variance over residual variance; past the ends it is as good as 0, or as unbounded.
+# Network variance over residual variance; beyond the ends it is practically 0 or infinite.
 RATIO_RANGE = (1e-8, 1e8)
 RATIO_COUNT = 49
 
@@ -21,19 +21,18 @@ RATIO_COUNT = 49
 class MixedFunction(LinearFunction):
     """y = const + log_x * log(x) + an intercept of the network, by restricted likelihood (REML).
 
-    The networks' intercepts are normal about 0 with standard deviation ``network_sd``, the
-    points about their network's line with ``residual_sd``; ``params`` is const, log_x,
-    network_sd, residual_sd. `values` is the line without an intercept: what a network gets that
-    was not among the points. So are the residuals, ``ssr`` and ``rsquared``: they count the
-    differences between networks as unexplained.
+    The networks' intercepts are normal about 0 with standard deviation ``network_sd``, the points
+    about their network's line with ``residual_sd``; ``params`` is const, log_x, network_sd,
+    residual_sd. `values` is the line without the network's intercept: the prediction for a new
+    network. Residuals, ``ssr`` and ``rsquared`` refer to that line: differences between networks
+    count as unexplained.
 
     Notes
     -----
-    Given the ratio of the two variances, the rest is generalized least squares, so that one
-    number is left to search: a grid, then Brent's method about its best. A network variance
-    of 0 is an answer as any other. `log_likelihood` is the marginal one of all points at the
-    REML estimate, at most its maximum. (The restricted likelihood itself cannot be compared with
-    that of curves of other terms.)
+    Given the ratio of the two variances, the rest is generalized least squares. The ratio is found
+    by a grid search, then Brent's method. A network variance of 0 is valid. `log_likelihood` is the
+    marginal one of all points at the REML estimate, at most its maximum. (Restricted likelihoods of
+    curves with different terms cannot be compared.)
     """
 
     needs: ClassVar[tuple[str, ...]] = ("network",)
@@ -45,12 +44,12 @@ class MixedFunction(LinearFunction):
         return ("const", "log_x", "network_sd", "residual_sd")
 
     def estimate(self, points: Points) -> Floats:
-        """Return the REML estimate, the same each time.
+        """Return the REML estimate; deterministic.
 
         Raises
         ------
         DataError
-            The points are of one network, or no more than one beside one per network; or as
+            The points are of one network, or fewer than two more than there are networks; or as
             `LinearFunction`.
         """
         if points.network_count < 2:
@@ -66,7 +65,7 @@ class MixedFunction(LinearFunction):
         super().estimate(points)
         groups = _Groups.of(points)
         design = self.design(points.x)
-        # About its mean, y's digits are all there for its residuals.
+        # Centering y keeps the precision of its residuals.
         center = float(points.y.mean())
         ratio = _best_ratio(groups, design, points.y - center)
         fixed, rss, _ = groups.least_squares(design, points.y - center, ratio)
@@ -75,7 +74,7 @@ class MixedFunction(LinearFunction):
         return np.array([*fixed, np.sqrt(ratio * variance), np.sqrt(variance)])
 
     def parameter_count(self, params: Floats, points: Points) -> float:
-        """Const, log_x and network_sd; as in `linear` the residuals' variance is not counted."""
+        """Const, log_x and network_sd; the residual variance is not counted, as in `linear`."""
         return 3.0
 
     def log_likelihood(self, params: Floats, points: Points) -> float:
@@ -90,9 +89,9 @@ class MixedFunction(LinearFunction):
         return float(-(logs + groups.log_determinant(ratio) + square) / 2)
 
     def covariance(self, params: Floats, points: Points) -> Floats:
-        """Of const and log_x, as if the two variances were known; NaN for network_sd, residual_sd.
+        """Of const and log_x, for known variances; NaN for network_sd and residual_sd.
 
-        inverse(X'inverse(V)X), V the covariance of y at the estimate.
+        inverse(X'inverse(V)X), with the covariance V of y at the estimate.
         """
         covariance = np.full((4, 4), np.nan)
         ratio = (params[2] / params[3]) ** 2 if params[3] > 0 else np.nan
@@ -104,7 +103,7 @@ class MixedFunction(LinearFunction):
 
 @dataclass(frozen=True, eq=False)
 class _Groups:
-    """Which network each point is of, shape (points,), and how many points each has."""
+    """The network of each point, shape (points,), and the number of points per network."""
 
     index: NDArray[Any]
     counts: NDArray[Any]
@@ -116,9 +115,9 @@ class _Groups:
         return cls(index, counts)
 
     def whitened(self, columns: Floats, ratio: float) -> Floats:
-        """Columns times the inverse root of I + ratio 11' in each network.
+        """Columns times the inverse square root of I + ratio 11' in each network.
 
-        That is the columns less 1 - 1 / root(1 + points * ratio) of their mean in the network.
+        That subtracts 1 - 1 / sqrt(1 + points * ratio) of their mean in the network.
         """
         sums = np.zeros((len(self.counts), columns.shape[1]))
         np.add.at(sums, self.index, columns)
@@ -131,9 +130,9 @@ class _Groups:
         return float(np.sum(np.log1p(self.counts * ratio)))
 
     def least_squares(self, design: Floats, y: Floats, ratio: float) -> tuple[Floats, float, float]:
-        """Generalized: coefficients, whitened sum of squares, and -2 log of the REML likelihood.
+        """Generalized: coefficients, whitened sum of squares, and -2 log REML likelihood.
 
-        The latter with the residual variance at its best, up to a constant (Harville, 1977).
+        The latter is profiled over the residual variance, up to a constant (Harville, 1977).
         """
         whitened = self.whitened(np.column_stack([design, y]), ratio)
         q, r = np.linalg.qr(whitened[:, :-1])
@@ -146,7 +145,7 @@ class _Groups:
 
 
 def _best_ratio(groups: _Groups, design: Floats, y: Floats) -> float:
-    """Network variance over residual variance where the restricted likelihood is largest."""
+    """The ratio of network to residual variance that maximizes the restricted likelihood."""
 
     def criterion(log_ratio: float) -> float:
         return groups.least_squares(design, y, float(np.exp(log_ratio)))[2]

@@ -1,4 +1,4 @@
-"""Every curve as statsmodels' Model and Results, over the numbers of `ptqdb.curves.function`."""
+"""Curves as Model and Results of statsmodels, computed by `ptqdb.curves.function`."""
 
 from functools import cached_property
 from typing import Any
@@ -26,14 +26,14 @@ class CurveModel(Model):  # type: ignore[misc]
     function
         The curve: its formula and the search for its parameters.
     name
-        What the summary calls it.
+        Its name in the summary.
     **columns
         Further columns of `ptqdb.curves.points.Points`.
 
     Raises
     ------
     DataError
-        The points cannot carry the curve; see `ptqdb.curves.points.checked_points`.
+        The points cannot determine the curve; see `ptqdb.curves.points.checked_points`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class CurveModel(Model):  # type: ignore[misc]
         return float(self.points.x.min()), float(self.points.x.max())
 
     def fit(self) -> "CurveResults":
-        """Fit, the same way each time."""
+        """Fit the curve; deterministic."""
         return self.results(self.function.estimate(self.points))
 
     def results(self, params: ArrayLike) -> "CurveResults":
@@ -75,7 +75,7 @@ class CurveModel(Model):  # type: ignore[misc]
         exog: ArrayLike | None = None,
         chance_loss: ArrayLike | None = None,
     ) -> Floats:
-        """Return the curve's y at `exog`, by default at the points, whatever their range.
+        """Return the curve's y at `exog`, by default at the points; extrapolates.
 
         Parameters
         ----------
@@ -97,11 +97,11 @@ class CurveModel(Model):  # type: ignore[misc]
         return self.function.values(params, x, chance)
 
     def is_monotone(self, params: ArrayLike) -> bool:
-        """Whether the curve is proved finite and non-decreasing on `domain`."""
+        """Whether the curve is proven finite and non-decreasing on `domain`."""
         return self.function.is_monotone(params, *self.domain)
 
     def loglike(self, params: ArrayLike) -> float:
-        """Log-likelihood; NaN for a curve that is not fitted by one."""
+        """Log-likelihood; NaN for a curve without one."""
         params = np.asarray(params, dtype=np.float64)
         return self.function.log_likelihood(params, self.points)
 
@@ -109,11 +109,11 @@ class CurveModel(Model):  # type: ignore[misc]
 class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
     """A fitted curve, in the vocabulary of statsmodels.
 
-    Points of one network are not independent. With points of several networks ``cov_params()``,
-    ``bse``, ``conf_int()`` and ``get_prediction()`` come from `bootstrap`, a bootstrap over the
-    networks (seconds, when first asked for); with those of one they take its points as
-    independent, and a curve that `models_networks` accounts for them itself: both are
-    `CurveFunction.covariance`. Intervals use Student's t.
+    Points of one network are not independent. With points of several networks, ``cov_params()``,
+    ``bse``, ``conf_int()`` and ``get_prediction()`` use `bootstrap`, a bootstrap over the networks
+    (takes seconds at first use). With points of one network they use `CurveFunction.covariance`,
+    which assumes independent points; so does a curve that `models_networks`, whose covariance
+    accounts for the networks itself. Intervals use Student's t.
     """
 
     def __init__(self, model: CurveModel, params: ArrayLike) -> None:
@@ -132,7 +132,7 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
     def bootstrap(self) -> NetworkBootstrap | None:
         """The curve over networks drawn with replacement.
 
-        None with points of one network, and for a curve that `models_networks`.
+        None for points of one network, and for a curve that `models_networks`.
         """
         return network_bootstrap(self.curve_fit) if self._resamples else None
 
@@ -155,7 +155,7 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
 
     @property
     def monotone(self) -> bool:
-        """Whether the curve is proved finite and non-decreasing from the least to the largest x."""
+        """Whether the curve is proven finite and non-decreasing on the range of the points' x."""
         return self.curve_fit.monotone
 
     @property
@@ -170,12 +170,12 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
 
     @property
     def rsquared_adj(self) -> float:
-        """`rsquared` for the degrees of freedom spent; NaN where none is left."""
+        """`rsquared` adjusted for the degrees of freedom; NaN if none is left."""
         return self.curve_fit.rsquared_adj
 
     @property
     def rmse(self) -> float:
-        """Root of ssr / nobs, in the unit of y."""
+        """sqrt(ssr / nobs), in the unit of y."""
         return self.curve_fit.rmse
 
     @property
@@ -200,8 +200,8 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
         transform, *args, **kwargs
             As in statsmodels; `chance_loss` for curves that use it.
         hold
-            Past the points' x the curve is proved nothing about and may have a pole: there the
-            value at the nearest end is returned. False evaluates the formula anywhere.
+            True: beyond the points' x, where the curve is not proven monotone and may have a pole,
+            return the value at the nearest end. False: evaluate the formula anywhere.
 
         Returns
         -------
@@ -239,7 +239,7 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
         elif self.bootstrap is None:
             jacobian = fit.function.jacobian(self.params, x, chance)
             if jacobian is not None:
-                # A parameter that decides nothing at `x` adds nothing, even if its own is NaN.
+                # A parameter without influence at `x` adds nothing, even if its variance is NaN.
                 used = np.any(jacobian != 0, axis=0)
                 jacobian, covariance = jacobian[:, used], self.cov_params()[np.ix_(used, used)]
                 variance = np.einsum("ij,jk,ik->i", jacobian, covariance, jacobian)

@@ -1,4 +1,4 @@
-"""The points that a curve is fitted to, and what some curves want to know of them besides."""
+"""The points that a curve is fitted to, with further columns that some curves need."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points (x, y), and columns beside them; every array is of shape (points,).
+    """Points (x, y) and further columns; every array has shape (points,).
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class Points:
     chance_loss
         The y of a network that guesses: (float accuracy - 1 / classes) / float accuracy.
     float_accuracy, images
-        The accuracy that y is a relative loss of, a fraction, and the number of images behind
-        both: with y they give the count of correct images.
+        Accuracy of the float network as a fraction, and the number of images evaluated. With y, the
+        relative loss, they give the count of correct images.
     network
         Names: points of one network are not independent.
     """
@@ -47,22 +47,22 @@ class Points:
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:
-        """What there is beside x and y, by name."""
+        """The further columns, by name."""
         beside = {name: getattr(self, name) for name in _MEANINGS}
         return {name: values for name, values in beside.items() if values is not None}
 
     @property
     def network_count(self) -> int:
-        """How many networks the points are of; 1 where nobody says."""
+        """Number of networks; 1 if unknown."""
         return 1 if self.network is None else len(np.unique(self.network))
 
     def take(self, places: NDArray[Any]) -> "Points":
-        """The points at these places, or where a mask of shape (points,) is true."""
+        """The points at these indices, or where a mask of shape (points,) is true."""
         beside = {name: values[places] for name, values in self.columns.items()}
         return Points(self.x[places], self.y[places], **beside)
 
     def read_only_copy(self) -> "Points":
-        """The same points in memory of their own, which nobody can change."""
+        """A read-only copy of the points."""
         copied = replace(self, x=self.x.copy(), y=self.y.copy())
         copied = replace(copied, **{name: v.copy() for name, v in self.columns.items()})
         for values in (copied.x, copied.y, *copied.columns.values()):
@@ -70,7 +70,7 @@ class Points:
         return copied
 
     def of_networks(self, names: NDArray[np.str_]) -> "Points":
-        """The points of these networks, one after the other; one that is named twice is two.
+        """The points of these networks, in order; a repeated name counts as a network of its own.
 
         Parameters
         ----------
@@ -83,17 +83,17 @@ class Points:
         return replace(self.take(np.concatenate(places)), network=labels)
 
     def require(self, needed: tuple[str, ...]) -> None:
-        """Refuse points without a column that a curve needs.
+        """Raise if a column that a curve needs is missing.
 
         Raises
         ------
         DataError
-            The message names the first that is missing.
+            A column is missing; the message names the first.
         """
         for name in needed:
             if getattr(self, name) is None:
                 raise DataError(
-                    f"expected {name}, {_MEANINGS[name]}, beside x and y, found none; "
+                    f"expected {name}, {_MEANINGS[name]}, besides x and y, found none; "
                     "fit a view of a database, or choose another curve"
                 )
 
@@ -101,14 +101,14 @@ class Points:
 def checked_points(
     x: ArrayLike, y: ArrayLike, least_count: int, columns: dict[str, ArrayLike] | None = None
 ) -> Points:
-    """Return the points, float64 and flat, if a curve can be fitted to them.
+    """Return the points as flat float64 arrays, if a curve can be fitted to them.
 
     Parameters
     ----------
     x, y
         Shape (points,) or (points, 1).
     least_count
-        The fewest points that carry the curve.
+        The fewest points that the curve can be fitted to.
     columns
         Further columns of `Points`.
 
@@ -134,13 +134,13 @@ def checked_points(
     if y.size < least_count:
         raise DataError(
             f"expected at least {least_count} points, found {y.size}; "
-            "add points or choose a curve of fewer parameters"
+            "add points or choose a curve with fewer parameters"
         )
     for name, values in (("x", x), ("y", y)):
         if values.min() == values.max():
             raise DataError(
                 f"expected {name} to vary, found {name} = {float(values.flat[0]):g} at all "
-                f"{y.size} points; a curve cannot be told from them"
+                f"{y.size} points; no curve can be fitted to them"
             )
     return Points(x.ravel(), y.ravel(), **beside)
 

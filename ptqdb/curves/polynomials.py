@@ -1,4 +1,4 @@
-"""Proves in exact arithmetic that a ratio of polynomials rises without a pole."""
+"""Proves in exact arithmetic that a ratio of polynomials is non-decreasing and has no pole."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -12,12 +12,12 @@ Polynomial = list[Fraction]  # the constant first, the last coefficient not 0
 def is_nondecreasing(
     numerator: Sequence[float], denominator: Sequence[float], low: float, high: float
 ) -> bool:
-    """Whether p / q is proved free of poles and non-decreasing on [low, high].
+    """Whether p / q is proven free of poles and non-decreasing on [low, high].
 
-    The proof is exact: the coefficients and ends are taken as the rational numbers that they
-    are in floating point, and no tolerance is used. By Sturm's theorem q has no root in
-    [low, high]; p'q - pq', the numerator of the slope, is 0 everywhere, or is nowhere negative
-    in between: there its factors of odd multiplicity have no root, and it is positive somewhere.
+    The proof is exact: coefficients and ends are converted to fractions, without a tolerance. By
+    Sturm's theorem, q has no root in [low, high]. The numerator of the slope, p'q - pq', is 0
+    everywhere or non-negative in between: its factors of odd multiplicity have no root there, and
+    it is positive somewhere.
 
     Parameters
     ----------
@@ -28,8 +28,7 @@ def is_nondecreasing(
 
     Returns
     -------
-    False also where a coefficient is not finite. What two equal roots of p and q cancel is a
-    pole here.
+    False also if a coefficient is not finite. A common root of p and q counts as a pole.
 
     Examples
     --------
@@ -47,7 +46,7 @@ def is_nondecreasing(
     rise = _subtract(multiply(_derivative(p), q), multiply(p, _derivative(q)))
     if all(_at(rise, end) > 0 for end in ends) and not _root_count(rise, *ends):
         return True
-    # One of degree + 1 points is no root of the slope; without a change of sign it tells.
+    # Of degree + 1 points, at least one is not a root of the slope: its sign decides.
     between = [ends[0] + (ends[1] - ends[0]) * i / (len(rise) + 1) for i in range(1, len(rise) + 1)]
     if any(_at(rise, x) < 0 for x in between):
         return False
@@ -101,11 +100,11 @@ def _divide(a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
 
 
 def _root_count(a: Polynomial, low: Fraction, high: Fraction) -> int:
-    """How many different roots lie in (low, high] (Sturm); `a` is not 0 at either end."""
+    """Number of distinct roots in (low, high] (Sturm); `a` is not 0 at either end."""
     chain = [a, _derivative(a)]
     while chain[-1]:
         remainder = _divide(chain[-2], chain[-1])[1]
-        # Only signs count; without the scaling the fractions grow to thousands of digits.
+        # Only signs matter; without scaling, the fractions grow to thousands of digits.
         scale = -abs(remainder[-1]) if remainder else Fraction(1)
         chain.append([c / scale for c in remainder])
     changes = []

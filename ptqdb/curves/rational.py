@@ -1,4 +1,4 @@
-"""Rational curves: the search for the best of those proved to rise without a pole."""
+"""Rational curves: least squares among those proven non-decreasing and free of poles."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,37 +21,36 @@ from ptqdb.errors import UsageError
 
 DEGREES = (2, 3, 4)
 
-# The search grid of degree 2 and how many of its minima are refined: twice as many of either
-# changes no R² of the published sweeps in the fourth decimal.
+# The search grid of degree 2 and the number of its minima to refine. Doubling either does not
+# change the fourth decimal of any R² of the published sweeps.
 LOG_M_COUNT, LOG_K_COUNT, START_COUNT, GRID_POINT_COUNT = 24, 16, 4, 1024
 LOG_K_RANGE = (np.log(1e-3), np.log(1e4))
 LOG_M_LIMIT, LOG_K_LIMIT = 60.0, np.log(1e5)
-# A pole just past the last point lets a curve jump to that point alone: the sum of squares is
-# smaller, and nothing between the points is told better. So the denominator has no zero nearer to
-# the last point than this share of the range.
+# A pole just past the last point lets the curve jump to that point alone: this overfits. The
+# denominator has no zero closer to the last point than this fraction of the range.
 POLE_DISTANCE = 0.02
 
-# How far inside the monotone set a degree-2 fit is put, so that rounding its parameters to
-# floating point cannot carry it out; tried in turn until the proof holds.
+# Distance of a degree-2 fit from the boundary of the monotone set, so that rounding its parameters
+# keeps it inside; tried in turn until the proof holds.
 MARGINS = (1e-9, 1e-6, 1e-3)
 
-# Refinement of degree 3 and 4. The factors raise the degree of a start. The least squares have
-# several minima, and the best of one degree does not always lead to the best of the next, so that
-# some go on that differ. Of 34 fits to 17 pools and networks, seven fell short of the best known
-# R² by up to 0.02 with one that goes on, one did (by 0.0016) with two, and none with seven factors
-# and four, in twice the time.
+# Refinement of degree 3 and 4. The factors raise the degree of a start. There are several local
+# minima, and the best of one degree does not always lead to the best of the next, so several
+# different ones are continued. Of 34 fits to 17 pools and networks, seven fell short of the best
+# known R² by up to 0.02 when one was continued, one (by 0.0016) with two, and none with seven
+# factors and four, in twice the time.
 RAISES = ((1.0, 1.0), (1.0, 0.02), (0.02, 1.0), (1.0, 0.2), (0.2, 1.0))
 KEPT_COUNT, DIFFERENT = 2, 1e-4
-# The nodes are where the constraints hold at first, in t / (1 - t): dense in the middle, since a
-# step that is narrower than their distance hides from them and must be chased round by round.
+# The constraints are first imposed at these nodes, in t / (1 - t). They are dense in the middle: a
+# step narrower than their distance is missed and takes further rounds to find.
 NODES = np.concatenate(
     ([0.0], np.geomspace(1e-8, 1e-3, 10), np.geomspace(1.6e-3, 630, 80), np.geomspace(1e3, 1e8, 10))
 )
 ROUND_COUNT, ITERATION_COUNT = 12, 60
 SLOPE_FLOOR, POLE_FLOOR = 1e-6, 1e-5
-# Of the points of a view, whole, by network and without each.
+# Enough for a view: all points, each network, and all but each network.
 REMEMBERED_SEARCHES = 256
-OUT_OF_ITERATIONS = 9  # what SciPy calls it
+OUT_OF_ITERATIONS = 9  # SciPy's status code
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class RationalFunction(CurveFunction):
     Raises
     ------
     UsageError
-        Another degree.
+        The degree is not 2, 3 or 4.
 
     Notes
     -----
@@ -75,16 +74,16 @@ class RationalFunction(CurveFunction):
 
         c + A (2 r k t (1 - t) + t²) / ((1 - t)² + 2 k t (1 - t) + t²),  A, k >= 0, 0 <= r <= 1:
 
-    choose m so that the denominator is 1 at both ends (its middle coefficient k > -1 keeps it
-    positive); the slope's sign at the ends is that of A r k and of A (1 - r) k, and between
-    them the slope is then positive. Given m and k the best c, A and r are linear least squares
-    with two weights >= 0, so that two numbers are left to search: a grid, then
-    Levenberg-Marquardt from its best minima. Degree 3 starts from the best minima of degree 2, 4
-    from those of 3, each times one factor above and below: sequential quadratic programming with
-    the slope's numerator and the denominator held above 0. That is a local search; the fit is
+    m makes the denominator 1 at both ends (its middle coefficient k > -1 keeps it positive). The
+    slope at the ends has the sign of A r k and of A (1 - r) k; between them the slope is then
+    positive. Given m and k, the best c, A and r are linear least squares with two weights >= 0. m
+    and k are found by a grid search, then Levenberg-Marquardt from its best minima. Degree 3 starts
+    from the best minima of degree 2, and degree 4 from those of degree 3, with numerator and
+    denominator multiplied by one factor. It uses sequential quadratic programming with the slope's
+    numerator and the denominator constrained to be positive. This is a local search; the fit is
     never worse than that of the lower degree. No random numbers are used.
 
-    Past max x there is no pole within 2 % of the range, so that no curve jumps to the last point.
+    There is no pole within 2 % of the range past max x, so the curve cannot jump to the last point.
     """
 
     degree: int = 2
@@ -100,7 +99,7 @@ class RationalFunction(CurveFunction):
         return (*above, *(f"b{i}" for i in range(1, self.degree + 1)))
 
     def estimate(self, points: Points) -> Floats:
-        """Return the least squares among the curves proved non-decreasing, the same each time."""
+        """Return the least squares among the curves proven non-decreasing; deterministic."""
         x, y = points.x, points.y
         low, high = float(x.min()), float(x.max())
         u = (x - low) / (high - low)
@@ -109,12 +108,12 @@ class RationalFunction(CurveFunction):
         for form in _forms(u, (y - center) / size, self.degree):
             params = _params(form, low, high, self.degree)
             if params is not None:
-                # The polynomials were fitted to y about its mean, in units of its spread.
+                # The polynomials were fitted to standardized y.
                 denominator = np.concatenate(([1.0], params[self.degree + 1 :]))
                 params[: self.degree + 1] *= size
                 params[: self.degree + 1] += center * denominator
                 candidates.append(params)
-        # Far from 0 a curve can be lost in rounding: what counts is what `values` returns.
+        # Far from 0, rounding can destroy a curve: compare what `values` returns.
         ssr = [float(np.sum((y - self.values(params, x)) ** 2)) for params in candidates]
         ranked = sorted((value, i) for i, value in enumerate(ssr) if np.isfinite(value))
         rising = (i for _, i in ranked if self.is_monotone(candidates[i], low, high))
@@ -123,7 +122,7 @@ class RationalFunction(CurveFunction):
     def values(
         self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
     ) -> Floats:
-        """Return the curve's y at `x`, whatever their range; infinite at a pole."""
+        """Return the curve's y at any `x`; infinite at a pole."""
         numerator, denominator = self._split(params)
         with np.errstate(all="ignore"):
             y: Floats = polyval(x, numerator) / polyval(x, denominator)
@@ -139,7 +138,7 @@ class RationalFunction(CurveFunction):
         return np.hstack([by_numerator, by_denominator[:, 1:]])
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
-        """Whether the curve is proved non-decreasing and without a pole on [low, high]."""
+        """Whether the curve is proven non-decreasing and free of poles on [low, high]."""
         numerator, denominator = self._split(params)
         return is_nondecreasing(numerator.tolist(), denominator.tolist(), low, high)
 
@@ -157,7 +156,7 @@ class _Form:
     q: Floats
 
     def raised(self, first: float, last: float) -> "_Form":
-        """Multiply p and q by a factor that goes from `first` to `last`: the same curve."""
+        """Multiply p and q by a linear factor from `first` to `last`; the curve is unchanged."""
         index = np.arange(len(self.p) + 1) / len(self.p)
         p, q = (
             first * (1 - index) * np.append(c, 0) + last * index * np.insert(c, 0, 0)
@@ -177,11 +176,11 @@ class _Shape:
 
     @property
     def rise(self) -> float:
-        """From one end to the other."""
+        """Rise of the curve from one end to the other."""
         return self.first + self.second
 
     def form(self, u: Floats, y: Floats, margin: float) -> _Form:
-        """The curve, put `margin` inside the monotone set."""
+        """The curve, moved inside the monotone set by `margin`."""
         slack = margin * (1 + self.k)
         middle = np.clip(self.second / self.rise * self.k, slack, max(self.k - slack, slack))
         q = np.array([1.0, max(self.k, 2 * slack), 1.0])
@@ -192,7 +191,7 @@ class _Shape:
 
 
 def _forms(u: Floats, y: Floats, degree: int) -> list[_Form]:
-    """Fit degree 2 up to `degree`, x in [0, 1]; empty where nothing beats a constant."""
+    """Fit degree 2 up to `degree`, x in [0, 1]; empty if no curve is better than a constant."""
     return list(_search(u.tobytes(), y.tobytes(), degree)[0])
 
 
@@ -200,10 +199,9 @@ def _forms(u: Floats, y: Floats, degree: int) -> list[_Form]:
 def _search(
     u_bytes: bytes, y_bytes: bytes, degree: int
 ) -> tuple[tuple[_Form, ...], tuple[_Form, ...]]:
-    """The forms up to `degree`, and those to start the next degree from.
+    """The forms up to `degree`, and the starts for the next degree.
 
-    Remembered, since degree 4 begins with all of degree 3, which is often fitted to the same
-    points.
+    Cached: degree 4 begins with all of degree 3, which is often fitted to the same points.
     """
     u, y = np.frombuffer(u_bytes), np.frombuffer(y_bytes)
     if degree == 2:
@@ -219,7 +217,7 @@ def _search(
 
 
 def _best(forms: Iterable[_Form], u: Floats, y: Floats) -> list[_Form]:
-    """The best few that differ, the best first."""
+    """The best few distinct forms, the best first."""
     best: dict[float, _Form] = {}
     for sse, form in sorted(((_sse(form, u, y), form) for form in forms), key=itemgetter(0)):
         if all(sse > (1 + DIFFERENT) * other for other in best):
@@ -252,7 +250,7 @@ def _search_degree_two(u: Floats, y: Floats) -> list[_Shape]:
     """Find the minima of the least squares of degree 2, the best first."""
     inner = u[(u > 0) & (u < 1)]
     log_odds = np.log(inner / (1 - inner)) if inner.size else np.zeros(1)
-    # Where to start from shows on some of the points as well.
+    # A subset of the points suffices to find the starts.
     some = np.argsort(u, kind="stable")[:: -(-len(u) // GRID_POINT_COUNT)]
     log_m = np.linspace(-log_odds.max() - 1, -log_odds.min() + 1, LOG_M_COUNT)
     log_k = np.linspace(*LOG_K_RANGE, LOG_K_COUNT)
@@ -314,7 +312,7 @@ def _mix(u: Floats, y: Floats, log_m: float, log_k: Floats) -> tuple[Floats, Flo
 
 
 def _clipped(log_m: Any, log_k: Any) -> tuple[Any, Any]:
-    """Keep the search where a curve survives being rounded and has no pole behind the last point.
+    """Limit the search to curves that survive rounding and have no pole near the last point.
 
     The denominator's zeros past u = 1 have (u - 1) / u = m (k ± sqrt(k² - 1)): m / (2 k) at least,
     and where k < 1 of the size m.
@@ -325,7 +323,7 @@ def _clipped(log_m: Any, log_k: Any) -> tuple[Any, Any]:
 
 
 class _Constraint:
-    """The slope's numerator p'q - pq' and q at given t, both to be above 0, for `minimize`."""
+    """Constraint for `minimize`: the slope's numerator p'q - pq' and q are positive at given t."""
 
     def __init__(self, degree: int, odds: Floats, unmix: Floats) -> None:
         self.unmix = unmix
@@ -349,14 +347,14 @@ class _Constraint:
 
 
 def _refine(form: _Form, u: Floats, y: Floats) -> _Form | None:
-    """Find the least squares curve near `form` that rises on [0, 1]; None if none is reached.
+    """Find the least squares curve near `form` that is non-decreasing on [0, 1]; None on failure.
 
-    q is normalised to a mean of 1 over t. Where the constraints fail between the nodes, the
-    worst places become nodes and the search goes on from where it is.
+    q is normalised to a mean of 1 over t. Where the constraints fail between the nodes, the worst
+    points are added as nodes and the search continues.
     """
     count = len(form.p)
     basis = _bernstein(count - 1, form.m * u, 1 - u)
-    # Orthonormal columns that sum to 0 each: q = 1 + unmix z keeps its mean.
+    # Orthonormal columns, each with sum 0: q = 1 + unmix z keeps its mean.
     unmix = np.linalg.svd(np.ones((1, count)))[2][1:].T
 
     def objective(z: Floats) -> tuple[float, Floats]:
@@ -383,7 +381,7 @@ def _refine(form: _Form, u: Floats, y: Floats) -> _Form | None:
         form = _Form(form.m, z[:count], 1 + unmix @ z[count:])
         failing = _failing(form)
         if not failing.size and found.status != OUT_OF_ITERATIONS:
-            # q may still be negative from one end on, where it has no minimum.
+            # q may still be negative towards one end, where it has no minimum.
             return form if (basis @ form.q).min() > 0 and not _has_near_pole(form) else None
         odds = np.concatenate([odds, failing])
     return None
@@ -392,8 +390,8 @@ def _refine(form: _Form, u: Floats, y: Floats) -> _Form | None:
 def _failing(form: _Form) -> Floats:
     """Find t / (1 - t) of the minima of the slope's numerator and of q that are not above 0.
 
-    Found as roots of their derivatives in floating point: they steer the search and prove
-    nothing.
+    Found as roots of their derivatives in floating point: they guide the search; the proof is
+    separate.
     """
     to_powers = _powers(len(form.p) - 1)
     p, q = Polynomial(to_powers @ form.p), Polynomial(to_powers @ form.q)
@@ -407,7 +405,7 @@ def _failing(form: _Form) -> Floats:
 
 
 def _has_near_pole(form: _Form) -> bool:
-    """Whether q is 0 past the last point within `POLE_DISTANCE` of it, in the plane."""
+    """Whether q has a complex root past the last point within `POLE_DISTANCE` of it."""
     degree, behind = len(form.q) - 1, Polynomial([0.0, 1.0])  # u - 1
     q = sum(
         value * comb(degree, i) * (form.m * (1 + behind)) ** i * (-behind) ** (degree - i)
@@ -420,7 +418,7 @@ def _has_near_pole(form: _Form) -> bool:
 def _params(form: _Form, low: float, high: float, degree: int) -> Floats | None:
     """a0, ..., b1, ... of `form` for x in [low, high], expanded exactly and rounded once.
 
-    None where they are not finite: a pole at 0, below the range, or an overflow.
+    None if they are not finite: a pole at 0, below the range, or an overflow.
     """
     if not (np.all(np.isfinite(form.p)) and np.all(np.isfinite(form.q))):
         return None

@@ -1,4 +1,4 @@
-"""A rational curve up to a breakpoint, and constant past it: there accuracy is chance."""
+"""A rational curve up to a breakpoint, constant past it, where accuracy is at chance level."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,7 +15,7 @@ from ptqdb.curves.rational import RationalFunction
 from ptqdb.errors import DataError, UsageError
 
 RATIONAL = RationalFunction(2)
-# How many breakpoints are tried at first, evenly over those that may win; up to twice as many
+# Breakpoints of the first, coarse search, evenly spaced over the candidates; up to twice as many
 # more are tried between them.
 COARSE_COUNT = 8
 
@@ -30,7 +30,7 @@ class SegmentedFunction(CurveFunction):
     Attributes
     ----------
     breakpoint
-        x from which the curve is constant, if it is known; None to estimate it.
+        x from which the curve is constant; None to estimate it.
 
     Raises
     ------
@@ -39,20 +39,19 @@ class SegmentedFunction(CurveFunction):
 
     Notes
     -----
-    The curve is the rational one at x capped at the breakpoint, so that the rational fit to the
-    points with x capped is the best for that breakpoint. An estimated one is the least squares
-    over some of the distinct x of the points: where it lies between two of them they hardly
-    tell. Isotonic regression of the capped points is a bound on what a breakpoint can reach:
-    those that cannot beat the best so far are not tried. The rest are tried coarsely and then
-    around the best: a local search, which on each network of the published sweeps comes within
-    0.001 of the R² of trying all, with 17 rational fits at most. The largest x is tried first, so
-    that the fit is never worse than the rational one; where it wins, the points show no
-    breakpoint.
+    The curve is the rational one at min(x, breakpoint), so the best fit for a given breakpoint is
+    the rational fit to the points with capped x. Estimated breakpoints are searched among the
+    distinct x of the points: between two of them the fit hardly changes. Isotonic regression of the
+    capped points bounds what a breakpoint can reach; those that cannot beat the best so far are
+    skipped. The rest are tried coarsely, then near the best. On each network of the published
+    sweeps this local search comes within 0.001 of the R² of an exhaustive search, with 17 rational
+    fits at most. The largest x is tried first, so the fit is never worse than the rational one; if
+    it wins, the points show no breakpoint.
 
-    The standard error of an estimated breakpoint is the linearized one, as if it lay inside a
-    gap between two x (Muggeo, 2003): that of the level past it over the slope before it. The
-    flatter the curve ends there, the larger it is, and NaN where nothing tells the breakpoint:
-    the curve is flat before it, or no point lies past it.
+    The standard error of an estimated breakpoint is the linearized one, as if it lay inside a gap
+    between two x (Muggeo, 2003): that of the level past it over the slope before it. It grows as
+    the curve flattens before the breakpoint. It is NaN if the breakpoint is not identified: the
+    curve is flat before it, or no point lies past it.
     """
 
     breakpoint: float | None = None
@@ -61,7 +60,7 @@ class SegmentedFunction(CurveFunction):
         if self.breakpoint is not None and not np.isfinite(self.breakpoint):
             raise UsageError(
                 f"expected a finite breakpoint, found {self.breakpoint!r}; "
-                "leave it out to have it estimated"
+                "leave it out to estimate it"
             )
 
     @property
@@ -70,7 +69,7 @@ class SegmentedFunction(CurveFunction):
         return (*RATIONAL.parameter_names, *(["breakpoint"] if self.breakpoint is None else []))
 
     def estimate(self, points: Points) -> Floats:
-        """Return the least squares among the curves proved non-decreasing that are tried.
+        """Return the least squares among the curves tried and proven non-decreasing.
 
         Raises
         ------
@@ -81,15 +80,15 @@ class SegmentedFunction(CurveFunction):
             return _search(points)
         if self.breakpoint <= points.x.min():
             raise DataError(
-                f"expected a breakpoint above the least x, {points.x.min():g}, found "
-                f"{self.breakpoint:g}; give a larger one or none, to have it estimated"
+                f"expected a breakpoint above the smallest x, {points.x.min():g}, found "
+                f"{self.breakpoint:g}; give a larger one, or none to estimate it"
             )
         return RATIONAL.estimate(replace(points, x=np.minimum(points.x, self.breakpoint)))
 
     def values(
         self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
     ) -> Floats:
-        """Return the curve's y at `x`, whatever their range; infinite at a pole."""
+        """Return the curve's y at any `x`; infinite at a pole."""
         rational, cap = self._split(params)
         return RATIONAL.values(rational, np.minimum(x, cap))
 
@@ -98,7 +97,7 @@ class SegmentedFunction(CurveFunction):
     ) -> Floats:
         """Return dy/dparams at `x`, shape (points, parameters).
 
-        By an estimated breakpoint it is the slope there for x past it, and 0 up to it.
+        The derivative by an estimated breakpoint is the slope there for x past it, and 0 up to it.
         """
         rational, cap = self._split(params)
         with np.errstate(all="ignore"):
@@ -109,7 +108,7 @@ class SegmentedFunction(CurveFunction):
         return np.column_stack([by_rational, by_breakpoint])
 
     def covariance(self, params: Floats, points: Points) -> Floats:
-        """As for every curve; where the points do not tell the breakpoint, NaN for it alone."""
+        """As for every curve; NaN for a breakpoint that the points do not identify."""
         covariance = super().covariance(params, points)
         rest = len(points) - self.parameter_count(params, points)
         if self.breakpoint is None and np.isnan(covariance).all() and rest > 0:
@@ -119,18 +118,18 @@ class SegmentedFunction(CurveFunction):
         return covariance
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
-        """Whether the curve is proved non-decreasing and without a pole on [low, high]."""
+        """Whether the curve is proven non-decreasing and free of poles on [low, high]."""
         rational, cap = self._split(params)
         if not np.all(np.isfinite([*rational, cap])):
             return False
         if low < cap:
             return RATIONAL.is_monotone(rational, low, min(high, cap))
-        # Constant, and finite if its denominator is not 0, in exact arithmetic.
+        # The curve is constant, and finite if its denominator is not 0 in exact arithmetic.
         exact = [Fraction(b) for b in (1.0, *rational[3:].tolist())]
         return sum(b * Fraction(cap) ** i for i, b in enumerate(exact)) != 0
 
     def _split(self, params: ArrayLike) -> tuple[Floats, float]:
-        """Return the rational curve's parameters, and the breakpoint, where its x is capped."""
+        """Return the rational curve's parameters, and the breakpoint at which x is capped."""
         params = np.asarray(params, dtype=np.float64)
         if self.breakpoint is not None:
             return params, self.breakpoint
@@ -145,8 +144,8 @@ def _slope(rational: Floats, x: float) -> float:
 
 
 def _search(points: Points) -> Floats:
-    """The rational curve and the breakpoint of the least squares, among those tried."""
-    # Capped at the least x, all points would share one place.
+    """The rational curve and the breakpoint with the least squares among those tried."""
+    # Capped at the smallest x, all points would have the same x.
     places = np.unique(points.x)[1:].tolist()
     last = len(places) - 1
     bounds = [_isotonic_ssr(points, place) for place in places]
@@ -176,5 +175,5 @@ def _given(points: Points, cap: float) -> CurveFit:
 
 
 def _isotonic_ssr(points: Points, cap: float) -> float:
-    """What no non-decreasing curve that is constant from `cap` on can be below."""
+    """Lower bound of ssr for non-decreasing curves that are constant from `cap` on."""
     return fit_curve(IsotonicFunction(), np.minimum(points.x, cap), points.y).ssr

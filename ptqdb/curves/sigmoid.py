@@ -1,4 +1,4 @@
-"""Sigmoids of log x, from 0 to 1, and the search for the one that fits best."""
+"""Sigmoids of log x, from 0 to 1, and the search for the best fit."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,20 +10,20 @@ from scipy.special import expit
 from ptqdb.curves.points import Floats
 from ptqdb.errors import DataError
 
-# A steepness of 100 rises from 0.1 to 0.9 while x grows by 4.5 %: a step, between points.
+# A sigmoid of steepness 100 rises from 0.1 to 0.9 while x grows by 4.5 %: practically a step.
 STEEPNESS_RANGE = (0.01, 100.0)
-# How far past the points' x the midpoint of a sigmoid may lie: the logit of the sigmoid at the
-# nearest point is within ±log(1e6), and x itself at most 1e6 times away. Past that the curve is
-# a power law, or a constant, to six digits, and its height and midpoint run away together.
+# Limit for the midpoint of a sigmoid past the points' x: the logit of the sigmoid at the nearest
+# point is within ±log(1e6), and x itself at most a factor of 1e6 away. Beyond that the curve is a
+# power law, or a constant, to six digits, and its height and midpoint are not identified.
 REACH = float(np.log(1e6))
 
-# The grids and how many minima are refined; twice as many of each lowers no sum of
-# squares of the published sweeps by a millionth.
+# The grids and the number of minima to refine. Doubling each lowers no sum of squares of the
+# published sweeps by a millionth.
 CENTER_COUNT, STEEPNESS_COUNT, START_COUNT = 24, 14, 4
 GRID_STEEPNESS_RANGE = (0.05, 60.0)
 NEARER_COUNT = 8
 GRID_BEYOND = np.array([0.7, 2.3, 5.0, 9.0])
-# Below this logit a sigmoid is 0 in float64; in place of minus infinity, which has no product.
+# Below this logit a sigmoid is 0 in float64; replaces minus infinity, whose product with 0 is NaN.
 ZERO_LOGIT = -700.0
 
 
@@ -35,16 +35,16 @@ def log_of(x: Floats) -> Floats:
 
 
 def ceiling_of(chance_loss: Floats | float | None) -> Floats:
-    """The losses that curves up to chance reach; 0 for a network that is no better than chance.
+    """The upper limits of curves that end at the chance loss; 0 for networks no better than chance.
 
     Raises
     ------
     DataError
-        None was given.
+        `chance_loss` is None.
     """
     if chance_loss is None:
         raise DataError(
-            "expected chance_loss, the loss of a network that guesses, beside each x, found none; "
+            "expected chance_loss, the loss of a network that guesses, for each x, found none; "
             "pass chance_loss"
         )
     return np.maximum(np.asarray(chance_loss, dtype=np.float64), 0.0)
@@ -57,18 +57,18 @@ class SigmoidSearch:
     Attributes
     ----------
     log_x
-        Shape (points,); minus infinity at x = 0, finite somewhere.
+        Shape (points,); minus infinity at x = 0; at least one is finite.
     y
         Shape (points,).
     ceiling
-        The height at each point, shape (points,); None where one height is fitted to all.
+        The height at each point, shape (points,); None to fit one height to all.
 
     Notes
     -----
-    The best height for a given center and k is linear least squares, so that two numbers are
-    left to search (variable projection; Golub and Pereyra, 1973): a grid whose centers are
-    quantiles of the points and places beyond them, then Levenberg-Marquardt from its best
-    minima. Both are kept within `REACH` and `STEEPNESS_RANGE`. No random numbers are used.
+    The best height for a given center and k is linear least squares (variable projection; Golub and
+    Pereyra, 1973). Center and k are found by a grid search, whose centers are quantiles of the
+    points and values beyond them, then Levenberg-Marquardt from its best minima. `REACH` and
+    `STEEPNESS_RANGE` bound both. No random numbers are used.
     """
 
     log_x: Floats
@@ -86,7 +86,7 @@ class SigmoidSearch:
         found = []
         for center, k in self.starts():
             z = self._unbounded(center, k)
-            # MINPACK's covariance, unused here, overflows where a step hides k.
+            # MINPACK's covariance, unused here, overflows if a step leaves k undetermined.
             with np.errstate(all="ignore"):
                 z, *_ = leastsq(
                     self._residuals, z, Dfun=self._gradient, maxfev=100, full_output=True
@@ -97,10 +97,10 @@ class SigmoidSearch:
         return center, k
 
     def starts(self) -> list[tuple[float, float]]:
-        """Center and k where the grid is lowest, the best first.
+        """Center and k of the minima of the grid, the best first.
 
-        About each minimum of the grid a second one has centers nearer to each other: where they
-        are far apart only a step fits, whose neighbours are steps as well.
+        Each minimum is refined with a second, finer grid: where centers are far apart, only steps
+        fit, and their neighbours are steps, too.
         """
         low, high = self.range
         inner = np.quantile(self.log_x[self.log_x > -np.inf], np.linspace(0, 1, CENTER_COUNT))
@@ -121,14 +121,14 @@ class SigmoidSearch:
         """Sum of squares, center and k of every steepness by every center."""
         low, high = self.range
         k = np.geomspace(*GRID_STEEPNESS_RANGE, STEEPNESS_COUNT)[:, None]
-        # The logit at the nearest point stays within REACH, as in `_bounded`.
+        # Keeps the logit at the nearest point within REACH, as in `_bounded`.
         bounded = np.clip(centers, low - _reach(k), high + _reach(k))
         logit = k[:, :, None] * (self.log_x - bounded[:, :, None])
         sse = self._sse(expit(logit.reshape(-1, len(self.y)))).reshape(bounded.shape)
         return sse, bounded, np.broadcast_to(k, bounded.shape)
 
     def height(self, center: float, k: float) -> float:
-        """The best height of the sigmoid, where none is given."""
+        """The best height of the sigmoid, if none is given."""
         shape = expit(k * (self.log_x - center))
         return max(float(shape @ self.y), 0.0) / float(shape @ shape)
 
@@ -150,7 +150,7 @@ class SigmoidSearch:
         return z
 
     def _bounded(self, z: Floats) -> tuple[float, float, Floats, Floats]:
-        """Center and log k within their bounds as sines of z, and the gradients of the two."""
+        """Center and log k, bounded by sines of z, and their gradients."""
         low, high = self.range
         middle, log_half = _log_steepness()
         log_k, by_second = middle + log_half * np.sin(z[1]), log_half * np.cos(z[1])
@@ -192,7 +192,7 @@ class SigmoidSearch:
 
 
 def _reach(k: Floats | float) -> Floats:
-    """How far past the points a center may lie, in log x."""
+    """Maximum distance of a center past the points, in log x."""
     reach: Floats = REACH / np.maximum(k, 1.0)
     return reach
 

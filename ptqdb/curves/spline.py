@@ -1,4 +1,4 @@
-"""Monotone smoothing splines: as smooth as cross-validation wants them."""
+"""Monotone smoothing splines, with the smoothness chosen by cross-validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,54 +18,54 @@ DEGREE = 3
 INNER_KNOT_LIMIT = 20
 FOLD_LIMIT = 10
 
-# From a straight line in knot index to hardly any smoothing, the smoothest first, four a decade:
-# eight change no R² of the published sweeps by more than 0.005.
+# From a straight line in knot index to hardly any smoothing, the smoothest first, four per decade.
+# Eight per decade change no R² of the published sweeps by more than 0.005.
 PENALTIES: tuple[float, ...] = tuple((10.0 ** np.arange(4.0, -8.25, -0.25)).tolist())
-# Within this of the least error, relatively, a smoother spline is as good.
+# Take the smoothest spline whose error is within this fraction of the smallest.
 TIE = 1e-6
 
 # Two were always enough.
 ITERATIONS_PER_COEFFICIENT = 100
-# Singular values below this, relative to the largest, are rounding.
+# Singular values below this, relative to the largest, are rounding errors.
 RANK_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class SplineFunction(CurveFunction):
-    """A cubic spline with non-decreasing B-spline coefficients, penalized for bending.
+    """A cubic spline with non-decreasing B-spline coefficients and a roughness penalty.
 
-    ``params`` is the coefficients c0, c1, ...: two more than there are knots.
+    ``params`` holds the coefficients c0, c1, ...: two more than there are knots.
 
     Attributes
     ----------
     knots
-        Strictly ascending, from the least to the largest x; `prepared` chooses them. Past the
-        ends the curve is constant.
+        Strictly ascending, from the smallest to the largest x; `prepared` chooses them. The curve
+        is constant beyond the ends.
     penalty
-        What a unit of the sum of squared second differences of the coefficients costs, in mean
-        squared residuals. It has no unit; `prepared` chooses it.
+        Weight of the sum of squared second differences of the coefficients, relative to the mean
+        squared residual. Dimensionless; `prepared` chooses it.
 
     Notes
     -----
-    The slope of a spline is the spline of one degree less whose coefficients are the differences
-    of neighbouring ones, each times a positive number. B-splines are not negative: where the
-    coefficients do not fall, neither does the curve. (For a cubic that is sufficient and not
+    The slope of a spline is a spline of one degree less, whose coefficients are the differences of
+    neighbouring coefficients, each times a positive number. B-splines are non-negative, so
+    non-decreasing coefficients give a non-decreasing curve. (For a cubic this is sufficient but not
     necessary: Kelly and Rice, 1990.)
 
-    Divergences span many decades and hold zeros and repeated values. The inner knots are
-    therefore quantiles of the distinct x, and bending is measured by knot, not by x (the penalty
-    of Eilers and Marx, 1996, on knots that are not equidistant): in terms of x it would forbid
-    any bend among the small ones. The limit of a large penalty is the line whose coefficients
-    rise by the same amount each.
+    Divergences span many decades and include zeros and repeated values. The inner knots are
+    therefore quantiles of the distinct x, and roughness is measured per knot, not per unit of x
+    (the penalty of Eilers and Marx, 1996, on unevenly spaced knots): per unit of x it would force
+    the curve to be straight at small x. In the limit of a large penalty, all coefficients rise by
+    the same amount.
 
-    The penalty is the one with the least squared error on points left out: whole networks, since
-    points of one network are not independent, or, where the points are of one network, every
-    tenth in the order of x. Given knots and penalty, the coefficients are least squares over
-    increments not below 0: one convex problem with one solution.
+    The penalty minimizes the squared error on points left out: whole networks, since points of one
+    network are not independent, or every tenth point in the order of x if there is one network.
+    Given knots and penalty, the coefficients are least squares over non-negative increments: a
+    convex problem with one solution.
 
-    While the same coefficients stay tied (Meyer and Woodroofe, 2000, for the degrees of freedom),
-    the estimate is linear in y. `parameter_count` is the trace of that smoother, `covariance` its
-    spread; neither knows of the search for the penalty, nor of the bias that smoothing brings.
+    For a fixed set of tied coefficients (Meyer and Woodroofe, 2000, for the degrees of freedom),
+    the estimate is linear in y. `parameter_count` is the trace of that smoother, and `covariance`
+    its covariance; both ignore the search for the penalty and the bias of smoothing.
     """
 
     knots: tuple[float, ...] = ()
@@ -78,11 +78,11 @@ class SplineFunction(CurveFunction):
 
     @property
     def least_point_count(self) -> int:
-        """As many as a cubic has coefficients; with fewer there is little to leave out."""
+        """The number of coefficients of a cubic; fewer points leave little for cross-validation."""
         return DEGREE + 1
 
     def prepared(self, points: Points) -> Self:
-        """The curve with knots at quantiles of the x, and the penalty that predicts best."""
+        """Return the curve with knots at quantiles of x, and the penalty that predicts best."""
         distinct = np.unique(points.x)
         count = min(INNER_KNOT_LIMIT, len(distinct) // 2)
         quantiles = np.quantile(distinct, np.linspace(0, 1, count + 2))
@@ -93,10 +93,9 @@ class SplineFunction(CurveFunction):
         return replace(chosen, penalty=next(good))
 
     def left_out_errors(self, points: Points) -> Floats:
-        """The squared error on points left out, summed, for each of `PENALTIES`.
+        """The sum of squared errors on points left out, for each of `PENALTIES`.
 
-        Points that have one x between them predict nothing: where they are what is left of the
-        points, nothing is added.
+        A fold is skipped if all remaining points have the same x.
         """
         errors = np.zeros(len(PENALTIES))
         for left_out in _folds(points):
@@ -104,7 +103,7 @@ class SplineFunction(CurveFunction):
             if len(np.unique(x)) < 2:
                 continue
             problem = _Problem(self.steps(x), points.y[~left_out])
-            # Where a fit ends it predicts the value at its end.
+            # Beyond its range a fit predicts the value at the nearest end.
             steps = self.steps(np.clip(points.x[left_out], x.min(), x.max()))
             for i, penalty in enumerate(PENALTIES):
                 start, increments = problem.solved(penalty)
@@ -112,28 +111,28 @@ class SplineFunction(CurveFunction):
         return errors
 
     def estimate(self, points: Points) -> Floats:
-        """Return the coefficients of the least penalized squares among those that do not fall.
+        """Return the non-decreasing coefficients with the least penalized squares.
 
         Raises
         ------
         UsageError
             The curve has no knots yet.
         DataError
-            The search for the coefficients does not end.
+            The search for the coefficients does not converge.
         """
         if not self.knots:
             raise UsageError(
                 "expected a spline with knots, found one without; call prepared(points)"
             )
         start, increments = _Problem(self.steps(points.x), points.y).solved(self.penalty)
-        # Adding numbers that are not negative never rounds below what was there.
+        # Adding non-negative numbers never rounds below the previous sum.
         params: Floats = start + np.concatenate(([0.0], np.cumsum(increments)))
         return params
 
     def values(
         self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
     ) -> Floats:
-        """Return the curve's y at `x`, whatever their range."""
+        """Return the curve's y at any `x`."""
         y: Floats = self.jacobian(params, x) @ np.asarray(params, dtype=np.float64)
         return y
 
@@ -150,28 +149,28 @@ class SplineFunction(CurveFunction):
     def steps(self, x: Floats) -> Floats:
         """Return sums of B-splines from the second on, shape (points, parameters - 1).
 
-        The curve is c0 and its coefficients' increments, each times one of these, which rise
-        from 0 to 1 (I-splines; Ramsay, 1988).
+        The curve is c0 plus the increments of the coefficients, each times one of these sums, which
+        rise from 0 to 1 (I-splines; Ramsay, 1988).
         """
         basis = self.jacobian((), x)
         return np.cumsum(basis[:, :0:-1], axis=1)[:, ::-1]
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
-        """Whether the coefficients are finite and sorted: the curve then does not fall anywhere."""
+        """Whether the coefficients are finite and sorted: the curve is then non-decreasing."""
         coefficients = np.asarray(params, dtype=np.float64)
         return bool(np.all(np.isfinite(coefficients)) and np.all(np.diff(coefficients) >= 0))
 
     def parameter_count(self, params: Floats, points: Points) -> float:
         """The trace of the smoother over the coefficients that are free at the estimate."""
         smoother = self.jacobian(params, points.x) * self._response(params, points).T
-        # Without rounding, a fit through all points would keep a trace of a degree of freedom.
+        # Rounded, or a fit through all points would keep a tiny residual degree of freedom.
         return round(float(np.sum(smoother)), 9)
 
     def covariance(self, params: Floats, points: Points) -> Floats:
-        """Covariance of the coefficients if points are independent; see the class's notes.
+        """Covariance of the coefficients for independent points; see the class's notes.
 
-        s² times that of the linear estimate, s² the residual variance; coefficients that are
-        tied move together. NaN where no residual degree of freedom is left.
+        The covariance of the linear estimate, times the residual variance s²; tied coefficients
+        move together. NaN if no residual degree of freedom is left.
         """
         rest = len(points) - self.parameter_count(params, points)
         if rest <= 0:
@@ -182,7 +181,7 @@ class SplineFunction(CurveFunction):
         return covariance
 
     def _response(self, params: Floats, points: Points) -> Floats:
-        """How the coefficients answer to y, shape (parameters, points), while ties stay ties."""
+        """Derivative of the coefficients by y for fixed ties, shape (parameters, points)."""
         free = np.diff(params) > 0
         problem = _Problem(self.steps(points.x), points.y)
         penalized = np.vstack([problem.steps, problem.bending(self.penalty)])[:, free]
@@ -193,7 +192,7 @@ class SplineFunction(CurveFunction):
 
 
 class _Problem:
-    """Penalized least squares of y over steps, about their means: the constant comes last.
+    """Penalized least squares of centered y over centered steps; the constant comes last.
 
     Parameters
     ----------
@@ -206,12 +205,13 @@ class _Problem:
         self.center, self.mean = steps.mean(axis=0), float(y.mean())
         self.steps = steps - self.center
         self.y = y - self.mean
-        # The triangle has the same squares as all the points: many penalties, one reduction.
+        # The triangular factor has the same sums of squares as all points: one reduction serves all
+        # penalties.
         augmented: Floats = np.column_stack([self.steps, self.y])
         self.triangle: Floats = np.linalg.qr(augmented).R
 
     def bending(self, penalty: float) -> Floats:
-        """Rows whose squares are the penalty: differences of increments."""
+        """Rows whose sum of squares is the penalty: differences of increments."""
         bending: Floats = np.diff(np.eye(self.steps.shape[1]), axis=0)
         return sqrt(self.count * penalty) * bending
 
@@ -225,8 +225,8 @@ class _Problem:
             increments, _ = nnls(above, goal, maxiter=limit)
         except RuntimeError as error:
             raise DataError(
-                f"expected the spline's coefficients after at most {limit} steps, found the "
-                "search going on; choose another curve"
+                f"expected the spline's coefficients after at most {limit} steps, found no "
+                "convergence; choose another curve"
             ) from error
         return self.mean - float(self.center @ increments), increments
 
@@ -236,7 +236,7 @@ def _folds(points: Points) -> Iterator[NDArray[np.bool_]]:
     if points.network is not None and points.network_count > 1:
         label = np.unique(points.network, return_inverse=True)[1]
     else:
-        # By y where x is equal: the order in which points are given decides nothing.
+        # Ties in x are sorted by y, so the order of the input does not matter.
         label = np.empty(len(points), dtype=np.int64)
         label[np.lexsort((points.y, points.x))] = np.arange(len(points))
     count = min(FOLD_LIMIT, int(label.max()) + 1)

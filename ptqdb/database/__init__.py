@@ -7,7 +7,6 @@ from ptqdb.database.opening import confine, connect, connect_reader
 from ptqdb.database.reading import (
     list_views,
     measures_sensitivity,
-    networks_without_channels,
     query,
     read_every_block,
     read_view,
@@ -51,7 +50,6 @@ __all__ = [
     "materialize",
     "measures_sensitivity",
     "needs_evaluations",
-    "networks_without_channels",
     "next_id",
     "query",
     "read_every_block",

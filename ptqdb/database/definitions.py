@@ -1,6 +1,5 @@
 """Brings the macros and views of a database to what sql/ says."""
 
-import graphlib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from functools import cached_property, lru_cache
 import duckdb
 import polars as pl
 
-from ptqdb.database.variants import VARIANT_MACROS, literal, named_call, read_csv
+from ptqdb.database.variants import VARIANT_MACROS, VARIANTS, literal, named_call, read_csv
 from ptqdb.database.writing import insert, transaction
 from ptqdb.errors import DataError
 from ptqdb.resources import sql_folder
@@ -21,7 +20,6 @@ _DEFINITION = re.compile(
     r"(?:\s*\([^)]*\)\s*as(?P<is_table>\s+table\b)?)?",
     re.MULTILINE,
 )
-_COMMENTS_AND_STRINGS = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 _VIEW_NAME = re.compile(r"[a-z_]\w*")
 
 
@@ -51,24 +49,6 @@ class _Source:
     def sha256(self) -> str:
         """Hexadecimal digest of both texts."""
         return hashlib.sha256(self.whole.encode()).hexdigest()
-
-    @cached_property
-    def code(self) -> str:
-        """The text that creates, without comments and strings."""
-        return _COMMENTS_AND_STRINGS.sub("", self.creation)
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """Every word of the code; with a parenthesis, as ``name(``, where it is a call."""
-        words = re.findall(r"(\w+)\s*(\(?)", self.code)
-        return frozenset(f"{name}{parenthesis}" for name, parenthesis in words)
-
-    def uses(self, other: "_Source") -> bool:
-        """Whether the text names a macro (as a call) or a view that the other one creates."""
-        return any(
-            (made.name if made.kind == "view" else f"{made.name}(") in self.names
-            for made in other.definitions
-        )
 
 
 def are_definitions_current(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -106,7 +86,7 @@ def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: boo
         for name, kind in loaded.keys() - wanted.keys():
             known = kind.replace("table macro", "macro table")
             connection.execute(f"drop {known} if exists {name}")
-        for source in _ordered(sources):
+        for source in sources:
             connection.execute(source.whole if is_commented else source.creation)
             for made in source.definitions:
                 if made.comment is not None:
@@ -164,13 +144,14 @@ def _loaded(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], str]
 
 
 def _sources() -> tuple[_Source, ...]:
-    """Return every text that creates macros or views, as the files are now."""
-    texts = [
-        file.read_text(encoding="utf-8")
-        for folder in ("macros", "views")
-        for file in sorted((sql_folder() / folder).glob("*.sql"))
-    ]
-    return tuple(_source(*both) for both in [(text, "") for text in texts] + _variant_views())
+    """Every text that creates macros or views, in the order of load_order.csv."""
+    texts: list[tuple[str, str]] = []
+    for row in read_csv("load_order.csv"):
+        if row["file"] == VARIANTS:
+            texts += _variant_views()
+        else:
+            texts.append(((sql_folder() / row["file"]).read_text(encoding="utf-8"), ""))
+    return tuple(_source(*both) for both in texts)
 
 
 @lru_cache(maxsize=512)
@@ -188,20 +169,10 @@ def _definitions(sql: str) -> tuple[_Definition, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=2)
-def _ordered(sources: tuple[_Source, ...]) -> list[_Source]:
-    """Sort the texts so that each comes after those that it uses."""
-    graph = {
-        place: [other for other, made in enumerate(sources) if other != place and source.uses(made)]
-        for place, source in enumerate(sources)
-    }
-    return [sources[place] for place in graphlib.TopologicalSorter(graph).static_order()]
-
-
 def _variant_views() -> list[tuple[str, str]]:
     """Spell the named views, each one call of the macro, and the comments of each."""
     columns = read_csv("variant_columns.csv")
-    return [_variant_view(row, columns) for row in read_csv("variants.csv")]
+    return [_variant_view(row, columns) for row in read_csv(VARIANTS)]
 
 
 def _variant_view(row: Mapping[str, str], columns: list[dict[str, str]]) -> tuple[str, str]:

@@ -59,19 +59,6 @@ def measures_sensitivity(connection: duckdb.DuckDBPyConnection) -> bool:
     return read_number(connection, "select count(*) from tensor_sensitivity()") > 0
 
 
-def networks_without_channels(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Networks of which what some format does to the channels of a weight was not measured."""
-    found = rows_of(
-        connection,
-        "select distinct n.name from quantized_tensor as q join tensor as t using (tensor_id) "
-        "join layer as l using (layer_id) join network as n using (network_id) "
-        "anti join (from quantized_tensor_channel where channel = 0) as c "
-        "on c.tensor_id = q.tensor_id and c.number_format_id = q.number_format_id "
-        "and c.scheme_id = q.scheme_id where t.role = 'weight' order by n.name",
-    )
-    return [name for (name,) in found]
-
-
 def _unknown_view(view: str, names: list[str]) -> UsageError:
     closest = closest_first(view, names)
     more = "" if len(names) <= _MOST_NAMES else f", ... (`ptqdb views` lists all {len(names)})"

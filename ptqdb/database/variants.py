@@ -3,6 +3,8 @@
 import csv
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -10,6 +12,8 @@ import duckdb
 from ptqdb.errors import UsageError
 from ptqdb.resources import sql_folder
 
+VARIANTS = "variants.csv"
+"""The named views, a row each."""
 VARIANT_MACROS = ("variant", "segmented_variant")
 """The formula, and the same capped at the breakpoint."""
 NAMED_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction", "measure")
@@ -19,8 +23,14 @@ _DECLARATION = re.compile(r"create or replace macro (\w+)\(([^()]*)\) as table")
 
 
 def read_csv(name: str) -> list[dict[str, str]]:
-    """The rows of a file of sql/."""
-    with (sql_folder() / name).open(encoding="utf-8", newline="") as file:
+    """The rows of a file of sql/; nobody may change them."""
+    path = sql_folder() / name
+    return _rows(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _rows(path: Path, _changed_at: int) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -55,12 +65,18 @@ def variant_words(view: str) -> dict[str, Any]:
     >>> variant_words("format_frontier")
     {}
     """
-    named = {row["name"]: named_call(row) for row in read_csv("variants.csv")}
-    call = named.get(view, view)
+    path = sql_folder() / "macros" / "variant.sql"
+    named = next((row for row in read_csv(VARIANTS) if row["name"] == view), None)
+    call = view if named is None else named_call(named)
     if call.partition("(")[0].strip() not in VARIANT_MACROS:
         return {}
-    text = (sql_folder() / "macros" / "variant.sql").read_text(encoding="utf-8")
-    declared = dict(_DECLARATION.findall(text))
+    return dict(_words(call, path, path.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=1024)
+def _words(call: str, path: Path, _changed_at: int) -> tuple[tuple[str, Any], ...]:
+    """The parameters of a call, by the declarations in a file."""
+    declared = dict(_DECLARATION.findall(path.read_text(encoding="utf-8")))
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         for name in VARIANT_MACROS:
             parameters = re.findall(r"(\w+) :=", declared[name])
@@ -70,9 +86,9 @@ def variant_words(view: str) -> dict[str, Any]:
             cursor = connection.execute(f"from {call}")
             row = cursor.fetchone() or ()
         except duckdb.Error:
-            return {}  # whoever reads the view is told what is wrong with it
+            return ()  # whoever reads the view is told what is wrong with it
         columns = [column[0] for column in cursor.description or ()]
-        return dict(zip(columns, row, strict=True)) if row else {}
+        return tuple(zip(columns, row, strict=True)) if row else ()
 
 
 def layer_call(view: str) -> str:
@@ -150,7 +166,7 @@ def looks_at_losses(view: str) -> bool:
     >>> looks_at_losses("l2_flops_segmented"), looks_at_losses("l2_flops")
     (True, False)
     """
-    named = {row["name"] for row in read_csv("variants.csv") if row["segmented"] == "true"}
+    named = {row["name"] for row in read_csv(VARIANTS) if row["segmented"] == "true"}
     is_segmented = view in named or view.partition("(")[0].strip() == VARIANT_MACROS[1]
     return is_segmented or needs_evaluations(view)
 

@@ -1,4 +1,4 @@
-"""Images from arrays of numbers: ``.npz`` files, and what lists in Parquet become."""
+"""Images from arrays of numbers: ``.npz`` files and nested lists in Parquet."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,19 +27,19 @@ _CHANNEL_COUNTS = (1, 3)
 
 
 def read_npz(path: Path, split: str, request: ImageRequest | None = None) -> ImageSet:
-    """The images of an ``.npz`` file of NumPy arrays.
+    """Read the images of an ``.npz`` file of NumPy arrays.
 
     The arrays are named after the split (``x_test`` and ``y_test``, ``test_images`` and
-    ``test_labels``, also with ``train``, ``val``, ``validation``), or ``images`` and ``labels``
-    for every split; ``--image-column`` and ``--label-column`` name others. Images are whole
-    numbers from 0 to 255, (N, height, width), (N, height, width, channels) or (N, channels,
-    height, width); labels are (N,) or (N, 1). Class names may be given as ``class_names``. Of
-    images without labels only the images' array is looked for.
+    ``test_labels``, also with ``train``, ``val``, ``validation``), or ``images`` and ``labels`` for
+    every split; ``--image-column`` and ``--label-column`` name others. Images are whole numbers
+    from 0 to 255, (N, height, width), (N, height, width, channels) or (N, channels, height, width);
+    labels are (N,) or (N, 1). Class names may be given as ``class_names``. For images without
+    labels only the array of images is required.
 
     Raises
     ------
     DataError
-        Not such a file, no such arrays, pickled objects, numbers that are no pixels, an
+        Not an ``.npz`` file, missing arrays, pickled objects, values that are not pixels, an
         ambiguous order of axes, labels of another length or out of range.
     """
     request = request or ImageRequest()
@@ -79,12 +79,12 @@ def _read(
 
 
 def array_picture(array: NDArray[Any], origin: str) -> Picture:
-    """A picture from one array of numbers: height and width, with or without channels.
+    """Return a picture from one array: height and width, with or without channels.
 
     Raises
     ------
     DataError
-        Numbers that are no pixels, or an ambiguous order of axes.
+        Values that are not pixels, or an ambiguous order of axes.
     """
     return _picture(_checked_pixels(array[None], origin)[0], origin)
 
@@ -98,7 +98,7 @@ def _picture(pixels: Pixels, origin: str) -> Picture:
 def _keys(
     path: Path, arrays: Mapping[str, NDArray[Any]], split: str, request: ImageRequest
 ) -> tuple[str, str, str | None]:
-    """The split that is taken, and its arrays of images and of labels, if those are wanted."""
+    """The split that is read, and its arrays of images and, if requested, of labels."""
     by_name = {key.lower(): key for key in arrays}
     found: dict[str, tuple[str | None, str | None]] = {}
     for word in (*SPLIT_WORDS, EVERY_SPLIT):
@@ -143,17 +143,17 @@ def _key(by_name: dict[str, str], split: str, words: tuple[str, ...]) -> str | N
 
 
 def _checked_pixels(array: NDArray[Any], what: str) -> Pixels:
-    """uint8 (N, height, width, channels), a view where it can be.
+    """Return uint8 (N, height, width, channels), a view if possible.
 
     Raises
     ------
     DataError
-        Floats, numbers out of 0..255, or axes that tell no or two places of the channels.
+        Floats, values outside 0..255, or axes that allow no or two positions of the channels.
     """
     if array.dtype.kind not in "iu":
         raise DataError(
             f"expected whole numbers from 0 to 255 as pixels in {what}, found {array.dtype}; "
-            "images in 0..1 become such by (x * 255).round().astype('uint8')"
+            "convert images in 0..1 by (x * 255).round().astype('uint8')"
         )
     if array.dtype != np.uint8 and array.size and (array.min() < 0 or array.max() > 255):
         raise DataError(
@@ -169,7 +169,7 @@ def _checked_pixels(array: NDArray[Any], what: str) -> Pixels:
     if pixels.ndim != 4:
         shape = " x ".join(map(str, array.shape[1:])) or "single numbers"
         raise DataError(
-            f"expected images of height x width, with channels before or after, in {what}, "
+            f"expected images of height x width, with channels first or last, in {what}, "
             f"found {shape}"
         )
     first, last = (pixels.shape[axis] in _CHANNEL_COUNTS for axis in (1, 3))
@@ -201,7 +201,7 @@ def _flat_labels(array: NDArray[Any], what: str) -> pl.Series:
 
 
 def _class_names(arrays: Mapping[str, NDArray[Any]], label_key: str) -> tuple[str, ...]:
-    """As declared, else from the labels of every split that are named alike."""
+    """As declared, else from the labels of all splits with the same naming."""
     for word in _CLASS_WORDS:
         if word in arrays and arrays[word].dtype.kind in "US" and arrays[word].ndim == 1:
             return tuple(_texts(arrays[word], word).tolist())
@@ -214,7 +214,7 @@ def _texts(array: NDArray[Any], what: str) -> NDArray[Any]:
     try:
         return np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
     except UnicodeDecodeError as error:
-        raise DataError(f"expected texts in UTF-8 in {what}, found other bytes") from error
+        raise DataError(f"expected UTF-8 text in {what}, found other bytes") from error
 
 
 def _without_split(key: str) -> str:

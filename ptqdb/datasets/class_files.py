@@ -1,4 +1,4 @@
-"""Which pictures belong to which class: what lies in its folder, and what links there lead to."""
+"""Find the pictures of each class: the files in its folder, and the targets of links there."""
 
 import os
 from collections.abc import Sequence
@@ -15,27 +15,27 @@ _Identity = tuple[int, int]
 def class_files(
     root: Path, folder: Path, class_names: Sequence[str]
 ) -> tuple[list[list[Path]], list[Path]]:
-    """The pictures of each class in ImageFolder's order, and the links that were not followed.
+    """Return the pictures of each class in ImageFolder's order, and the links not followed.
 
-    Links to files and to folders are followed, but no folder is read twice, and none that holds
-    one of the classes: a link ``a/up -> ..`` would make every picture one of class ``a`` as well.
-    Folders that lie in a class come before links to them.
+    Links to files and folders are followed, but no folder is read twice, and none that contains a
+    class: a link ``a/up -> ..`` would add every picture to class ``a``. Folders inside a class are
+    read before links to them.
 
     Parameters
     ----------
     root
-        Of the dataset.
+        Folder of the dataset.
     folder
-        The split's, which holds those of the classes.
+        Folder of the split, which contains those of the classes.
 
     Returns
     -------
-    Files by class, by folder and then by name; folders that were left out.
+    Files by class, sorted by folder, then by name; folders that were skipped.
 
     Raises
     ------
     DataError
-        Two classes are one folder, or the folder of a class holds the others.
+        Two classes are the same folder, or the folder of a class contains the others.
     OSError
         A folder cannot be read.
     """
@@ -82,7 +82,7 @@ def _walked(
     found: list[tuple[Path, list[str]]],
     left_out: list[Path],
 ) -> list[Path]:
-    """Note the pictures in a folder and in those within it; return the links to folders."""
+    """Collect the pictures in a folder and its subfolders; return the links to folders."""
     waiting = [folder]
     links = []
     while waiting:
@@ -95,7 +95,7 @@ def _walked(
                     names.append(entry.name)
                 elif entry.is_symlink():
                     links.append(path)
-                elif _identity(path) in read:  # behind a link, or behind that of a class
+                elif _identity(path) in read:  # reached through a link, or a class's link
                     left_out.append(path)
                 else:
                     read[_identity(path)] = path
@@ -107,11 +107,11 @@ def _walked(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself: whoever opens it says so
+    except OSError:  # a link to itself: opening it raises
         return False
 
 
 def _identity(path: Path) -> _Identity:
-    """The same for every path that leads to a folder."""
+    """An identity that is equal for all paths to one folder."""
     found = path.stat()
     return found.st_dev, found.st_ino

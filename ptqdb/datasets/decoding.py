@@ -1,4 +1,4 @@
-"""Many pictures into one block of pixels, in threads, with the place of each bad one named."""
+"""Decode many pictures into one block of pixels, in threads; errors name the picture."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ from ptqdb.errors import DataError
 from ptqdb.support.paths import regular_file
 
 Pixels = NDArray[np.uint8]
-# What PIL raises on damaged files: more than it documents.
+# Errors that PIL raises on damaged files, including undocumented ones.
 _DECODING_ERRORS = (
     OSError,
     SyntaxError,
@@ -38,19 +38,19 @@ _DECODING_ERRORS = (
     Image.DecompressionBombError,
 )
 _WINDOW = 256
-_TASK = 16  # small pictures are decoded faster than a thread is handed one
+_TASK = 16  # pictures per task: decoding a small one is faster than starting a task
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is yet to be decoded.
+    """A picture not yet decoded.
 
     Attributes
     ----------
     origin
         File and row, for messages.
     open
-        Gives the picture; may raise what PIL raises.
+        Returns the picture; may raise any error of PIL.
     """
 
     origin: str
@@ -58,7 +58,7 @@ class Picture:
 
 
 def encoded_picture(data: bytes | None, origin: str) -> Picture:
-    """A picture from the bytes of a PNG, a JPEG or another known format."""
+    """Return a picture from the bytes of a PNG, a JPEG or another known format."""
 
     def opened() -> Image.Image:
         if not data:
@@ -69,10 +69,10 @@ def encoded_picture(data: bytes | None, origin: str) -> Picture:
 
 
 def picture_file(path: Path) -> Picture:
-    """A picture from a file."""
+    """Return a picture from a file."""
 
     def opened() -> Image.Image:
-        # Read whole: a file that PIL opens itself stays open where decoding fails.
+        # Read whole: PIL leaves a file open if decoding fails.
         data = regular_file(path).read_bytes()
         if not data:
             raise OSError("it is empty")
@@ -82,19 +82,19 @@ def picture_file(path: Path) -> Picture:
 
 
 def rows_of(path: str | Path) -> Callable[[int], str]:
-    """What names the rows of a file in messages, counted from 0."""
+    """Return a function that names the rows of a file in messages, counted from 0."""
     return lambda row: f"{path}, row {row}"
 
 
 class PixelBlock:
     """uint8 pixels (N, channels, height, width), filled picture by picture, allocated once.
 
-    Where grayscale and RGB are mixed, the whole becomes RGB.
+    A mix of grayscale and RGB becomes RGB.
 
     Parameters
     ----------
     count
-        How many pictures will come.
+        Number of pictures.
     request
         Geometry and channels.
     """
@@ -107,16 +107,16 @@ class PixelBlock:
         self._first_origin = ""
 
     def extend(self, pictures: Iterable[Picture], *, threads: int | None = None) -> None:
-        """Decode pictures and append them, with as many threads as torch has.
+        """Decode pictures and append them; uses torch's number of threads by default.
 
         Raises
         ------
         DataError
-            A corrupt picture, or one of another size than the first; the message names it.
+            A picture is corrupt, or differs in size from the first; the message names it.
         """
         remaining = iter(pictures)
         with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool:
-            # By windows, so that what is decoded does not pile up.
+            # In windows, to limit the memory of decoded pictures.
             while window := list(islice(remaining, _WINDOW)):
                 tasks = [window[start : start + _TASK] for start in range(0, len(window), _TASK)]
                 for task, decoded in zip(tasks, pool.map(self._decoded_all, tasks), strict=True):
@@ -124,7 +124,7 @@ class PixelBlock:
                         self._append(pixels, picture.origin)
 
     def images(self) -> torch.Tensor:
-        """The pixels, when all pictures have come."""
+        """The pixels, after all pictures were appended."""
         if self._pixels is None or self._filled != self._count:
             raise RuntimeError(f"expected {self._count} pictures, found {self._filled}")
         return torch.from_numpy(self._pixels)
@@ -154,11 +154,11 @@ class PixelBlock:
             raise DataError(
                 f"expected images of one size, found {_size(self._pixels)} in "
                 f"{self._first_origin} and {_size(pixels)} in {origin}; "
-                "give --resize and --crop to cut them to one"
+                "give --resize and --crop to make them equal"
             )
         if pixels.shape[0] > self._pixels.shape[1]:
             self._pixels = np.repeat(self._pixels, 3, axis=1)
-        self._pixels[self._filled] = pixels  # one channel is broadcast over three
+        self._pixels[self._filled] = pixels  # broadcasts one channel to three
         self._filled += 1
 
 
@@ -168,7 +168,7 @@ def _size(pixels: NDArray[Any]) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "its format is not known"  # PIL's own words hold the address of a buffer
+        return "its format is not known"  # PIL's message contains a memory address
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

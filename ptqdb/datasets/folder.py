@@ -1,4 +1,4 @@
-"""Images from a folder with one subfolder per class, or of nothing but pictures."""
+"""Images from a folder with one subfolder per class, or a flat folder of pictures."""
 
 from collections.abc import Iterable
 from itertools import zip_longest
@@ -18,15 +18,14 @@ _LINKS_NAMED = 3
 
 
 def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> ImageSet:
-    """The images of ``ROOT/SPLIT/CLASS/*``, or of ``ROOT/CLASS/*`` for every split.
+    """Read the images of ``ROOT/SPLIT/CLASS/*``, or of ``ROOT/CLASS/*`` for every split.
 
-    Classes are the subfolders, sorted by name as torchvision's ``ImageFolder`` does; those of
-    every split count, so that a class which one split lacks does not shift the others. Links
-    are followed as ``class_files`` says. Images
-    come in turns: the first of every class, the second of every class, and so on, so that
-    the first so many are spread over the classes. Files are skipped by extension only; hidden
-    folders are skipped. Without labels the same images come in the same order; where no
-    subfolder holds any, those of ``ROOT/SPLIT/*`` or ``ROOT/*``, by name.
+    Classes are the subfolders, sorted by name as in torchvision's ``ImageFolder``. They are
+    collected over all splits, so a class missing from one split does not shift the others. Links
+    are followed as in ``class_files``. Images are interleaved by class: the first of every class,
+    the second of every class, and so on, so the first N cover all classes. Files with other
+    extensions and hidden folders are skipped. Without labels the order is the same; if no subfolder
+    has images, those of ``ROOT/SPLIT/*`` or ``ROOT/*`` are read, by name.
 
     Raises
     ------
@@ -69,9 +68,9 @@ def read_folder(root: Path, split: str, request: ImageRequest | None = None) -> 
 
 
 def has_pictures(root: Path, *, in_classes: bool) -> bool:
-    """Whether there is an image in a folder of a class, in a split or at the top.
+    """Whether a class folder, in a split or at the top, contains an image.
 
-    Where classes need not be, an image in a split or at the top will do.
+    Without `in_classes`, an image directly in a split or at the top suffices.
     """
     folders = _split_folders(root, in_classes=in_classes).values()
     for folder in folders:
@@ -82,10 +81,10 @@ def has_pictures(root: Path, *, in_classes: bool) -> bool:
 
 
 def _split_folders(root: Path, *, in_classes: bool) -> dict[str, Path]:
-    """The folder of each split; the root for every split where there are none.
+    """The folder of each split; the root for every split if there are no split folders.
 
-    A folder named ``train`` without subfolders is a class: pictures of trains. Where classes need
-    not be, it is a split all the same if no folder beside it has another kind of name.
+    A folder named ``train`` without subfolders is a class: pictures of trains. Without `in_classes`
+    it is still a split if all its sibling folders are named like splits.
     """
     subfolders = _subfolders(root)
     named = {
@@ -113,18 +112,18 @@ def _note_on_links(left_out: list[Path]) -> tuple[str, ...]:
     named = ", ".join(map(str, left_out[:_LINKS_NAMED])) + (
         ", ..." if len(left_out) > _LINKS_NAMED else ""
     )
-    return (f"left out links to folders that are read elsewhere, or hold them: {named}",)
+    return (f"skipped links to folders that are already read, or contain such folders: {named}",)
 
 
 def _own_files(folder: Path) -> list[Path]:
-    """The images in the folder itself, by name."""
+    """The images directly in the folder, by name."""
     return sorted(
         path for path in folder.iterdir() if not path.is_dir() and path.suffix.lower() in EXTENSIONS
     )
 
 
 def _in_turns(by_class: list[list[Path]]) -> Iterable[tuple[Path, int]]:
-    """One of each class in turn, until all are spent."""
+    """Interleave the classes: one file of each in turn."""
     for row in zip_longest(*by_class):
         for number, path in enumerate(row):
             if path is not None:
@@ -132,9 +131,9 @@ def _in_turns(by_class: list[list[Path]]) -> Iterable[tuple[Path, int]]:
 
 
 def _note_on_numbers(class_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Say it where folders named 0, 1, ..., 10 are not in the order of these numbers."""
+    """Return a note if folders named 0, 1, ..., 10 are not in numeric order."""
     if not all(name.isdecimal() for name in class_names):
         return ()
     if [int(name) for name in class_names] == sorted(int(name) for name in class_names):
         return ()
-    return ("the folders' names are numbers, sorted as texts: " + sorted_as_text(class_names),)
+    return ("folder names are numbers, but sorted as text: " + sorted_as_text(class_names),)

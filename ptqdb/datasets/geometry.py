@@ -1,4 +1,4 @@
-"""Pictures cut to a network's input size as torchvision cuts them, and to 8 bits a channel."""
+"""Resize and crop pictures as torchvision does, and convert them to 8 bits per channel."""
 
 import numpy as np
 from PIL import Image
@@ -17,15 +17,15 @@ _WIDE_MODES = ("I", "F")
 
 
 def fitted(image: Image.Image, geometry: Geometry) -> Image.Image:
-    """The picture resized by its shorter edge, then cropped at its centre.
+    """Resize a picture by its shorter edge, then crop its centre.
 
-    The same pixels as torchvision's ``Resize`` and ``CenterCrop`` on PIL images: the longer
-    edge is cut to whole pixels, the crop's corner rounds half to even.
+    Gives the same pixels as torchvision's ``Resize`` and ``CenterCrop`` on PIL images: the longer
+    edge is truncated to whole pixels, the corner of the crop is rounded half to even.
 
     Raises
     ------
     DataError
-        The crop is larger than the picture (torchvision would fill up with black).
+        The crop is larger than the picture (torchvision would pad with black).
     """
     if geometry.resize is not None:
         image = _resized(image, geometry.resize, RESAMPLING[geometry.interpolation])
@@ -52,25 +52,24 @@ def _resized(image: Image.Image, shorter_edge: int, resampling: Image.Resampling
 
 
 def eight_bit(image: Image.Image, channels: int | None) -> Image.Image:
-    """The picture in mode ``L`` or ``RGB``.
+    """Convert a picture to mode ``L`` or ``RGB``.
 
-    Grayscale stays so unless 3 channels are asked for; 16-bit grayscale keeps its upper 8
-    bits; transparency is dropped. The orientation that a camera may have noted is ignored, as
-    torchvision ignores it.
+    Grayscale stays grayscale unless 3 channels are requested; 16-bit grayscale keeps its upper 8
+    bits; transparency is dropped. The EXIF orientation is ignored, as in torchvision.
 
     Raises
     ------
     DataError
-        The picture has 32-bit pixels, whose range nobody tells.
+        The picture has 32-bit pixels, whose range is unknown.
     """
     if image.mode in _WIDE_MODES:
         raise DataError(
-            "a picture of 8 or 16 bits a channel, found 32-bit pixels; convert it to 8 bits"
+            "a picture of 8 or 16 bits per channel, found 32-bit pixels; convert it to 8 bits"
         )
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # PIL warns on the direct way; the colours are the same
+        image = image.convert("RGBA")  # converting directly gives the same colours, but PIL warns
     natural = "L" if image.mode in _GRAYSCALE_MODES else "RGB"
     mode = natural if channels is None else {1: "L", 3: "RGB"}[channels]
     return image if image.mode == mode else image.convert(mode)

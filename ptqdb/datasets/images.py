@@ -1,4 +1,4 @@
-"""Images in memory, labelled or not, and how they are fed to a network."""
+"""Images in memory, with or without labels, and their normalization."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -22,17 +22,17 @@ class ImageSet:
     name
         The dataset's name, such as ``cifar10``.
     split
-        What was read: ``train``, ``test``, a synonym that stood in for it (``validation``), or
-        ``all`` where the source has no splits.
+        The split that was read: ``train``, ``test``, a substitute (``validation``), or ``all`` if
+        the source has no splits.
     images
         uint8, (N, channels, height, width).
     labels
-        int64, (N,), each in ``range(len(class_names))``; None where they were read without:
-        such images calibrate, and nothing can be evaluated on them. See ``known_labels``.
+        int64, (N,), each in ``range(len(class_names))``; None if read without labels: such images
+        serve for calibration, not for evaluation. See ``known_labels``.
     class_names
-        One name per class, in the order of the labels; none where there are no labels.
+        One name per class, in the order of the labels; empty without labels.
     notes
-        What a user should know of how they were read; see ``remarks``.
+        Remarks for the user on how the images were read; see ``remarks``.
 
     Raises
     ------
@@ -48,10 +48,10 @@ class ImageSet:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # Names of classes may hold anything: they are never stored, and made visible where shown.
+        # Class names may contain anything: they are never stored, and escaped when shown.
         if not is_harmless(self.name):
             raise DataError(
-                f"expected a dataset's name without control characters, found {self.name!r}; "
+                f"expected a dataset name without control characters, found {self.name!r}; "
                 "rename its folder or give it another name"
             )
 
@@ -64,18 +64,18 @@ class ImageSet:
         Raises
         ------
         DataError
-            The images have none.
+            The images have no labels.
         """
         if self.labels is None:
             raise DataError(
                 f"expected labelled images to evaluate or train on, found {self.name} "
-                f"{self.split} read without labels; read it with them, or calibrate with it"
+                f"{self.split} read without labels; read it with labels, or only calibrate with it"
             )
         return self.labels
 
     @cached_property
     def content_sha256(self) -> str:
-        """SHA-256 over the pixels, their shape and any labels: the identity of these images."""
+        """SHA-256 of the pixels, their shape and any labels: identifies the images."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
         digest.update(self.images.contiguous().numpy().data)
         if self.labels is not None:
@@ -84,9 +84,9 @@ class ImageSet:
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and whether classes are missing among these very images.
+        """The notes, and a remark if some classes have no image.
 
-        A source sorted by class gives images of one class when only the first are taken.
+        The first images of a source sorted by class may all have the same class.
         """
         if self.labels is None:
             return self.notes
@@ -97,23 +97,23 @@ class ImageSet:
         named = ", ".join(missing[:_NAMES_IN_A_REMARK])
         return (
             *self.notes,
-            f"the {len(self)} images of {self.name} {self.split} hold "
+            f"the {len(self)} images of {self.name} {self.split} cover "
             f"{len(counts) - len(missing)} of {len(counts)} classes; missing: {named}"
             + (", ..." if len(missing) > _NAMES_IN_A_REMARK else ""),
         )
 
     @property
     def has_class_names(self) -> bool:
-        """Whether the classes have names, or only the numbers that occur among the labels."""
+        """Whether the classes have names, not only the numbers that occur as labels."""
         return self.class_names != tuple(map(str, range(len(self.class_names))))
 
     def with_class_count(self, count: int) -> "ImageSet":
-        """The same images of so many classes, of which no more than some occur.
+        """Return the same images with this number of classes, not all of which need to occur.
 
         Raises
         ------
         DataError
-            The classes have names, and there are not so many; or a label is beyond them.
+            The number of class names differs, or a label is out of range.
         """
         if count == len(self.class_names):
             return self
@@ -122,12 +122,12 @@ class ImageSet:
         return replace(self, class_names=tuple(map(str, range(count))))
 
     def head(self, count: int) -> "ImageSet":
-        """The first images.
+        """Return the first images.
 
         Raises
         ------
         DataError
-            There are fewer than that.
+            There are fewer images.
         """
         rows = checked_count(count, len(self), f"{self.name} {self.split}")
         labels = None if self.labels is None else self.labels[:rows]
@@ -135,16 +135,16 @@ class ImageSet:
 
 
 def checked_count(count: int, available: int, what: str) -> int:
-    """The count, if there are as many images.
+    """Return the count, if that many images are available.
 
     Raises
     ------
     DataError
-        There are fewer, or none was asked for.
+        There are fewer images, or the count is below 1.
     """
     if not 1 <= count <= available:
         raise DataError(
-            f"expected between 1 and {available} images of {what}, found {count} asked for"
+            f"expected between 1 and {available} images of {what}, found {count} requested"
         )
     return count
 
@@ -155,7 +155,7 @@ def normalized(
     std: Tensor,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """float32 images ``(x / 255 - mean) / std``.
+    """Return float32 images ``(x / 255 - mean) / std``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Labels of whatever kind as class numbers, each checked, its file and row named."""
+"""Convert labels of any kind to class numbers; errors name file and row."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from ptqdb.defaults import MOST_CLASSES
 from ptqdb.errors import DataError
 
-# Far more classes than any classifier has: such labels are ids of something else.
+# More classes than any classifier has: larger labels are ids of something else.
 
 
 def class_names_of(labels: Iterable[pl.Series]) -> tuple[str, ...]:
-    """The classes that occur: texts sorted, False and True, or 0 up to the largest number.
+    """Return the classes that occur: sorted texts, False and True, or 0 to the largest number.
 
     Parameters
     ----------
     labels
-        Of every split, so that a class which one of them lacks does not shift the others.
+        Of all splits, so that a class missing from one split does not shift the others.
 
     Raises
     ------
     DataError
-        A number so large that it cannot count classes.
+        A number too large for a class number.
     """
     present = [_plain(series).drop_nulls() for series in labels]
     if any(series.dtype == pl.String for series in present):
@@ -46,10 +46,10 @@ def class_names_of(labels: Iterable[pl.Series]) -> tuple[str, ...]:
 
 
 def declared_names(metadata: str, column: str) -> tuple[str, ...]:
-    """The names that Hugging Face metadata give the classes of a column.
+    """Return the class names that Hugging Face metadata declare for a column.
 
-    None where the metadata are not what is expected: anybody may have written them, and the
-    labels number the classes without them.
+    Returns none if the metadata are malformed: they come from outside, and the labels are usable
+    without them.
 
     Parameters
     ----------
@@ -77,19 +77,19 @@ def declared_names(metadata: str, column: str) -> tuple[str, ...]:
 def class_numbers(
     labels: pl.Series, class_names: Sequence[str], origin: Callable[[int], str]
 ) -> NDArray[np.int64]:
-    """int64, (N,): the number of each label's class.
+    """Return the class number of each label: int64, (N,).
 
     Parameters
     ----------
     labels
         Whole numbers, texts or booleans.
     origin
-        Gives file and row of the label at an index, for messages.
+        Returns file and row of the label at an index, for messages.
 
     Raises
     ------
     DataError
-        Labels of another kind, a missing label, or one outside the classes.
+        Labels of another type, a missing label, or a label outside the classes.
     """
     labels = _plain(labels)
     if not (_is_number(labels) or labels.dtype in (pl.String, pl.Boolean)):
@@ -110,7 +110,7 @@ def class_numbers(
         valid = f"in 0..{len(class_names) - 1}" if class_names else "from 0 up"
     first = bad.arg_max()
     if bad.any() and first is not None:
-        hint = "; -1 stands for a split without labels" if labels[first] == -1 else ""
+        hint = "; -1 marks a split without labels" if labels[first] == -1 else ""
         raise DataError(f"expected labels {valid}, found {labels[first]} in {origin(first)}{hint}")
     if labels.dtype == pl.String:
         return np.array([numbers[name] for name in labels], np.int64)
@@ -118,16 +118,16 @@ def class_numbers(
 
 
 def notes_on_classes(labels: pl.Series, class_names: Sequence[str]) -> tuple[str, ...]:
-    """What is to be said of labels that are texts: how they became numbers."""
+    """Return a note for text labels: how they were numbered."""
     if _plain(labels).dtype != pl.String:
         return ()
     return ("the labels are texts: " + sorted_as_text(class_names),)
 
 
 def sorted_as_text(class_names: Sequence[str]) -> str:
-    """How the classes were numbered, in words."""
+    """Describe how the classes were numbered."""
     shown = ", ".join(f"{name} = {number}" for number, name in enumerate(class_names[:3]))
-    return f"classes are numbered in the order of their names, {shown}" + (
+    return f"classes are numbered alphabetically, {shown}" + (
         ", ..." if len(class_names) > 3 else ""
     )
 

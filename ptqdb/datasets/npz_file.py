@@ -1,4 +1,4 @@
-"""An ``.npz`` file of NumPy arrays, each read when it is asked for, and none that is not there."""
+"""An ``.npz`` file of NumPy arrays, each read on access, after a check of its size."""
 
 import math
 import os
@@ -19,16 +19,16 @@ _MAGIC = b"\x93NUMPY"
 
 
 class NpzFile(Mapping[str, NDArray[Any]]):
-    """The arrays of a file by name; a context manager that closes it.
+    """The arrays of a file by name; a context manager that closes the file.
 
-    Nothing is unpickled, which could run code. Memory is taken only for an array whose numbers
-    are in the file: a header may claim any shape.
+    Pickled objects, which could run code, are not loaded. Memory is allocated only if the file
+    contains all values of the array: a header may claim any shape.
 
     Raises
     ------
     DataError
-        No such file, another format, or on access an array that is damaged, of objects, or
-        larger than the file's own entry or the memory of the machine.
+        No such file or another format; on access, an array that is damaged, contains objects, or is
+        larger than its entry in the file or the memory of the machine.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,7 @@ class NpzFile(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._arrays:
             member = self._members[name]
-            # On a damaged file NumPy and zipfile raise far more than they document.
+            # On damaged files NumPy and zipfile raise many undocumented errors.
             try:
                 self._require_room(name, member)
                 with self._archive.open(member) as file:
@@ -84,7 +84,7 @@ class NpzFile(Mapping[str, NDArray[Any]]):
         return self._arrays[name]
 
     def _require_room(self, name: str, member: zipfile.ZipInfo) -> None:
-        """Compare what the header claims with what the entry holds, and with the memory."""
+        """Compare the size in the header with the entry and with the memory."""
         with self._archive.open(member) as file:
             version = np.lib.format.read_magic(file)
             read_header = (
@@ -96,7 +96,7 @@ class NpzFile(Mapping[str, NDArray[Any]]):
             held = member.file_size - file.tell()
         claimed = math.prod(shape) * dtype.itemsize
         if dtype.hasobject:
-            return  # of which read_array says it itself
+            return  # read_array rejects it
         if claimed > held:
             raise DataError(
                 f"expected an array of {_size(claimed)} in {name} of {self._path}, as its header "
@@ -105,7 +105,7 @@ class NpzFile(Mapping[str, NDArray[Any]]):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if claimed > memory:
             raise DataError(
-                f"expected an array that fits into the {_size(memory)} of memory here, found "
+                f"expected an array that fits into {_size(memory)} of memory, found "
                 f"{_size(claimed)} in {name} of {self._path}"
             )
 

@@ -1,4 +1,4 @@
-"""Images from Parquet in the Hugging Face layout, and cut for shipping."""
+"""Read images from Parquet in the Hugging Face layout, and write a subset to ship."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -44,22 +44,21 @@ def read_parquet(
     *,
     name: str | None = None,
 ) -> ImageSet:
-    """The images of a split's Parquet files, in the order of the files' names.
+    """Read the images of a split's Parquet files, in the order of the file names.
 
     Parameters
     ----------
     source
-        A folder, a file, a glob or an ``hf://`` address; see ``parquet_files``. Images are
-        structs with encoded ``bytes`` (the Hugging Face layout), encoded bytes alone, or nested
-        lists of numbers; labels are whole numbers, texts or booleans. The names of classes come
-        from the schema's metadata. Of images without labels only the images' column is read.
+        A folder, a file, a glob or an ``hf://`` address; see ``parquet_files``. Images are structs
+        with encoded ``bytes`` (the Hugging Face layout), encoded bytes alone, or nested lists of
+        numbers; labels are whole numbers, texts or booleans. Class names come from the schema's
+        metadata. For images without labels only the image column is read.
     split
-        ``train`` or ``test``; ``validation`` stands in for a test split that is absent or has
-        no labels.
+        ``train`` or ``test``; ``validation`` replaces a test split that is absent or has no labels.
     request
-        How many, in what form, and from which columns.
+        Number of images, their form, and the columns.
     name
-        The dataset's name; the folder's by default.
+        The dataset's name; by default that of the folder.
 
     Raises
     ------
@@ -111,7 +110,7 @@ def read_parquet(
 
 @dataclass(frozen=True)
 class _Columns:
-    """Of a file; no label where none is wanted."""
+    """Columns of a file; no label if none is requested."""
 
     image: str
     label: str | None
@@ -158,7 +157,7 @@ def _column(
 
 
 def _labels(paths: list[str], columns: _Columns) -> list[pl.Series]:
-    """All labels of each file, one column, which is quickly read; NULLs where none are wanted."""
+    """All labels of each file (one column reads fast); NULLs if none are requested."""
     wanted = [name for name in (columns.image, columns.label) if name is not None]
     labels = []
     for path in paths:
@@ -179,7 +178,7 @@ def _labels(paths: list[str], columns: _Columns) -> list[pl.Series]:
 
 
 def _is_labelled(labels: list[pl.Series]) -> bool:
-    """Whether any label is other than the -1 and null of a test split that is kept secret."""
+    """Whether any label is neither -1 nor null, which mark a test split with hidden labels."""
     return any(
         not part.dtype.is_integer() or bool((part.drop_nulls() != -1).any()) for part in labels
     )
@@ -188,14 +187,14 @@ def _is_labelled(labels: list[pl.Series]) -> bool:
 def _classes(
     files: Files, taken: str, labels: list[pl.Series], columns: _Columns
 ) -> tuple[str, ...]:
-    """The classes of all splits: one that a split lacks must not shift the others."""
+    """The classes of all splits: a class missing from one must not shift the others."""
     labels = list(labels)
     for split, paths in files.items():
         if split != taken:
             try:
                 labels += _labels(paths, columns)
             except DataError:
-                continue  # another split without labels is no fault of this one
+                continue  # another split may lack labels
     return class_names_of(labels)
 
 
@@ -215,7 +214,7 @@ def _class_numbers(
 def _images(
     paths: list[str], lengths: list[int], count: int, columns: _Columns, request: ImageRequest
 ) -> torch.Tensor:
-    """uint8 (N, channels, height, width) of the first rows over the files."""
+    """Decode the first rows of the files: uint8 (N, channels, height, width)."""
     block = PixelBlock(count, request)
     remaining = count
     for path, length in zip(paths, lengths, strict=True):
@@ -228,7 +227,7 @@ def _images(
 
 
 def _pictures(column: pl.Series, path: str) -> Iterator[Picture]:
-    """The images of a column of one file, yet to be decoded."""
+    """The images of a column of one file, not yet decoded."""
     origin = rows_of(path)
     dtype = column.dtype
     if isinstance(dtype, pl.Struct) and "bytes" in [field.name for field in dtype.fields]:
@@ -253,15 +252,15 @@ def _nested(column: pl.Series, row: int, origin: str) -> NDArray[Any]:
     try:
         return np.array(value.to_list())
     except ValueError as error:
-        raise DataError(f"expected rows of one length in {origin}: {error}") from error
+        raise DataError(f"expected rows of equal length in {origin}: {error}") from error
 
 
 def _declared_classes(path: str, label_column: str) -> tuple[str, ...]:
-    """The names that the Hugging Face metadata gives to the label's classes, or none."""
+    """The class names in the Hugging Face metadata of the label, or none."""
     try:
         text = pl.read_parquet_metadata(web_address(location(path))).get("huggingface")
     except (pl.exceptions.PolarsError, OSError):
-        return ()  # of a remote file: its labels still number the classes
+        return ()  # a remote file: its labels suffice
     return declared_names(text or "", label_column)
 
 

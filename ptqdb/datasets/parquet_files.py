@@ -1,4 +1,4 @@
-"""Which Parquet files a folder, a file, a glob or an ``hf://`` address stands for, by split."""
+"""Find the Parquet files of a folder, a file, a glob or an ``hf://`` address, by split."""
 
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ from ptqdb.errors import DataError
 from ptqdb.support.paths import matching_paths, without_magic
 
 REMOTE = "hf://"
-# Where the files of a dataset on the Hugging Face hub stand, the best place first.
+# Usual folders of a dataset's files on the Hugging Face hub, preferred ones first.
 _PLACES = ("", "data", "plain_text", "default")
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -25,12 +25,12 @@ def is_glob(spec: str) -> bool:
 
 
 def parquet_files(source: str) -> Files:
-    """Paths or addresses by split, each in the order of their names.
+    """Return paths or addresses by split, sorted by name.
 
-    A file belongs to the split that its name tells (``train-00000-of-00002.parquet``,
-    ``cifar10_test.parquet``), else its folder (``train/0000.parquet``). Of a folder, the files
-    at the top are taken, else those in ``data``, ``plain_text`` or ``default``, else those in
-    the only subfolder that has any. Where no name tells a split, the files stand for every one.
+    The split of a file is given by its name (``train-00000-of-00002.parquet``,
+    ``cifar10_test.parquet``), else by its folder (``train/0000.parquet``). In a folder, the files
+    at the top are used, else those in ``data``, ``plain_text`` or ``default``, else those in the
+    only subfolder that has any. If no name contains a split, the files serve for every split.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def parquet_files(source: str) -> Files:
     Raises
     ------
     DataError
-        No such files, several subfolders have some, or they cannot be listed.
+        No such files, files in several subfolders, or they cannot be listed.
     """
     root = ""
     if source.startswith(REMOTE):
@@ -57,19 +57,19 @@ def parquet_files(source: str) -> Files:
         raise DataError(f"expected Parquet files in {source}, found none")
     for path in paths:
         if not path.startswith(REMOTE) and Path(path).exists() and not Path(path).is_file():
-            raise DataError(f"expected a Parquet file, found {path}, which is no regular file")
+            raise DataError(f"expected a Parquet file, found {path}, which is not a regular file")
     if not root:
         return _by_split(paths)
     return best_place(paths, root)
 
 
 def has_parquet_files(folder: Path) -> bool:
-    """Whether a folder or one of its subfolders, two levels down, holds such files."""
+    """Whether a folder or its subfolders, down to two levels, contain Parquet files."""
     return bool(_in_folder(folder))
 
 
 def dataset_name(path: str) -> str:
-    """The folder that a dataset's files are named after: not that of a split or ``data``."""
+    """Return the name of a dataset: its folder, but not that of a split or ``data``."""
     if path.startswith(REMOTE):
         return "/".join(path.removeprefix(REMOTE).split("@")[0].split("/")[1:3])
     folder = Path(path).resolve().parent
@@ -81,12 +81,12 @@ def dataset_name(path: str) -> str:
 
 
 def location(path: str) -> str:
-    """What Polars opens: a file of this machine by its whole path, an address as it is."""
+    """Return what Polars opens: the absolute path of a local file; an address unchanged."""
     return path if path.startswith(REMOTE) else str(without_magic(path))
 
 
 def web_address(path: str) -> str:
-    """Where a file of the hub is downloaded from; any other path as it is.
+    """Return the download URL of a file on the hub; any other path unchanged.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def web_address(path: str) -> str:
 
 
 def _in_folder(folder: Path) -> list[str]:
-    """The files of a folder and of those within it; links to what holds the folder lead nowhere."""
+    """The files of a folder and its subfolders; links back to a parent are not followed."""
     real = folder.resolve()
     found = [
         path
@@ -118,7 +118,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _leads_back(path: Path, folder: Path, real: Path) -> bool:
-    """Whether a file below a folder is reached through a link to the folder or to one above it."""
+    """Whether a file in a folder is reached through a link to that folder or a parent."""
     between = path.parents[: len(path.relative_to(folder).parts) - 1]
     return any(place.is_symlink() and real.is_relative_to(place.resolve()) for place in between)
 
@@ -130,13 +130,13 @@ def _listed_remotely(pattern: str) -> list[str]:
         return sorted(frame.collect()["file"].to_list())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
-            f"expected to list {pattern}: {str(error).splitlines()[0]}; look whether the "
-            "dataset has Parquet files and the network is up, or download it and give the folder"
+            f"expected to list {pattern}: {str(error).splitlines()[0]}; check that the dataset "
+            "has Parquet files and the network is up, or download it and give the folder"
         ) from error
 
 
 def _split_word(stem: str) -> str | None:
-    """The split that a name tells: by its first part, else by the only part that is one."""
+    """The split in a name: its first part, else the only part that is a split."""
     parts = re.split(r"[-_.]", stem.lower())
     if parts[0] in SPLIT_WORDS:
         return parts[0]
@@ -145,7 +145,7 @@ def _split_word(stem: str) -> str | None:
 
 
 def _by_split(paths: Sequence[str]) -> Files:
-    """Files by split where there is no folder to look into."""
+    """Group files by split, without looking into folders."""
     files: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         pure = PurePosixPath(path)
@@ -159,13 +159,13 @@ def _folder_word(path: PurePosixPath) -> str | None:
 
 
 def _without_strays(files: Files) -> Files:
-    """Files without a split only where no other file has one."""
+    """Drop files without a split if any file has one."""
     told = {split: paths for split, paths in files.items() if split != EVERY_SPLIT}
     return told or dict(files)
 
 
 def best_place(paths: Sequence[str], root: str) -> Files:
-    """The files of the subfolder that a dataset's files stand in."""
+    """Return the files of the subfolder that contains the dataset."""
     places: defaultdict[str, list[str]] = defaultdict(list)
     base = PurePosixPath(Path(root).as_posix() if not root.startswith(REMOTE) else root)
     for path in paths:
@@ -190,7 +190,7 @@ def best_place(paths: Sequence[str], root: str) -> Files:
 
 
 def _relative(path: str, base: PurePosixPath) -> PurePosixPath:
-    """The path below the base; of an address that was rewritten, what follows the revision."""
+    """The path below the base; for a rewritten address, the part after the revision."""
     pure = PurePosixPath(path)
     if pure.is_relative_to(base):
         return pure.relative_to(base)

@@ -1,4 +1,4 @@
-"""What is done to a picture before a network sees it: its size, and its normalization."""
+"""Preprocessing of a picture for a network: size and normalization."""
 
 import json
 import math
@@ -9,22 +9,22 @@ from typing import Any, Self
 from ptqdb.errors import UsageError
 
 LARGEST_EDGE = 16_384
-"""In pixels: one picture of that edge takes 768 MiB."""
+"""In pixels: one picture of this size takes 768 MiB."""
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a picture becomes a network's input size: first resized, then cropped.
+    """Fits a picture to a network's input size: resize, then crop.
 
     Attributes
     ----------
     resize
-        Length of the shorter edge in pixels, the aspect ratio kept; None: as it is.
+        Length of the shorter edge in pixels, keeping the aspect ratio; None: unchanged.
     crop
-        Edge of the centre square in pixels; None: none.
+        Edge of the centre square in pixels; None: no crop.
     interpolation
-        ``bilinear``, ``bicubic``, ``nearest`` or ``lanczos``, as PIL does them (antialiased).
+        ``bilinear``, ``bicubic``, ``nearest`` or ``lanczos``, as in PIL (antialiased).
 
     Raises
     ------
@@ -51,7 +51,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels become a network's input: ``(x / 255 - mean) / std``, after the geometry.
+    """Converts pixels to a network's input: ``(x / 255 - mean) / std``, after the geometry.
 
     Attributes
     ----------
@@ -61,8 +61,8 @@ class Preprocessing:
     Raises
     ------
     UsageError
-        No channel, not as many means as standard deviations, a number that is not finite, or a
-        standard deviation that is not positive; the message names ``--mean`` or ``--std``.
+        No channel, unequal numbers of means and standard deviations, a number that is not finite,
+        or a standard deviation that is not positive; the message names ``--mean`` or ``--std``.
     """
 
     mean: tuple[float, ...]
@@ -84,21 +84,21 @@ class Preprocessing:
 
     @property
     def channel_count(self) -> int:
-        """Of the pictures: 1 for grayscale, 3 for RGB."""
+        """Channels of the pictures: 1 for grayscale, 3 for RGB."""
         return len(self.mean)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain lists, numbers and names, for JSON; ``from_dict`` reads it back."""
+        """Return plain lists, numbers and names for JSON; ``from_dict`` reads them."""
         fields = asdict(self)
         return fields | {"mean": list(self.mean), "std": list(self.std)}
 
     def to_json(self) -> str:
-        """The same as text: equal for equal preprocessing, as databases keep it."""
+        """Return the JSON that databases store; equal for equal preprocessing."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """What ``to_dict`` gave.
+        """Return the preprocessing from ``to_dict``'s output.
 
         >>> grayscale = Preprocessing((0.13,), (0.31,), Geometry(crop=28))
         >>> Preprocessing.from_dict(grayscale.to_dict()) == grayscale
@@ -110,12 +110,12 @@ class Preprocessing:
 
 
 def require_both(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Refuse a mean without a standard deviation, or the reverse.
+    """Raise if a mean is given without a standard deviation, or vice versa.
 
     Raises
     ------
     UsageError
-        One of them is given alone.
+        Only one of them is given.
     """
     if (mean is None) != (std is None):
         found, missing = ("--std", "--mean") if mean is None else ("--mean", "--std")
@@ -123,12 +123,12 @@ def require_both(mean: Sequence[float] | None, std: Sequence[float] | None) -> N
 
 
 def channel_values(option: str, text: str) -> tuple[float, ...]:
-    """Comma-separated numbers, one per channel.
+    """Parse comma-separated numbers, one per channel.
 
     Raises
     ------
     UsageError
-        Something else than numbers; the message names the option.
+        The text is not a list of numbers; the message names the option.
 
     >>> channel_values("--mean", "0.485,0.456,0.406")
     (0.485, 0.456, 0.406)

@@ -1,4 +1,4 @@
-"""The right reader for whatever ``--dataset`` takes."""
+"""Choose the reader for a ``--dataset``."""
 
 from pathlib import Path
 
@@ -31,38 +31,37 @@ def read_images(
     download: bool = False,
     labelled: bool = True,
 ) -> ImageSet:
-    """Images from anywhere, with their labels unless none are wanted.
+    """Read images from any supported source, by default with labels.
 
     Parameters
     ----------
     spec
-        A folder with Parquet files (``train-*.parquet`` and ``test-*.parquet``), one such file,
-        a glob or ``hf://datasets/OWNER/NAME``; a folder ``ROOT/SPLIT/CLASS`` or ``ROOT/CLASS``
-        of pictures; an ``.npz`` file; or ``torchvision:NAME``. Without labels also a folder
-        ``ROOT/SPLIT`` or ``ROOT`` of nothing but pictures.
+        A folder with Parquet files (``train-*.parquet`` and ``test-*.parquet``), one such file, a
+        glob or ``hf://datasets/OWNER/NAME``; a folder ``ROOT/SPLIT/CLASS`` or ``ROOT/CLASS`` of
+        pictures; an ``.npz`` file; or ``torchvision:NAME``. Without labels also a flat folder
+        ``ROOT/SPLIT`` or ``ROOT`` of pictures.
     split
-        ``train`` or ``test``; which one was read stands in ``ImageSet.split``.
+        ``train`` or ``test``; ``ImageSet.split`` tells which one was read.
     geometry
-        How each picture becomes the network's input size.
+        How each picture is fitted to the network's input size.
     channels
-        1 or 3 makes every picture grayscale or RGB.
+        1 or 3 converts every picture to grayscale or RGB.
     count, at_most
-        The first so many; where there are fewer, ``count`` is an error and ``at_most`` is not.
+        Read only the first N images; if there are fewer, ``count`` raises and ``at_most`` does not.
     image_column, label_column
-        Columns of Parquet or arrays of ``.npz`` where their names are unusual.
+        Columns of Parquet or arrays of ``.npz`` if their names are unusual.
     name
         The dataset's name; derived from ``spec`` by default.
     root, download
-        Of a torchvision dataset: where its files are, and whether they may be fetched.
+        For a torchvision dataset: the folder of its files, and whether to download them.
     labelled
-        False reads images that calibrate a network and evaluate none: labels need not be there,
-        and those that are there are left out.
+        False reads images for calibration only: labels are optional and not read.
 
     Raises
     ------
     DataError
-        Nothing there that can be read, or an image or label that is bad; the message names the
-        file and the row.
+        Nothing readable is found, or an image or label is bad; the message names the file and the
+        row.
     UsageError
         A torchvision dataset or a split that does not exist, or impossible channels.
     """
@@ -82,11 +81,11 @@ def read_images(
     if path.is_dir():
         try:
             return _read_folder(path, split, request)
-        except OSError as error:  # of the listing: pictures have errors of their own
+        except OSError as error:  # of the listing: pictures raise other errors
             place = error.filename or path
             raise DataError(f"{place} cannot be read: {error.strerror or error}") from error
     if path.exists():
-        raise DataError(f"expected a file or a folder of images, found {path}: no regular file")
+        raise DataError(f"expected a file or a folder of images, found {path}: not a regular file")
     if is_glob(text):
         return read_parquet(str(path), split, request)
     raise DataError(_nothing_there(text, path))
@@ -122,15 +121,15 @@ def _nothing_there(text: str, path: Path) -> str:
     message += f"found no file or folder {shortened(Path(text))}"
     similar = _torchvision_name(text)
     if similar is not None:
-        return f"{message}; torchvision's is {PREFIX}{similar}"
+        return f"{message}; did you mean torchvision's {PREFIX}{similar}?"
     if path.parent.is_dir():
         beside = closest_first(path.name, (entry.name for entry in path.parent.iterdir()))[:3]
-        return f"{message}; beside it: {', '.join(beside)}" if beside else message
+        return f"{message}; similar names there: {', '.join(beside)}" if beside else message
     return f"{message}, nor the folder {path.parent}"
 
 
 def _torchvision_name(text: str) -> str | None:
-    """The dataset of torchvision that has this name, were it not for its case."""
+    """The torchvision dataset of this name, ignoring case."""
     try:
         by_lowercase = {name.lower(): name for name in dataset_names()}
     except ImportError:

@@ -1,4 +1,4 @@
-"""What is asked of a reader of images, beside where they are."""
+"""Which images a reader should return, and in what form."""
 
 from dataclasses import dataclass
 
@@ -16,27 +16,26 @@ class ImageRequest:
     Attributes
     ----------
     geometry
-        How each picture becomes the network's input size.
+        How each picture is fitted to the network's input size.
     channels
-        1 or 3 turns every picture into grayscale or RGB; None leaves a dataset of grayscale
-        pictures at 1 channel and makes 3 of any other.
+        1 or 3 converts every picture to grayscale or RGB; None keeps 1 channel for a dataset of
+        grayscale pictures and gives 3 for any other.
     count
-        The first so many images, all by default; fewer there is an error.
+        Read only the first N images, by default all; fewer is an error.
     at_most
-        The first so many images, or all where there are fewer.
+        Read the first N images, or all if there are fewer.
     image_column, label_column
-        Columns of a Parquet file or arrays of an ``.npz`` file, where their names are unusual.
+        Columns of a Parquet file or arrays of an ``.npz`` file, if their names are unusual.
     name
         The dataset's name; derived from the source by default.
     labelled
-        Whether labels are wanted. Without them none need be there, and those that are there
-        are not read.
+        Whether to read labels. If not, they may be absent.
 
     Raises
     ------
     UsageError
-        Channels other than 1 and 3, both ``count`` and ``at_most``, or a ``label_column`` of
-        images without labels.
+        Channels other than 1 and 3, both ``count`` and ``at_most``, or a ``label_column`` for
+        images read without labels.
     """
 
     geometry: Geometry = AS_IT_IS
@@ -55,17 +54,17 @@ class ImageRequest:
             raise UsageError("expected count or at_most, found both")
         if self.label_column is not None and not self.labelled:
             raise UsageError(
-                f"--label-column: expected none of images that are read without labels, found "
+                f"--label-column: expected none for images read without labels, found "
                 f"{self.label_column!r}"
             )
 
     def taken(self, available: int, what: str) -> int:
-        """How many of the available images are to be read.
+        """Return how many of the available images to read.
 
         Raises
         ------
         DataError
-            More asked for than there are.
+            More are requested than available.
         """
         if self.count is not None:
             return checked_count(self.count, available, what)

@@ -1,8 +1,8 @@
-"""Which part of a dataset is meant: the words for training and test images."""
+"""Splits of a dataset: the names for training and test images."""
 
 from collections.abc import Collection
 
-# In the order in which one stands in for another.
+# Substitutes for each other, in this order.
 STAND_INS = {
     "train": ("train", "training"),
     "test": ("test", "testing", "validation", "valid", "val"),
@@ -13,7 +13,7 @@ EVERY_SPLIT = "all"
 
 
 def stand_ins(split: str, present: Collection[str]) -> list[str]:
-    """Those of the present splits that may be read when this one is asked for, the best first.
+    """Return the available splits that can be read for the requested one, the best first.
 
     Examples
     --------
@@ -27,9 +27,9 @@ def stand_ins(split: str, present: Collection[str]) -> list[str]:
 
 
 def notes_on(asked: str, taken: str, source: object) -> tuple[str, ...]:
-    """What is to be said where another split was taken than was asked for."""
+    """Return a note if another split was read than requested."""
     if taken == asked:
         return ()
     if taken == EVERY_SPLIT:
-        return (f"{source} has no splits: its images are taken for {asked}",)
-    return (f"{source}: {taken!r} stands in for {asked!r}, which is absent or has no labels",)
+        return (f"{source} has no splits: its images are used for {asked}",)
+    return (f"{source}: {taken!r} replaces {asked!r}, which is absent or has no labels",)

@@ -1,4 +1,4 @@
-"""Images from a dataset that torchvision knows by name."""
+"""Images from a torchvision dataset, by name."""
 
 import importlib
 import inspect
@@ -23,12 +23,12 @@ from ptqdb.support.closest import closest_first
 
 PREFIX = "torchvision:"
 ROOT_VARIABLE = "PTQDB_DATA"
-# Datasets of folders or of formats, which need arguments that a name cannot give.
+# Datasets of folders or formats, which need further arguments.
 _NOT_BY_NAME = ("ImageFolder", "DatasetFolder", "VisionDataset", "EMNIST")
 
 
 def default_root() -> Path:
-    """Where torchvision's datasets are looked for: ``PTQDB_DATA``, else ``~/.cache/ptqdb``."""
+    """Return the folder of torchvision's datasets: ``PTQDB_DATA``, else ``~/.cache/ptqdb``."""
     return Path(os.environ.get(ROOT_VARIABLE) or Path.home() / ".cache" / "ptqdb").expanduser()
 
 
@@ -40,26 +40,26 @@ def read_torchvision(
     root: Path | None = None,
     download: bool = False,
 ) -> ImageSet:
-    """The images of a torchvision dataset, such as ``FashionMNIST``.
+    """Read the images of a torchvision dataset, such as ``FashionMNIST``.
 
     Parameters
     ----------
     dataset
-        A class of ``torchvision.datasets`` whose items are a picture and a class number; of
-        images without labels, a picture and anything.
+        A class of ``torchvision.datasets`` whose items are a picture and a class number; for images
+        without labels, a picture and anything.
     root
-        Where its files are; ``default_root()`` by default.
+        Folder of its files; ``default_root()`` by default.
     download
-        Whether torchvision may fetch what is absent.
+        Whether torchvision may download missing files.
 
     Raises
     ------
     MissingExtraError
         torchvision is not installed.
     UsageError
-        No such dataset, the closest names first; or one that needs more than a name.
+        No such dataset, or one that needs more arguments; the message lists the closest names.
     DataError
-        Its files are not there, or its items are no labelled pictures.
+        Its files are missing, or its items are not labelled pictures.
     """
     request = request or ImageRequest()
     root = root or default_root()
@@ -68,7 +68,7 @@ def read_torchvision(
     name = request.name or dataset
     count = request.taken(len(items), f"{name} {taken}")
     block, labels = PixelBlock(count, request), list[int]()
-    # One thread: torchvision does not promise that several may read.
+    # One thread: torchvision does not guarantee thread safety.
     wanted = labels if request.labelled else None
     block.extend(_pictures(items, count, dataset, wanted), threads=1)
     notes = notes_on(split, taken, dataset)
@@ -87,27 +87,27 @@ def read_torchvision(
 
 
 def dataset_class(dataset: str) -> Any:
-    """The class of that name.
+    """Return the class of that name.
 
     Raises
     ------
     MissingExtraError
         torchvision is not installed.
     UsageError
-        There is none; the message lists the closest names first.
+        No such dataset; the message lists the closest names first.
     """
     datasets = _torchvision_datasets()
     names = dataset_names()
     if dataset not in names:
         raise UsageError(
-            f"torchvision has no dataset {dataset!r} that a name suffices for; "
+            f"torchvision has no dataset {dataset!r} that can be read by name; "
             f"choose {PREFIX}NAME from {', '.join(closest_first(dataset, names)[:5])}, ..."
         )
     return getattr(datasets, dataset)
 
 
 def dataset_names() -> list[str]:
-    """Datasets that can be constructed from a root, a split and no more.
+    """Return the datasets that need only a root and a split.
 
     Raises
     ------
@@ -145,12 +145,12 @@ def _needs_no_more(kind: Any) -> bool:
 def _constructed(
     kind: Any, dataset: str, split: str, root: Path, download: bool
 ) -> tuple[str, Any]:
-    """The split that was taken, and the dataset's object."""
+    """The split that was read, and the dataset object."""
     parameters = inspect.signature(kind).parameters
     arguments: dict[str, Any] = {}
     if "root" in parameters:
         arguments["root"] = str(root)
-    # QMNIST hands what it does not name itself, download too, to its base.
+    # QMNIST passes other arguments, including download, to its base class.
     if download and ("download" in parameters or dataset == "QMNIST"):
         arguments["download"] = True
     if "train" in parameters:
@@ -170,7 +170,7 @@ def _constructed(
 
 
 class _UnknownSplitError(Exception):
-    """torchvision's own words: which splits there are."""
+    """torchvision's own message, which lists the splits."""
 
 
 def _tried(kind: Any, dataset: str, root: Path, arguments: dict[str, Any]) -> Any:
@@ -182,7 +182,7 @@ def _tried(kind: Any, dataset: str, root: Path, arguments: dict[str, Any]) -> An
         raise _unreadable(dataset, root, arguments, error) from error
     except ImportError as error:
         raise MissingExtraError(f"torchvision's {dataset} needs a package: {error}") from error
-    except Exception as error:  # damaged files end in asserts, keys and more
+    except Exception as error:  # damaged files raise AssertionError, KeyError and others
         raise _unreadable(dataset, root, arguments, error) from error
 
 
@@ -196,7 +196,7 @@ def _unreadable(dataset: str, root: Path, arguments: dict[str, Any], error: Exce
 
 
 def _pictures(items: Any, count: int, dataset: str, labels: list[int] | None) -> Iterator[Picture]:
-    """The items' pictures; each label that is wanted is appended as its picture is given."""
+    """Yield the items' pictures and append their labels, if requested, to `labels`."""
     for row in range(count):
         origin = f"{dataset}, item {row}"
         try:
@@ -207,8 +207,8 @@ def _pictures(items: Any, count: int, dataset: str, labels: list[int] | None) ->
         is_classified = label is not None and not np.ndim(label)
         if not isinstance(picture, Image.Image) or not (is_classified or labels is None):
             raise DataError(
-                f"expected a picture and its class number in {origin}; {dataset} is no dataset "
-                "of classified pictures"
+                f"expected a picture and its class number in {origin}; {dataset} is not an image "
+                "classification dataset"
             )
         if labels is not None:
             labels.append(_class_number(label, origin))
@@ -226,7 +226,7 @@ def _same(picture: Image.Image) -> Image.Image:
 
 
 def _class_names(items: Any) -> tuple[str, ...]:
-    """The names of the classes where the dataset tells them; synonyms are joined."""
+    """The class names, if the dataset has them; synonyms are joined."""
     names = getattr(items, "classes", None)
     if not isinstance(names, list | tuple):
         return ()
@@ -234,7 +234,7 @@ def _class_names(items: Any) -> tuple[str, ...]:
 
 
 def _all_labels(items: Any, read: pl.Series) -> pl.Series:
-    """The labels of the whole split where it keeps them at hand, else those that were read."""
+    """The labels of the whole split if the dataset stores them, else those that were read."""
     for attribute in ("targets", "labels", "_labels"):
         found = getattr(items, attribute, None)
         if found is not None and np.ndim(found) == 1 and np.asarray(found).dtype.kind in "iu":

@@ -13,6 +13,7 @@ import polars as pl
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.database import list_views, read_view, variant_names
 from ptqdb.fitting.cross_validation import Fold, folds_of, leave_out, nested_folds
+from ptqdb.fitting.record import FitRecord
 from ptqdb.fitting.view_fit import (
     ALL,
     GroupFit,
@@ -51,37 +52,22 @@ class Silent:
         """Nothing."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A curve fitted over all points of a view, as the table ``fit`` holds it.
-
-    Figures are as in `ptqdb.fitting.view_fit.GroupFit`.
+@dataclass(frozen=True, kw_only=True)
+class Entry(FitRecord):
+    """A curve fitted over all points of a view, and judged by the units that were left out.
 
     Attributes
     ----------
+    leave_out
+        ``network`` or ``architecture``.
     fingerprint
         Digest of all that the figures follow from: points, curve, what is left out, version.
     folds
         One per unit that was left out.
     """
 
-    view: str
-    curve: str
     leave_out: str
     fingerprint: str
-    points: int
-    r_squared: float | None
-    adjusted_r_squared: float | None
-    rmse: float | None
-    aic: float | None
-    bic: float | None
-    ceiling_r_squared: float | None
-    held_out_r_squared: float | None
-    held_out_rmse: float | None
-    held_out_median_error: float | None
-    monotone: bool | None
-    params: tuple[float, ...]
-    error: str | None
     folds: tuple[Fold, ...] = ()
 
     @property
@@ -135,10 +121,10 @@ class Task:
         curve, points = curve_by_name(self.curve), view_points(self.frame)
         units = units_of(self.frame, self.leave_out)
         held_out = leave_out(points, curve, folds_of(units))
-        fit = GroupFit(self.view, self.curve, "", ALL, len(points))
+        fit = GroupFit(view=self.view, curve=self.curve, by="", group=ALL, points=len(points))
         fit = with_figures(fit, points, curve, held_out)
         folds = () if fit.error else tuple(nested_folds(points, curve, units, held_out))
-        figures = {name: getattr(fit, name) for name in FIGURES if hasattr(fit, name)}
+        figures = {one.name: getattr(fit, one.name) for one in fields(FitRecord)}
         return Entry(**figures, leave_out=self.leave_out, fingerprint=self.fingerprint, folds=folds)
 
 

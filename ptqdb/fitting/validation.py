@@ -187,5 +187,6 @@ def rank_correlation(one: Floats, other: Floats) -> float | None:
     """
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
-    ranks = np.stack([pl.Series(values).rank().to_numpy() for values in (one, other)])
-    return float(np.corrcoef(ranks)[0, 1].round(12))
+    from scipy.stats import spearmanr
+
+    return float(np.round(spearmanr(one, other).statistic, 12))

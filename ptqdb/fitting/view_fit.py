@@ -15,6 +15,7 @@ from ptqdb.curves.points import Points
 from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.cross_validation import HeldOut, folds_of, leave_out
+from ptqdb.fitting.record import FitRecord
 from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
@@ -25,63 +26,26 @@ ALL = "ALL"
 CEILING = "isotonic"
 
 
-@dataclass(frozen=True)
-class GroupFit:
+@dataclass(frozen=True, kw_only=True)
+class GroupFit(FitRecord):
     """One curve fitted to one group of a view's rows.
-
-    Figures are None where nothing was fitted, or where they are not defined. Losses are
-    fractions of the float accuracy, and so are their errors.
 
     Attributes
     ----------
-    view, curve, by
-        What was fitted to what, and the column that groups.
-    group
-        ``ALL`` for the pool of every row, or one value of the column `by`.
-    points
-        Points in the fit: rows with a finite divergence and loss.
-    r_squared, adjusted_r_squared
-        1 - sse / (sum of squares about the mean); the same for the degrees of freedom spent.
-    rmse, sse
-        Root of sse / points; sum of the squared residuals.
-    aic, bic
-        Akaike's and Schwarz's criteria; None for curves without a likelihood.
-    ceiling_r_squared
-        R² of isotonic regression: no non-decreasing curve fits these points better.
-    held_out_r_squared, held_out_rmse, held_out_median_error
-        Of predictions by curves that never saw the point's network (or architecture): see
-        `ptqdb.fitting.cross_validation.HeldOut`; `fit_view_frame` says what a group's curves saw.
-    monotone
-        Whether the curve is proved non-decreasing over the points' range.
-    params
-        The curve's parameters, in the order of its model.
+    by, group
+        The column that groups; ``ALL`` for the pool of every row, or one of its values.
+    ssr
+        Sum of the squared residuals.
     dropped
-        Rows left out for want of a finite divergence or loss.
-    error
-        Why nothing was fitted, or None.
+        Rows left out because their divergence or loss is not finite.
     fitted
         The curve and its points, for predictions; not part of `as_dict`.
     """
 
-    view: str
-    curve: str
     by: str
     group: str
-    points: int
-    r_squared: float | None = None
-    adjusted_r_squared: float | None = None
-    rmse: float | None = None
-    sse: float | None = None
-    aic: float | None = None
-    bic: float | None = None
-    ceiling_r_squared: float | None = None
-    held_out_r_squared: float | None = None
-    held_out_rmse: float | None = None
-    held_out_median_error: float | None = None
-    monotone: bool | None = None
-    params: tuple[float, ...] = ()
+    ssr: float | None = None
     dropped: int = 0
-    error: str | None = None
     fitted: "CurveFit | None" = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -108,11 +72,12 @@ class GroupFit:
         return row if self.note is None else row | {"note": self.note}
 
 
-FIGURES = tuple(
-    name
-    for name in GroupFit.__dataclass_fields__
-    if name not in ("params", "dropped", "error", "fitted")
+FIGURES = (
+    *("view", "curve", "by", "group", "points", "r_squared", "adjusted_r_squared", "rmse", "ssr"),
+    *("aic", "bic", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse"),
+    *("held_out_median_error", "monotone"),
 )
+"""What is printed of a fit, before its params."""
 
 
 def fit_view_frame(
@@ -168,7 +133,14 @@ def fit_view_frame(
     pool = None if units is None else leave_out(points, chosen, folds_of(units))
     fits = []
     for group, members, dropped in _groups(frame, finite, by):
-        fit = GroupFit(view, chosen.name, by or "", group, int(members.sum()), dropped=dropped)
+        fit = GroupFit(
+            view=view,
+            curve=chosen.name,
+            by=by or "",
+            group=group,
+            points=int(members.sum()),
+            dropped=dropped,
+        )
         held_out = None
         if pool is not None and units is not None:
             held_out = _held_out(points, chosen, units, members, pool)
@@ -346,7 +318,7 @@ def with_figures(
         r_squared=fitted.rsquared,
         adjusted_r_squared=_defined(fitted.rsquared_adj),
         rmse=fitted.rmse,
-        sse=fitted.ssr,
+        ssr=fitted.ssr,
         aic=_defined(fitted.aic),
         bic=_defined(fitted.bic),
         ceiling_r_squared=ceiling.rsquared,

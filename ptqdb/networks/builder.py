@@ -1,4 +1,4 @@
-"""What a network's source has to tell of itself, and what most of them answer."""
+"""The interface of network builders, and its default answers."""
 
 from typing import Protocol
 
@@ -8,27 +8,27 @@ from ptqdb.datasets.preprocessing import Preprocessing
 
 
 class Builder(Protocol):
-    """What makes the float network, with weights of its own or fresh ones."""
+    """Builds the float network, with its own or fresh weights."""
 
     @property
     def name(self) -> str:
-        """What the network is called if nobody calls it otherwise."""
+        """Default name of the network."""
 
     def build(self, class_count: int | None = None) -> nn.Module:
-        """The network, with so many outputs or with as many as it has by itself."""
+        """Return the network, with `class_count` outputs or its default number."""
 
     def preprocessing(self) -> Preprocessing | None:
-        """What is known of it before anything is loaded."""
+        """The preprocessing, as far as known before loading."""
 
     def published_as(self, checkpoint_sha256: str) -> str | None:
         """The name of the published weights whose file has that hash."""
 
     def key(self, key: str) -> str | None:
-        """What a checkpoint's key is called in the network; None where it is left out."""
+        """Return the network's key for a checkpoint's key; None to skip it."""
 
 
 class Unpublished:
-    """The answers of a builder that nothing is published of."""
+    """Default answers of a builder without published weights."""
 
     def preprocessing(self) -> Preprocessing | None:
         """Unknown."""
@@ -39,5 +39,5 @@ class Unpublished:
         return None
 
     def key(self, key: str) -> str | None:
-        """As it is."""
+        """Return the key unchanged."""
         return key

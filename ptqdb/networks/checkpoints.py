@@ -1,4 +1,4 @@
-"""Trained weights on disk: what is read from a file, and how ptqdb writes its own."""
+"""Checkpoints: read weights from a file, and write those that ptqdb trained."""
 
 import hashlib
 import json
@@ -23,17 +23,17 @@ WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"),
     *("weights", "params", "ema", "model_ema", "state_dict_ema"),
 )
-"""Under which keys training scripts put the weights, the likeliest first."""
+"""Keys under which training scripts save the weights, the most likely first."""
 DEEPEST_WRAPPER = 4
 _WIDEST = 1024
-"""Factor on the channels of a reference network; nothing wider fits into any memory."""
+"""Largest width of a reference network; nothing wider fits into memory."""
 PICKLE_SIGNATURES = (b"PK\x03\x04", b"\x80")
-"""How torch's files begin: the zip archives of today, the bare pickles of before 2020."""
+"""First bytes of torch files: zip archives, and bare pickles from before 2020."""
 
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What a checkpoint that ptqdb trained says of its network.
+    """The description of the network in a checkpoint that ptqdb trained.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class NetworkDescription:
     class_count
         Number of logits.
     mean, std
-        Per channel, in units of the full range 0..1: the network is fed ``(x / 255 - mean) / std``.
+        Per channel, in units of the full range 0..1: the input is ``(x / 255 - mean) / std``.
     training
-        How it was trained, as `ptqdb.networks.training.Training` records it; None where nobody did.
+        How it was trained, as recorded by `ptqdb.networks.training.Training`; None if unknown.
     """
 
     name: str
@@ -59,16 +59,16 @@ class NetworkDescription:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A float network in evaluation mode, its weights' identity, and how it is to be fed.
+    """A float network in evaluation mode, with the hash of its weights and its preprocessing.
 
     Attributes
     ----------
     name, architecture
-        What the database calls it, and what it is kin to.
+        Its name in the database, and its family of networks.
     checkpoint_sha256
-        Of the file, or of the weights where there is none.
+        Of the file, or of the weights if there is no file.
     remarks
-        What was recognised while it was loaded and is to be said, one line each.
+        Remarks for the user from loading, one line each.
     """
 
     name: str
@@ -81,12 +81,12 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by key, as a file has them but for the type: floats are float32.
+    """Tensors of a file by key, with floats cast to float32.
 
     Attributes
     ----------
     remarks
-        What was recognised in the file, one line each.
+        Remarks on the file, one line each.
     """
 
     tensors: Mapping[str, Tensor]
@@ -96,9 +96,9 @@ class Weights:
 def save_checkpoint(
     path: Path, description: NetworkDescription, weights: dict[str, Tensor]
 ) -> None:
-    """Write the weights and their description; the same content gives the same bytes.
+    """Write the weights and their description; equal content gives equal bytes.
 
-    The file is written beside and renamed, so that one of that name is whole at any time.
+    The file is written under another name and renamed, so it is complete at any time.
 
     Raises
     ------
@@ -110,16 +110,16 @@ def save_checkpoint(
         save_file(
             {name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata
         )
-        partial.chmod(0o644)  # safetensors writes for the owner alone
+        partial.chmod(0o644)  # safetensors makes it readable by the owner only
 
 
 def read_description(path: Path) -> NetworkDescription | None:
-    """What a checkpoint says of its network, or None where ``ptqdb train`` did not write it.
+    """Return a checkpoint's description, or None if ``ptqdb train`` did not write it.
 
     Raises
     ------
     DataError
-        No such file, or a safetensors file that is damaged.
+        No such file, or a damaged safetensors file.
     """
     if _begins_as_pickle(path):
         return None
@@ -136,17 +136,17 @@ def read_description(path: Path) -> NetworkDescription | None:
         reason = error if isinstance(error, DataError) else type(error).__name__
         raise DataError(
             f"expected the description that `ptqdb train` writes in {path}, found another "
-            f"({reason}); save the weights anew without it"
+            f"({reason}); save the weights again without it"
         ) from error
 
 
 def _described(fields: Any) -> NetworkDescription:
-    """The description, if its values are of the kinds that `save_checkpoint` writes."""
+    """The description, if its values have the types that `save_checkpoint` writes."""
     if not isinstance(fields, dict):
         raise DataError(f"a {type(fields).__name__}")
     name, width, class_count = (fields.pop(key) for key in ("name", "width", "class_count"))
     mean, std = (_numbers(key, fields.pop(key)) for key in ("mean", "std"))
-    training = fields.pop("training", None)  # weights of an older ptqdb have none
+    training = fields.pop("training", None)  # absent in checkpoints of older versions
     if fields:
         raise DataError(f"the unknown {', '.join(map(repr, fields))}")
     if not isinstance(name, str):
@@ -173,12 +173,12 @@ def _numbers(key: str, values: Any) -> tuple[float, ...]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is one whose square is finite, too."""
+    """Whether it is a number with a finite square."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e150
 
 
 def element_count(path: Path) -> int:
-    """How many numbers the tensors of a safetensors file hold together; none is read.
+    """Return the total number of elements in a safetensors file, without reading them.
 
     Raises
     ------
@@ -194,14 +194,14 @@ def element_count(path: Path) -> int:
 
 
 def read_weights(path: Path) -> Weights:
-    """The tensors of a safetensors file or of a torch file, by what it holds and not by its name.
+    """Read the tensors of a safetensors or torch file; the content decides, not the name.
 
-    Torch files are read with ``weights_only=True`` and never otherwise: nothing in them is run.
+    Torch files are always read with ``weights_only=True``: no code in them is run.
 
     Raises
     ------
     DataError
-        No such file, another format, more than tensors in it, or no tensor.
+        No such file, another format, content other than tensors, or no tensor.
     """
     if _begins_as_pickle(path):
         tensors, remarks = _unwrapped(_torch_content(path), path)
@@ -217,7 +217,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """The identity of a checkpoint: SHA-256 of its file.
+    """Return the SHA-256 of a checkpoint file.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def checkpoint_sha256(path: Path) -> str:
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The identity of weights without a file: SHA-256 over keys, types, shapes and bytes."""
+    """Return the SHA-256 of weights without a file: over keys, types, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(name for name, value in tensors.items() if isinstance(value, Tensor)):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -243,13 +243,13 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _begins_as_pickle(path: Path) -> bool:
-    """Whether the file is one of torch's; a safetensors file begins with the header's length."""
+    """Whether it is a torch file; a safetensors file begins with the length of its header."""
     try:
         with regular_file(path).open("rb") as file:
             beginning = file.read(10)
     except OSError as error:
         raise _not_weights(path, error) from error
-    # a header of 128 characters begins with 0x80 as well, and goes on with its opening brace
+    # a header of 128 characters begins with 0x80, too, but an opening brace follows
     return beginning.startswith(PICKLE_SIGNATURES) and beginning[8:9] != b"{"
 
 
@@ -257,15 +257,15 @@ def _not_weights(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError) or not is_there(path):
         return DataError(f"expected a checkpoint, found no file {path}")
     if path.is_dir():
-        return DataError(f"expected a checkpoint, found the folder {path}; name the file in it")
+        return DataError(f"expected a checkpoint, found the folder {path}; give the file in it")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return DataError(f"expected a safetensors file or a torch file, found {path}: {reason}")
 
 
 def _torch_content(path: Path) -> Any:
-    """Whatever a torch file holds, its tensors on the CPU."""
+    """Load the content of a torch file, with tensors on the CPU."""
     try:
-        with path.open("rb") as file:  # by its name, torch takes a.safetensors for safetensors
+        with path.open("rb") as file:  # given a path, torch reads *.safetensors as such
             return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         if "Weights only load failed" not in str(error):
@@ -280,18 +280,18 @@ def _torch_content(path: Path) -> Any:
 
 
 def _more_than_weights(path: Path, message: str) -> DataError:
-    """What a file holds that is no tensor is named after ``GLOBAL`` in torch's message."""
+    """An error that names the object which is not a tensor: torch's message has it after GLOBAL."""
     _, _, after = message.partition("GLOBAL ")
     what = f" ({after.split()[0].rstrip('.,')})" if after.split() else ""
     return DataError(
-        f"expected nothing but weights in {path}, found an object that runs code when it is "
-        f"read{what}: ptqdb never unpickles code; where you trust the file, load it yourself and "
+        f"expected only weights in {path}, found an object that runs code when it is "
+        f"read{what}: ptqdb never unpickles code; if you trust the file, load it yourself and "
         "save its state_dict() with torch.save or as safetensors"
     )
 
 
 def _unwrapped(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights in what a training script saved, and under which keys they were."""
+    """The weights in the content that a training script saved, and the keys of their wrappers."""
     trail: list[str] = []
     remarks: list[str] = []
     for _ in range(DEEPEST_WRAPPER):
@@ -306,7 +306,7 @@ def _unwrapped(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
             break
         others = [f"{key!r}" for key in inner if key != chosen[0] and key in WRAPPERS]
         if others:
-            remarks.append(f"took {chosen[0]!r}; weights are under {', '.join(others)} as well")
+            remarks.append(f"used {chosen[0]!r}; weights are also under {', '.join(others)}")
         trail.append(str(chosen[0]))
         content = content[chosen[0]]
     tensors = _tensors(content)
@@ -319,7 +319,7 @@ def _unwrapped(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
         remarks.insert(0, f"weights under {'.'.join(trail)!r}")
     left_out = [str(key) for key in content if key not in tensors]
     if left_out:
-        remarks.append(f"left out what is no tensor: {', '.join(left_out)}")
+        remarks.append(f"skipped entries that are not tensors: {', '.join(left_out)}")
     return tensors, remarks
 
 
@@ -334,7 +334,7 @@ def _tensors(content: Any) -> dict[str, Tensor]:
 
 
 def _holds_weights(content: Any, depth: int = DEEPEST_WRAPPER) -> bool:
-    """Whether a mapping has tensors under names, directly or in mappings under names."""
+    """Whether a mapping has tensors under string keys, directly or in nested mappings."""
     if depth == 0 or not isinstance(content, Mapping):
         return False
     return bool(_tensors(content)) or any(
@@ -349,7 +349,7 @@ def _kind(content: Any) -> str:
 
 
 def _as_float32(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Every float as float32, and which types were others."""
+    """Cast all floats to float32; return remarks on other types."""
     others: dict[str, int] = {}
     cast = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Copies of a network: one whose weights are plain parameters, and throw-away ones for trials."""
+"""Copies of a network: with plain parameters as weights, or for temporary use."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +16,10 @@ from ptqdb.errors import DataError
 
 
 def full_copy(module: nn.Module) -> nn.Module:
-    """Return a copy that shares nothing with the network; the original is untouched.
+    """Return a copy that shares nothing with the network.
 
-    Functions that the network holds and that refer to its modules (hooks, closures, compiled
-    methods) refer to those of the copy there.
+    Functions stored in the network that refer to its modules (hooks, closures, compiled methods)
+    refer to the modules of the copy.
 
     Raises
     ------
@@ -31,9 +31,9 @@ def full_copy(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def scratch_copy(module: nn.Module) -> Iterator[nn.Module]:
-    """Make a copy to run and throw away: it shares the parameters and nothing else.
+    """Yield a temporary copy that shares only the parameters.
 
-    What a pass leaves behind (counters, caches, buffers that change) stays in the copy.
+    State changed by a forward pass (counters, caches, buffers) stays in the copy.
 
     Raises
     ------
@@ -44,13 +44,13 @@ def scratch_copy(module: nn.Module) -> Iterator[nn.Module]:
     try:
         yield scratch
     finally:
-        # An exchanged forward refers back to its module: without it, memory is free at once.
+        # A replaced forward refers back to its module: remove it to free the memory at once.
         for part in scratch.modules():
             vars(part).pop("forward", None)
 
 
 def sharing_copy(module: nn.Module) -> nn.Module:
-    """Return a copy that shares the parameters and nothing else.
+    """Return a copy that shares only the parameters.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         known = dict(memo)
         copied = copy.deepcopy(module, known)
-    except Exception:  # what has no copy (a lock, a file, a generator) is shared
+    except Exception:  # share what cannot be copied (a lock, a file, a generator)
         try:
             known = memo | _uncopyable(module)
             copied = copy.deepcopy(module, known)
@@ -80,15 +80,15 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 class _Rebound:
-    """Copies of functions that refer to a network's modules, to refer to those of its copy.
+    """Copies of functions that refer to a network's modules, rebound to those of its copy.
 
-    ``copy.deepcopy`` takes functions as they are: a hook would write to the original network.
+    ``copy.deepcopy`` does not copy functions: a hook would write to the original network.
 
     Attributes
     ----------
     memo
-        For deepcopy: the copies by identity of the functions; their cells are empty before
-        `bind` fills them.
+        For deepcopy: the copies by id of the functions; their cells are empty until `bind` fills
+        them.
     """
 
     def __init__(self, module: nn.Module):
@@ -137,12 +137,12 @@ class _Rebound:
         return id(getattr(content, "__self__", content)) in self._modules
 
     def bind(self, known: dict[int, Any]) -> None:
-        """Fill the cells, and put methods in the place of their compiled selves.
+        """Fill the cells, and replace compiled methods by the original ones.
 
         Parameters
         ----------
         known
-            Deepcopy's memo after the network was copied.
+            The memo of deepcopy after copying the network.
         """
         for empty, content in self._cells:
             is_own = id(getattr(content, "__self__", content)) in self._modules
@@ -167,7 +167,7 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
 
 
 def _uncopyable(module: nn.Module) -> dict[int, Any]:
-    """For deepcopy's memo: attributes that it fails on, themselves; generators, their copies."""
+    """For deepcopy's memo: attributes that cannot be copied (shared), and copies of generators."""
     found: dict[int, Any] = {}
     for part in module.modules():
         for name, value in vars(part).items():
@@ -176,7 +176,7 @@ def _uncopyable(module: nn.Module) -> dict[int, Any]:
             elif name not in ("_modules", "_parameters", "_buffers", "forward"):
                 try:
                     copy.deepcopy(value)
-                except Exception:  # whatever its class raises
+                except Exception:  # any error of its class
                     found[id(value)] = value
     return found
 
@@ -184,14 +184,15 @@ def _uncopyable(module: nn.Module) -> dict[int, Any]:
 def watch_forward(
     module: nn.Module, call: Callable[[Any], AbstractContextManager[Callable[[Any], None]]]
 ) -> None:
-    """Let each pass of the module run inside a context; to be done to scratch copies.
+    """Run each forward pass of the module inside a context; for scratch copies.
 
-    Unlike a hook it also sees a ``forward`` that is called directly.
+    Unlike a hook it also covers direct calls of ``forward``.
 
     Parameters
     ----------
     call
-        Receives the arguments, (positional, by name); its context gives what receives the output.
+        Receives the arguments, (positional, by name); its context returns a function that receives
+        the output.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return  # its forward is not Python
@@ -207,7 +208,7 @@ def watch_forward(
 
 
 def has_computed_weights(module: nn.Module) -> bool:
-    """Whether torch computes a weight of the network anew at each pass."""
+    """Whether torch recomputes a weight of the network at each forward pass."""
     kinds = (WeightNorm, SpectralNorm, prune.BasePruningMethod)
     return any(
         parametrize.is_parametrized(part)
@@ -217,11 +218,10 @@ def has_computed_weights(module: nn.Module) -> bool:
 
 
 def settle_computed_weights(module: nn.Module) -> None:
-    """Turn weights that are computed anew at each pass into plain parameters, in place.
+    """Replace weights that are recomputed at each forward pass by plain parameters, in place.
 
-    What torch can put between a parameter and its layer is computed once: parametrizations
-    (weight norm, spectral norm, orthogonal, any other), the older weight and spectral norm, which
-    are hooks, and pruning masks.
+    Covers parametrizations (weight norm, spectral norm, orthogonal, any other), the older weight
+    and spectral norm, which are hooks, and pruning masks.
     """
     for part in module.modules():
         _settle_parametrizations(part)
@@ -229,7 +229,7 @@ def settle_computed_weights(module: nn.Module) -> None:
 
 
 def _computed_tensor_copies(module: nn.Module) -> dict[int, Any]:
-    """Copies for deepcopy's memo: it refuses tensors that still carry a gradient's history."""
+    """Copies for deepcopy's memo: it refuses non-leaf tensors that require grad."""
     return {
         id(value): value.detach().clone()
         for part in module.modules()
@@ -244,8 +244,8 @@ def _settle_parametrizations(part: nn.Module) -> None:
     if parametrize.is_parametrized(part):
         parametrizations = part.parametrizations
         assert isinstance(parametrizations, nn.ModuleDict)
-        # The computed weight is a property of a class made for this layer, which its copy shares:
-        # taken from that class, the original would lose it too.
+        # The computed weight is a property of a class created for this layer and shared with the
+        # copy: removing it there would remove it from the original, too.
         shared = type(part)
         part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
         for name in list(parametrizations):

@@ -1,4 +1,4 @@
-"""Runs networks as plain Python, whatever their authors compiled."""
+"""Runs compiled networks in eager mode."""
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -7,11 +7,11 @@ import torch
 
 
 def eager() -> AbstractContextManager[object]:
-    """Let everything that ``torch.compile`` compiled run uncompiled inside the block.
+    """Run everything compiled by ``torch.compile`` in eager mode inside the block.
 
-    Compiled code would not see that a layer computes in codes.
+    Compiled code would ignore that a layer is quantized.
     """
-    if "torch._dynamo" not in sys.modules:  # nobody has compiled anything, and it loads slowly
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and it loads slowly
         return nullcontext()
     stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance

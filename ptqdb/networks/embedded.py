@@ -1,4 +1,4 @@
-"""The study that travels with ptqdb: five small trained networks and the images they saw."""
+"""The study that ships with the package: five small trained networks and their images."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ DATASET_NAME = "cifar10"
 
 
 def embedded_folder() -> Path:
-    """Holds ``NAME.safetensors``, ``test-*.parquet`` and ``train-*.parquet``."""
+    """Return the folder with ``NAME.safetensors``, ``test-*.parquet`` and ``train-*.parquet``."""
     return data_folder() / "embedded"
 
 
 def embedded_checkpoints() -> dict[str, Path]:
-    """The checkpoints that travel with ptqdb, in the order of the reference networks."""
+    """Return the checkpoints that ship with the package, in the order of the reference networks."""
     paths = {name: embedded_folder() / f"{name}.safetensors" for name in REFERENCE_NETWORKS}
     return {name: path for name, path in paths.items() if path.exists()}
 
 
 def embedded_network(name: str) -> NetworkSource:
-    """A reference network with the weights that travel with ptqdb.
+    """Return a reference network with the weights that ship with the package.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def embedded_network(name: str) -> NetworkSource:
     checkpoints = embedded_checkpoints()
     if reference_network(name).name not in checkpoints:
         raise UsageError(
-            f"no weights of {name} travel with ptqdb; give --checkpoint FILE, or choose from "
+            f"no weights of {name} ship with ptqdb; give --checkpoint FILE, or choose from "
             f"{', '.join(checkpoints)}"
         )
     return network_source(name, checkpoint=checkpoints[name])

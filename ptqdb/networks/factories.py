@@ -1,4 +1,4 @@
-"""A user's own network: a callable without arguments in a module or in a file, that builds it."""
+"""A user's own network, built by a callable without arguments in a module or file."""
 
 import hashlib
 import importlib
@@ -25,7 +25,7 @@ from ptqdb.support.closest import closest_first
 
 @dataclass(frozen=True)
 class Factory(Unpublished):
-    """A callable of a user's, found but not called yet.
+    """A user's callable, not yet called.
 
     Attributes
     ----------
@@ -40,22 +40,22 @@ class Factory(Unpublished):
 
     @property
     def name(self) -> str:
-        """The callable's."""
+        """The name of the callable."""
         return self.spec.rpartition(":")[2]
 
     def build(self, class_count: int | None = None) -> nn.Module:
-        """What the callable returns.
+        """Return the network that the callable builds.
 
         Raises
         ------
         UsageError
-            A class count is asked for: the callable takes no arguments.
+            A class count is given: the callable takes no arguments.
         DataError
-            The callable fails, with the file and the line in one line; or it returns something
-            else than an ``nn.Module``.
+            The callable fails (the one-line message gives file and line), or it does not return an
+            ``nn.Module``.
         """
         if class_count is not None:
-            raise UsageError(f"{self.spec} takes no arguments; let it build {class_count} classes")
+            raise UsageError(f"{self.spec} takes no arguments; make it build {class_count} classes")
         if isinstance(self.function, nn.Module):
             return full_copy(self.function)
         with _in_one_line(self.spec):
@@ -67,21 +67,21 @@ class Factory(Unpublished):
         lazy = [name for name, parameter in module.named_parameters() if is_lazy(parameter)]
         if lazy:
             raise DataError(
-                f"expected {self.spec} to return a network whose weights exist, found {lazy[0]} "
-                "lazy; let it run once on an example"
+                f"expected {self.spec} to return a network with initialized weights, found a lazy "
+                f"{lazy[0]}; run it once on an example"
             )
         return module
 
 
 def find_factory(spec: str) -> Factory:
-    """The callable that a spec names; its module is imported, it is not called.
+    """Import the module of a spec and return its callable, without calling it.
 
     Raises
     ------
     UsageError
         No such file, module or callable, or one that needs arguments.
     DataError
-        The module fails while it is imported; the file and the line are in the message.
+        Importing the module fails; the message gives file and line.
     """
     where, _, name = spec.rpartition(":")
     check_callable(spec)
@@ -107,7 +107,7 @@ def _refuse_arguments(spec: str, function: Any) -> None:
         raise UsageError(f"expected {spec} to be callable, found a {type(function).__name__}")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some built-ins tell nothing of themselves
+    except (TypeError, ValueError):  # some built-ins have no signature
         return
     try:
         signature.bind()
@@ -119,7 +119,7 @@ def _refuse_arguments(spec: str, function: Any) -> None:
 
 
 def _named_module(spec: str, name: str) -> ModuleType:
-    """A module from the path, the working folder included."""
+    """Import a module from the path, including the working folder."""
     try:
         with _in_one_line(spec), _importable(Path.cwd()):
             return importlib.import_module(name)
@@ -133,12 +133,12 @@ def _named_module(spec: str, name: str) -> ModuleType:
 
 
 def _is_part(missing: str | None, name: str) -> bool:
-    """Whether the module itself is missing, or a package that it is in."""
+    """Whether the missing module is this one or its parent package."""
     return missing is not None and f"{name}.".startswith(f"{missing}.")
 
 
 def _file_module(spec: str, path: Path) -> ModuleType:
-    """A file under a private name; what it imports from beside itself is forgotten again."""
+    """Import a file under a private name, then forget the neighbouring modules it imported."""
     path = path.resolve()
     name = f"_ptqdb_network_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
     found = importlib.util.spec_from_file_location(name, path)
@@ -159,7 +159,7 @@ def _file_module(spec: str, path: Path) -> ModuleType:
 
 
 def _forget_neighbours(before: set[str], folder: Path) -> None:
-    """So that another file's ``layers.py`` is not taken for this one's."""
+    """Unload modules imported from the folder, so other files' ``layers.py`` are not confused."""
     for name in set(sys.modules) - before:
         file = getattr(sys.modules[name], "__file__", None)
         if not file or name.partition(".")[0] in before or "site-packages" in Path(file).parts:
@@ -170,19 +170,19 @@ def _forget_neighbours(before: set[str], folder: Path) -> None:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Modules of the folder can be imported meanwhile."""
+    """Make modules of the folder importable inside the block."""
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        with suppress(ValueError):  # the code may have changed the path itself
+        with suppress(ValueError):  # the code may have changed sys.path
             sys.path.remove(str(folder))
 
 
 @contextmanager
 def _in_one_line(spec: str) -> Iterator[None]:
-    """Whatever a user's code raises becomes one line with the file and the line."""
+    """Turn any error of the user's code into a one-line message with file and line."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -193,7 +193,7 @@ def _in_one_line(spec: str) -> Iterator[None]:
 
 
 def _place(error: BaseException) -> str:
-    """The file and the line that a user may mend: the innermost outside of any library."""
+    """The file and line that the user can fix: the innermost frame outside of libraries."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = [

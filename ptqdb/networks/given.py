@@ -1,4 +1,4 @@
-"""Whether a module that was given is a float network in Python, and what is in its way if not."""
+"""Checks that a given module is a float network in Python."""
 
 import torch
 from torch import Tensor, nn
@@ -7,21 +7,21 @@ from torch.nn.modules.conv import _ConvNd
 from ptqdb.errors import DataError
 
 _QUANTIZED_CLASSES = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "bitsandbytes")
-"""Where the classes of layers are at home that hold codes instead of floats."""
+"""Modules that define quantized layers."""
 
 
 def float_network(module: nn.Module) -> nn.Module:
-    """Return the Python network behind a module, compiled parts as they were before.
+    """Return the Python network behind a module, with compiled parts unwrapped.
 
     Parameters
     ----------
     module
-        It is changed where a part of it was compiled: give a copy.
+        Compiled parts are unwrapped in place: pass a copy.
 
     Raises
     ------
     DataError
-        It is a TorchScript module, or quantized already; the message says where.
+        It is a TorchScript module, or already quantized; the message says where.
     """
     module = _uncompiled(module)
     for name, part in list(module.named_modules(remove_duplicate=False)):
@@ -36,14 +36,14 @@ def float_network(module: nn.Module) -> nn.Module:
     found = next(filter(None, (_quantized(*named) for named in module.named_modules())), None)
     if found is not None:
         raise DataError(
-            f"expected a float network, found one that is quantized already: {found}; give the "
-            "network from before its quantization"
+            f"expected a float network, found one that is already quantized: {found}; give the "
+            "network before quantization"
         )
     return module
 
 
 def _uncompiled(module: nn.Module) -> nn.Module:
-    """What ``torch.compile`` wrapped."""
+    """Unwrap ``torch.compile``."""
     while type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules:
         inner = module._modules["_orig_mod"]
         assert inner is not None
@@ -52,7 +52,7 @@ def _uncompiled(module: nn.Module) -> nn.Module:
 
 
 def _quantized(name: str, part: nn.Module) -> str | None:
-    """Where a module holds or simulates codes, in a few words; None where it does not."""
+    """Describe where a module is quantized or simulates quantization; None if it does not."""
     kind = type(part)
     where = f"{name or 'the network'} is a {kind.__name__}"
     if kind.__module__.startswith(_QUANTIZED_CLASSES):
@@ -64,7 +64,7 @@ def _quantized(name: str, part: nn.Module) -> str | None:
         if tensor is None:
             continue
         place = f"{name}.{own}" if name else own
-        if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:  # no plain numbers
+        if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:  # not plain numbers
             return f"{place} is a {type(tensor).__name__}"
         if tensor.is_quantized or (is_layer and own == "weight" and _is_integer(tensor)):
             return f"{place} is of {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,4 +1,4 @@
-"""How the keys of a checkpoint come to fit those of a network."""
+"""Match the keys of a checkpoint to those of a network."""
 
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -11,20 +11,20 @@ from ptqdb.support.text import is_harmless
 
 FAULTS_SHOWN = 10
 COMPILED = "_orig_mod."
-"""What ``torch.compile`` puts before the keys of whatever it compiled, anywhere in them."""
+"""Prefix that ``torch.compile`` inserts into keys, at any level."""
 COUNTER = "num_batches_tracked"
-"""Of a batch norm; not used in evaluation, and older checkpoints do not have it."""
+"""Buffer of batch norm; unused in evaluation, and absent from older checkpoints."""
 
 
 def fitted(
     expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The given weights under the keys that fit better, and what was taken off them.
+    """Strip prefixes from the keys if they then fit better; return weights and remarks.
 
-    A prefix is taken off only where most keys have it, and more fit without it than with it.
+    A prefix is stripped only if most keys have it and more keys fit without it.
 
     >>> fitted({"a": torch.ones(1)}, {"module.a": torch.ones(1)})[1]
-    ["keys: prefix 'module.' taken off"]
+    ["keys: prefix 'module.' stripped"]
     """
     ways = [
         (compiled, prefix, stripped)
@@ -32,15 +32,15 @@ def fitted(
         for prefix in ("", *_prefixes(expected, _without_compiled(compiled, given)))
         if (stripped := _stripped(compiled, prefix, given)) is not None
     ]
-    # the first of equals: as little as possible is taken off
+    # the first of equals: strip as little as possible
     compiled, prefix, weights = max(ways, key=lambda way: _fit_count(expected, way[2]))
-    remarks = [f"keys: {compiled!r} of a compiled network taken off"] if compiled else []
-    remarks += [f"keys: prefix {prefix!r} taken off"] if prefix else []
+    remarks = [f"keys: {compiled!r} of a compiled network stripped"] if compiled else []
+    remarks += [f"keys: prefix {prefix!r} stripped"] if prefix else []
     return weights, remarks
 
 
 def faults(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """Missing, unexpected and misshapen keys in turn; none when the weights fit."""
+    """Return missing, unexpected and misshapen keys, interleaved; empty if the weights fit."""
     missing = [
         f"missing {name}"
         for name in expected
@@ -57,13 +57,13 @@ def faults(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> lis
         elif not _is_plain(found) or found.is_floating_point() < wanted.is_floating_point():
             kinds = (str(part.dtype).removeprefix("torch.") for part in (found, wanted))
             misshapen.append(f"{name} of type {' instead of '.join(kinds)}")
-    # in turn, so that the first few show what the one has where the other lacks something
+    # interleaved, so the first few show both missing and unexpected keys
     in_turn = zip_longest(missing, unexpected, sorted(misshapen))
     return [fault for turn in in_turn for fault in turn if fault is not None]
 
 
 def listed(found: list[str]) -> str:
-    """The first faults, and how many more there are."""
+    """List the first faults and the number of further ones."""
     more = len(found) - FAULTS_SHOWN
     return "; ".join(found[:FAULTS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
@@ -71,10 +71,10 @@ def listed(found: list[str]) -> str:
 def other_class_count(
     expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> tuple[int, int] | None:
-    """The outputs that the weights have and those that the network has, if only those differ.
+    """Return the class counts of the weights and of the network, if only those differ.
 
-    That is: nothing is missing or unexpected, and the misshapen tensors, a classifier's weight
-    and its bias, differ in their first length alone, each in the same way.
+    That is: no key is missing or unexpected, and the misshapen tensors, weight and bias of a
+    classifier, differ only in the size of their first dimension, all alike.
     """
     differing = set()
     for name, tensor in weights.items():
@@ -93,19 +93,19 @@ def other_class_count(
 
 
 def load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights without faults into the module."""
+    """Copy matching weights into the module."""
     module.load_state_dict(weights, strict=False)
 
 
 def refuse_infinite(module: nn.Module, source: str) -> None:
-    """Refuse weights that no format could hold, and statistics of batch norms likewise.
+    """Raise if weights or batch-norm statistics are not finite.
 
-    Other buffers may hold an infinity: attention masks do.
+    Other buffers, such as attention masks, may contain infinity.
 
     Raises
     ------
     DataError
-        NaN or infinity; the message names the key.
+        NaN or infinity is found; the message names the key.
     """
     buffers = (
         (name, tensor)
@@ -121,18 +121,18 @@ def refuse_infinite(module: nn.Module, source: str) -> None:
 
 
 def refuse_control_characters(module: nn.Module, source: str) -> None:
-    """Refuse names of layers and parameters that could not be shown.
+    """Raise if the name of a layer or parameter cannot be displayed.
 
     Raises
     ------
     DataError
-        One has a control character; the message names it.
+        A name has a control character; the message quotes it.
     """
     names = [name for name, _ in (*module.named_modules(), *module.named_parameters())]
     for name in names:
         if not is_harmless(name):
             raise DataError(
-                f"expected names of layers without control characters in {source}, found "
+                f"expected layer names without control characters in {source}, found "
                 f"{name!r}; rename it"
             )
 
@@ -142,7 +142,7 @@ def _fit_count(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
 
 
 def _prefixes(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the first or the last expected key, and before most of the given ones."""
+    """Candidate prefixes: before the first or last expected key, and common to most given keys."""
     names = list(expected)
     ends = [f".{name}" for name in (names[:1] + names[-1:])]
     found = {key.removesuffix(end) + "." for key in weights for end in ends if key.endswith(end)}
@@ -157,12 +157,12 @@ def _without_compiled(compiled: str, weights: Mapping[str, Tensor]) -> dict[str,
 def _stripped(
     compiled: str, prefix: str, weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """The weights under shorter keys, or None where two keys would become one."""
+    """The weights under stripped keys, or None if two keys would collide."""
     plain = _without_compiled(compiled, weights)
     stripped = {key.removeprefix(prefix): tensor for key, tensor in plain.items()}
     return stripped if len(stripped) == len(weights) else None
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether it is dense and not already quantized."""
+    """Whether the tensor is dense and not quantized."""
     return tensor.layout == torch.strided and not tensor.is_quantized

@@ -1,4 +1,4 @@
-"""What a network puts out for one image: one row of logits, or a refusal that says what it is."""
+"""Check that a network returns one row of logits for one image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,17 +13,17 @@ from ptqdb.networks.eager import eager
 
 
 def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
-    """The network's outputs: logits of one image.
+    """Run the network on one image and return its number of outputs.
 
     Parameters
     ----------
     example
-        One normalized image, (1, channels, height, width), where the network is.
+        One normalized image, (1, channels, height, width), on the network's device.
 
     Raises
     ------
     DataError
-        The network cannot take such an image, or puts out anything but one row of floats.
+        The network cannot process such an image, or does not return one row of floats.
     """
     taken = " x ".join(map(str, example.shape[1:]))
     try:
@@ -45,7 +45,7 @@ def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
 
 
 def output_count(trained: TrainedNetwork, image_shape: tuple[int, int, int]) -> int:
-    """How many classes the network tells apart; see ``check_outputs``.
+    """Return the number of classes of the network; see ``check_outputs``.
 
     Parameters
     ----------
@@ -57,16 +57,14 @@ def output_count(trained: TrainedNetwork, image_shape: tuple[int, int, int]) -> 
 
 
 def _reason(error: BaseException) -> str:
-    """What a user may do about an error of the network's code."""
+    """Advice for an error of the network's code."""
     if isinstance(error, SystemExit):
-        return "its code ends the process"
+        return "its code exits the process"
     if isinstance(error, RecursionError):
-        return "its code calls itself without end"
+        return "its code recurses without end"
     if "dtype" in str(error) or "scalar type" in str(error):
-        return (
-            "its weights are float32 here: let its code cast to their type, not to one of its own"
-        )
-    return "give the size and the channels that it was trained on"
+        return "its weights are float32 here: make its code cast to their dtype, not to a fixed one"
+    return "give images of the size and channels that it was trained on"
 
 
 def _remedy(output: Any) -> str:
@@ -76,7 +74,7 @@ def _remedy(output: Any) -> str:
 
 
 def _described(output: Any) -> str:
-    """An output in a few words."""
+    """Describe an output briefly."""
     if isinstance(output, Tensor):
         kind = str(output.dtype).removeprefix("torch.")
         return f"a tensor of {kind}, shape {tuple(output.shape)}"

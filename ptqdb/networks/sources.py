@@ -1,4 +1,4 @@
-"""Where a network comes from: what builds it, whose weights it takes, how it is fed."""
+"""Find and load networks: builder, weights and preprocessing."""
 
 import warnings
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Reference(Unpublished):
 
     @property
     def name(self) -> str:
-        """The reference network's."""
+        """The name of the reference network."""
         return self.network.name
 
     def build(self, class_count: int | None = None) -> nn.Module:
@@ -51,7 +51,7 @@ class Reference(Unpublished):
         return self.network.build(class_count=10 if class_count is None else class_count)
 
     def preprocessing(self) -> Preprocessing | None:
-        """What the checkpoint's description says."""
+        """The preprocessing in the checkpoint's description."""
         if self.description is None:
             return None
         return Preprocessing(self.description.mean, self.description.std)
@@ -59,40 +59,40 @@ class Reference(Unpublished):
 
 @dataclass(frozen=True)
 class InMemory(Unpublished):
-    """A module that the caller has built and trained; it is copied and never modified."""
+    """A module that the caller built and trained; it is copied, never modified."""
 
     module: nn.Module
     name: str
 
     def build(self, class_count: int | None = None) -> nn.Module:
-        """A copy."""
+        """Return a copy."""
         return full_copy(self.module)
 
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """A network that is found but not loaded.
+    """A network that was found but not loaded.
 
     Attributes
     ----------
     spec
         As the user gave it.
     name, architecture
-        What the database calls it, and what it is kin to.
+        Its name in the database, and its family of networks.
     checkpoint
         The file of its weights, or None.
     weights
         The name of published weights, ``random``, or None.
     preprocessing
-        None where nobody says; ``load`` then refuses.
+        None if unknown; ``load`` then raises.
     builder
         Makes the float network.
     class_count
-        Outputs asked for; None: as many as it has by itself or in its checkpoint.
+        Number of outputs; None: the default of the network or its checkpoint.
     seed
         Of random weights.
     remarks
-        What was recognised so far, one line each.
+        Remarks so far, one line each.
     """
 
     spec: str
@@ -108,26 +108,26 @@ class NetworkSource:
 
     @cached_property
     def checkpoint_sha256(self) -> str:
-        """SHA-256 of the checkpoint, or over the weights where there is no file: these are loaded.
+        """SHA-256 of the checkpoint; without a file, of the weights, which are loaded for it.
 
         Raises
         ------
         DataError
-            The file cannot be read, or the weights cannot be had.
+            The file cannot be read, or the weights cannot be obtained.
         """
         if self.checkpoint is not None:
             return checkpoint_sha256(self.checkpoint)
         return weights_sha256(self._build().state_dict())
 
     def load(self) -> TrainedNetwork:
-        """The network with its weights, in evaluation mode, on the CPU.
+        """Return the network with its weights, in evaluation mode, on the CPU.
 
         Raises
         ------
         UsageError
-            Nobody says how the network is fed.
+            The preprocessing of the network is unknown.
         DataError
-            The code fails, the weights cannot be had or are not finite, or keys and shapes of
+            The code fails, the weights cannot be obtained or are not finite, or keys and shapes of
             the checkpoint differ from the network's; the message lists them.
         """
         preprocessing, remarks = self.known_preprocessing(), list(self.remarks)
@@ -137,17 +137,17 @@ class NetworkSource:
             remarks += said
         elif weights_sha256(module.state_dict()) != self.checkpoint_sha256:
             raise DataError(
-                f"{self.spec} has other weights each time it is built; give --checkpoint FILE, "
-                "or --weights random for random ones that come again"
+                f"{self.spec} has different weights each time it is built; give --checkpoint FILE, "
+                "or --weights random for reproducible random weights"
             )
         types = {each.dtype for each in module.parameters() if each.is_floating_point()}
-        # A network that computes a part in float64 casts its activations to it itself.
+        # A network that computes a part in float64 casts its own activations.
         if types - {torch.float32} and types != {torch.float32, torch.float64}:
             remarks.append(f"network of {' and '.join(sorted(map(str, types)))} cast to float32")
             module = module.float()
         keys.refuse_infinite(module, str(self.checkpoint or self.spec))
         keys.refuse_control_characters(module, self.spec)
-        module.eval()  # of which a class of its own may return nothing
+        module.eval()  # a subclass may return None
         return TrainedNetwork(
             self.name,
             self.architecture,
@@ -158,24 +158,24 @@ class NetworkSource:
         )
 
     def known_preprocessing(self) -> Preprocessing:
-        """How the network is fed.
+        """The preprocessing of the network.
 
         Raises
         ------
         UsageError
-            Nobody says it.
+            It is unknown.
         """
         if self.preprocessing is None:
             raise UsageError(
-                f"nothing says how the inputs of {self.spec} are normalized; give --mean and "
+                f"the normalization of the inputs of {self.spec} is unknown; give --mean and "
                 "--std (for [0, 1] inputs: --mean 0,0,0 --std 1,1,1)"
             )
         return self.preprocessing
 
     def _build(self) -> nn.Module:
-        """The network before any checkpoint, on the CPU; random weights come again."""
+        """The network before loading a checkpoint, on the CPU; random weights are reproducible."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other people's code
+            warnings.simplefilter("ignore")  # of third-party code
             if self.weights != RANDOM:
                 return float_network(self.builder.build(self.class_count)).cpu()
             with torch.random.fork_rng(devices=[]):
@@ -183,7 +183,7 @@ class NetworkSource:
                 return float_network(self.builder.build(self.class_count)).cpu()
 
     def _with_checkpoint(self, module: nn.Module, path: Path) -> tuple[nn.Module, list[str]]:
-        """The module with the file's weights, rebuilt where the file has another class count."""
+        """The module with the file's weights, rebuilt if the file has another class count."""
         found = read_weights(path)
         remarks = list(found.remarks)
         weights, said = keys.fitted(module.state_dict(), found.tensors)
@@ -192,17 +192,17 @@ class NetworkSource:
         weights = {key: tensor for key, tensor in given if key is not None}
         left_out_count = sum(key is None for key, _ in given)
         if left_out_count:
-            remarks.append(f"left out {left_out_count} keys of classifiers that only training runs")
+            remarks.append(f"skipped {left_out_count} keys of training-only classifiers")
         counts = keys.other_class_count(module.state_dict(), weights)
         if counts and self.class_count is None and self._may_have_other_classes:
             module = replace(self, class_count=counts[0])._build()
-            remarks.append(f"built with {counts[0]} classes, as the checkpoint has them")
+            remarks.append(f"built with {counts[0]} classes, as in the checkpoint")
             counts = None
         faults = keys.faults(module.state_dict(), weights)
         if faults:
             hint = ""
             if counts:
-                hint = f"; let {self.spec} build {counts[0]} classes instead of {counts[1]}"
+                hint = f"; make {self.spec} build {counts[0]} classes instead of {counts[1]}"
             raise DataError(
                 f"the keys of {path} do not fit {self.spec}: {keys.listed(faults)}{hint}"
             )
@@ -231,7 +231,7 @@ def network_source(
     class_count: int | None = None,
     seed: int = 0,
 ) -> NetworkSource:
-    """Find a network by what a user calls it, without loading its weights.
+    """Find a network by its spec, without loading its weights.
 
     Parameters
     ----------
@@ -242,12 +242,12 @@ def network_source(
     checkpoint
         A safetensors or torch file.
     weights
-        The name of weights that torchvision or timm publish, such as ``DEFAULT``; ``random``;
-        or a file, as ``checkpoint``.
+        The name of weights published by torchvision or timm, such as ``DEFAULT``; ``random``; or a
+        file, as ``checkpoint``.
     name, architecture
-        By default the spec's own name, and that name or a reference network's kin.
+        By default the name in the spec, and that name or the reference network's family.
     mean, std, resize, crop, interpolation
-        Instead of what the weights say; ``mean`` and ``std`` only together.
+        Override the preprocessing of the weights; give ``mean`` and ``std`` together.
     class_count
         Outputs of a network that is built with random weights.
     seed
@@ -256,17 +256,17 @@ def network_source(
     Raises
     ------
     UsageError
-        A spec, a name of weights or a combination that does not exist.
+        The spec, the name of the weights or their combination does not exist.
     DataError
-        A checkpoint that cannot be read, or code that fails while it is imported.
+        The checkpoint cannot be read, or importing the code fails.
     """
     if weights is not None and is_file(Path(weights)):
         if checkpoint is not None:
-            raise UsageError("--weights: found a file, and --checkpoint too; give one of them")
+            raise UsageError("--weights: found a file and --checkpoint; give one of them")
         checkpoint, weights = weights, None
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and weights is not None:
-        raise UsageError("--weights: found --checkpoint too; give one of them")
+        raise UsageError("--weights: found --checkpoint, too; give one of them")
     if isinstance(spec, nn.Module):
         plain = getattr(spec, "_orig_mod", spec)  # what torch.compile wrapped
         builder: Builder = InMemory(spec, type(plain).__name__)
@@ -281,9 +281,9 @@ def network_source(
     if isinstance(builder, TimmNetwork) and not builder.has_published_weights:
         remarks = _timm_default(builder, known, mean)
     if weights == RANDOM:
-        remarks = (*remarks, f"random weights, seed {seed}: no accuracy is to be expected")
+        remarks = (*remarks, f"random weights, seed {seed}: expect accuracy at chance level")
     elif class_count is not None:
-        raise UsageError("class_count: only for random weights; a checkpoint has its own")
+        raise UsageError("class_count: only for random weights; a checkpoint determines its own")
     kin = builder.network.architecture if isinstance(builder, Reference) else None
     chosen = builder.name if name is None else name
     if not chosen.strip():
@@ -310,30 +310,30 @@ def network_source(
 
 
 def described_source(checkpoint: Path) -> NetworkSource:
-    """The network that a checkpoint written by ``ptqdb train`` describes.
+    """Return the network described in a checkpoint by ``ptqdb train``.
 
     Raises
     ------
     DataError
-        The file cannot be read, or does not say which network it is of.
+        The file cannot be read, or does not name its network.
     """
     description = read_description(checkpoint)
     if description is None:
         raise DataError(
             f"expected a checkpoint written by 'ptqdb train', found no description in "
-            f"{checkpoint}; give --network too"
+            f"{checkpoint}; give --network, too"
         )
-    # A name of somebody else's code would be imported.
+    # Any other name would import foreign code.
     if description.name not in REFERENCE_NETWORKS:
         raise DataError(
             f"expected the name of a reference network in {checkpoint}, found "
-            f"{description.name!r}; give --network too"
+            f"{description.name!r}; give --network, too"
         )
     return network_source(description.name, checkpoint=checkpoint)
 
 
 def _builder(spec: str, checkpoint: Path | None, weights: str | None) -> Builder:
-    """What a spec names; weights are named only where such are published."""
+    """Return the builder of a spec; `weights` only names published ones."""
     check_spec(spec, has_checkpoint=checkpoint is not None, weights=weights)
     zoo, separator, name = spec.partition(":")
     if separator and zoo in ZOOS:
@@ -358,21 +358,21 @@ def _reference(spec: str, checkpoint: Path | None) -> Reference:
 def _require_as_large(
     network: ReferenceNetwork, description: NetworkDescription, checkpoint: Path
 ) -> None:
-    """Refuse a description of more than the file holds, before memory is taken for it."""
+    """Raise before allocating memory if a description claims more parameters than the file has."""
     described = network.element_count(description.width, description.class_count)
     held = element_count(checkpoint)
     if described > 2 * held:
         raise DataError(
             f"{checkpoint} describes a {network.name} of width {description.width:g} with "
             f"{description.class_count} classes, which has {described} params, and holds {held}; "
-            "save the weights anew without the description"
+            "save the weights again without the description"
         )
 
 
 def _recognised(
     network: TorchvisionNetwork, checkpoint: Path
 ) -> tuple[TorchvisionNetwork, Preprocessing | None, tuple[str, ...]]:
-    """A file that torchvision publishes says by its hash how it is fed."""
+    """The hash of a file published by torchvision identifies its preprocessing."""
     published = network.published_as(checkpoint_sha256(checkpoint))
     if published is None:
         return network, None, ()
@@ -384,12 +384,12 @@ def _recognised(
 def _timm_default(
     network: TimmNetwork, known: Preprocessing | None, mean: Sequence[float] | None
 ) -> tuple[str, ...]:
-    """Weights of one's own are fed as timm feeds its own, unless the user says otherwise."""
+    """A user's weights for a timm network default to timm's normalization."""
     if known is None or mean is not None:
         return ()
     return (
         f"normalized as timm's own weights of {network.name}: mean {known.mean}, std {known.std}; "
-        "--mean and --std say otherwise",
+        "override with --mean and --std",
     )
 
 
@@ -401,7 +401,7 @@ def _preprocessing(
     crop: int | None,
     interpolation: str | None,
 ) -> Preprocessing | None:
-    """What the user says, and where the user says nothing what the weights say."""
+    """The user's settings, with those of the weights as defaults."""
     require_both(mean, std)
     geometry = Geometry() if known is None else known.geometry
     if resize is not None:

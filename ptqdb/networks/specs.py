@@ -1,4 +1,4 @@
-"""What a user may call a network by: checked before PyTorch is imported, which takes seconds."""
+"""Specs of networks, checked before the slow import of PyTorch."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ WAYS = (
     "path/file.py:callable"
 )
 RANDOM = "random"
-"""As the name of weights: fresh ones, drawn with a seed."""
+"""Name of fresh random weights, drawn with a seed."""
 ZOOS = ("torchvision", "timm")
 
 
 def check_spec(spec: str, *, has_checkpoint: bool, weights: str | None) -> None:
-    """Refuse a spec that names nothing, or that has no weights.
+    """Raise if a spec names nothing, or has no weights.
 
     Parameters
     ----------
     spec
         As the user gave it.
     has_checkpoint
-        Whether a file of weights is given with it.
+        Whether a checkpoint is given with it.
     weights
         The name of weights, or None.
 
@@ -54,7 +54,7 @@ def check_spec(spec: str, *, has_checkpoint: bool, weights: str | None) -> None:
 
 
 def check_callable(spec: str) -> None:
-    """Refuse a spec of a user's own code without the callable's name, or whose file is missing.
+    """Raise if a spec of a user's own code lacks the callable, or its file is missing.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def check_callable(spec: str) -> None:
 
 
 def names_file(where: str) -> bool:
-    """Whether the part of a spec before the callable's name is a file, and not a module."""
+    """Whether the part of a spec before the callable is a file, not a module."""
     return where.endswith(".py") or "/" in where or "\\" in where
 
 
@@ -80,5 +80,5 @@ def _refuse_reference(spec: str) -> None:
         reference_network(spec)
     except UsageError as error:
         if spec.endswith(".py"):
-            raise UsageError(f"--network: name the callable too, as in {spec}:callable") from error
+            raise UsageError(f"--network: add the callable, as in {spec}:callable") from error
         raise UsageError(f"{error}, or give {WAYS.partition(', ')[2]}") from error

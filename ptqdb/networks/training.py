@@ -1,7 +1,7 @@
-"""Trains the reference networks; a stopped training resumes to the bit.
+"""Trains the reference networks; an interrupted training resumes bit-exactly.
 
-Every step draws its randomness from a seed of its own, so that the state on disk is weights,
-momentum and the number of the step: nothing else decides what comes next.
+Every step has its own random seed, so the state on disk consists only of weights, momentum and the
+step number.
 """
 
 import time
@@ -38,7 +38,7 @@ SECONDS_BETWEEN_STATES = 30.0
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """What is told after each step."""
+    """Progress after each step."""
 
     epoch: int
     step: int
@@ -48,12 +48,12 @@ class TrainingProgress:
 
 
 def accuracy(module: nn.Module, images: ImageSet, *, batch_size: int = 500) -> float:
-    """Share of the images that the network classifies rightly, top-1, in float32.
+    """Return the fraction of images that the network classifies correctly, top-1, in float32.
 
     Parameters
     ----------
     images
-        Normalized with CIFAR-10's mean and standard deviation before they are fed.
+        Normalized here with the mean and standard deviation of CIFAR-10.
     """
     module.eval()
     device = next(module.parameters()).device
@@ -70,7 +70,7 @@ def accuracy(module: nn.Module, images: ImageSet, *, batch_size: int = 500) -> f
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image shifted by up to 4 pixels over a zero border, and mirrored half the time.
+    """Shift each image by up to 4 pixels with zero padding, and mirror half of them.
 
     Parameters
     ----------
@@ -91,21 +91,21 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Training:
-    """One network in training; ``run`` resumes from the state on disk, if there is one.
+    """The training of one network; ``run`` resumes from the state on disk, if any.
 
     Parameters
     ----------
     folder
-        Receives ``NAME.safetensors`` and ``NAME.log.parquet`` at the end; holds
-        ``NAME.state`` meanwhile.
+        Contains ``NAME.state`` during training; ``NAME.safetensors`` and ``NAME.log.parquet``
+        afterwards.
 
     Raises
     ------
     UsageError
-        A number beyond its bounds, a batch of more than all images, or a network that is too
-        wide for this machine's memory.
+        A setting is out of range, the batch size exceeds the number of images, or the network is
+        too wide for the memory of the machine.
     DataError
-        The images have no labels, or another shape than the reference networks take.
+        The images have no labels, or the wrong shape for the reference networks.
     """
 
     def __init__(
@@ -131,21 +131,21 @@ class Training:
 
     @property
     def path(self) -> Path:
-        """Where the trained weights are, or will be."""
+        """File of the trained weights."""
         return self.folder / f"{self.name}.safetensors"
 
     @property
     def state_path(self) -> Path:
-        """Where the state between two steps is kept."""
+        """File of the training state."""
         return self.folder / f"{self.name}.state"
 
     @property
     def step_count(self) -> int:
-        """Steps of the whole training."""
+        """Total number of steps."""
         return self.steps_per_epoch * self.settings.epochs
 
     def make_folder(self) -> None:
-        """Create the folder where it is missing.
+        """Create the folder if it is missing.
 
         Raises
         ------
@@ -155,12 +155,13 @@ class Training:
         make_folder(self.folder)
 
     def is_finished(self) -> bool:
-        """Whether the weights are there that this training gives.
+        """Whether the weights of this training exist.
 
         Raises
         ------
         MismatchError
-            What is there, finished or begun, is of another training; the message says in what.
+            The existing weights or state belong to another training; the message lists the
+            differences.
         DataError
             The state cannot be read.
         """
@@ -175,7 +176,7 @@ class Training:
         return False
 
     def is_begun_anew(self) -> bool:
-        """Whether `begin_anew` was called for this training, which has not finished since."""
+        """Whether `begin_anew` was called and the training has not finished since."""
         with suppress(DataError):
             state = self._read_state()
             return (
@@ -184,17 +185,17 @@ class Training:
         return False
 
     def begin_anew(self) -> None:
-        """Have the next `run` begin at the first step, and its weights replace what is there."""
+        """Make the next `run` start from the first step and replace existing weights."""
         self.is_anew = True
         self._write_state({"identity": self.identity, "is_anew": True, "step": 0})
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that the trained weights follow from, but for the machine."""
+        """Everything that determines the trained weights, except the machine."""
         return {**self.record, "name": self.name, "width": self.width}
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """In what another training's identity differs from this one's, in words."""
+        """Describe the differences between another training's identity and this one's."""
         return [
             "other images"
             if key == "images"
@@ -207,19 +208,18 @@ class Training:
         if differences := self.differences(identity):
             raise MismatchError(
                 f"{what} has {', '.join(differences)}: give the same arguments or another folder, "
-                "or --replace to train anew"
+                "or --replace to train again"
             )
 
     def run(self, tell: Callable[[TrainingProgress], None]) -> Path:
-        """Train to the end and write the checkpoint, whose path is returned.
+        """Train to the end, write the checkpoint and return its path.
 
-        A KeyboardInterrupt ends the training after the step that is under way, and its state is
-        kept.
+        A KeyboardInterrupt stops the training after the current step; its state is saved.
 
         Raises
         ------
         MismatchError
-            There are weights already that `begin_anew` did not give up, or the state is of another
+            Weights already exist and `begin_anew` was not called, or the state belongs to another
             training.
         """
         self._begin()
@@ -230,7 +230,7 @@ class Training:
         elapsed_before_s, first_step = self.elapsed_s, self.step
         try:
             while self.step < self.step_count:
-                with interrupts_deferred():  # half a step cannot be resumed
+                with interrupts_deferred():  # a partial step cannot be resumed
                     loss = self._train_step(mean, std)
                 now = time.monotonic()
                 self.elapsed_s = elapsed_before_s + now - started_at
@@ -254,7 +254,7 @@ class Training:
             return self._finish()
 
     def _begin(self) -> None:
-        """Build the network, and take up the state on disk."""
+        """Build the network, and load the state on disk."""
         self.make_folder()
         torch.manual_seed(self.settings.seed)
         module = reference_network(self.name).build(self.width, len(self.images.class_names))
@@ -272,7 +272,7 @@ class Training:
         if self.path.exists() and not self.is_anew:
             raise MismatchError(
                 f"expected no weights at {self.path} yet, found some; give another folder, or "
-                "--replace to train anew"
+                "--replace to train again"
             )
         if "module" in state:
             self.module.load_state_dict(state["module"])
@@ -280,7 +280,7 @@ class Training:
             self.elapsed_s, self.log = state["elapsed_s"], state["log"]
 
     def _train_step(self, mean: Tensor, std: Tensor) -> float:
-        """One batch, chosen, augmented and learned under the step's own seed."""
+        """Train on one batch, sampled and augmented with the seed of the step."""
         settings, step = self.settings, self.step
         epoch, position = divmod(step, self.steps_per_epoch)
         order = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
@@ -325,7 +325,7 @@ class Training:
             torch.save(state, partial)
 
     def _read_state(self) -> dict[str, Any] | None:
-        """What is in the file; None where there is none."""
+        """The content of the file; None if it does not exist."""
         if not self.state_path.exists():
             return None
         try:
@@ -338,8 +338,8 @@ class Training:
 
     def _no_state(self) -> DataError:
         return DataError(
-            f"expected the state of a training, found {self.state_path}; delete that file or give "
-            "--replace to begin anew"
+            f"expected a training state, found {self.state_path}; delete that file or give "
+            "--replace to start again"
         )
 
     def _finish(self) -> Path:
@@ -361,7 +361,7 @@ class Training:
         return self.path
 
     def _write_log(self) -> None:
-        """A row per epoch."""
+        """Write one row per epoch."""
         epochs = pl.DataFrame(self.log).group_by("epoch", maintain_order=True)
         log = epochs.agg(
             loss=pl.col("loss").mean(),
@@ -373,15 +373,15 @@ class Training:
 
 
 def _identity_of(path: Path) -> dict[str, Any]:
-    """The identity of the training that gave a checkpoint."""
+    """The identity of the training of a checkpoint."""
     try:
         description = read_description(path)
     except DataError as error:
-        raise MismatchError(f"{error}; --replace trains it anew") from error
+        raise MismatchError(f"{error}; --replace trains it again") from error
     if description is None or description.training is None:
         raise MismatchError(
             f"{path} does not say how it was trained: give another folder, or --replace to train "
-            "it anew"
+            "it again"
         )
     return {
         **description.training,

@@ -1,4 +1,4 @@
-"""How the reference networks are trained, and what is refused before a training begins."""
+"""Training settings of the reference networks, and checks before a training starts."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, reference_network
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained: SGD with Nesterov momentum, linear warm-up, cosine to zero.
+    """Training settings: SGD with Nesterov momentum, linear warm-up, cosine decay to zero.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class TrainingSettings:
     weight_decay
         On every parameter.
     warmup_epochs
-        At most a quarter of the epochs are taken for it.
+        Limited to a quarter of all epochs.
 
     Raises
     ------
@@ -57,11 +57,11 @@ ALLOWED = {
 }
 NARROWEST, WIDEST = 0.001, 16.0
 WARMUP_SHARE = 0.25
-"""The most of a training that is warm-up, however short it is."""
+"""Largest fraction of a training that is warm-up."""
 
 
 def require_within(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a number beyond its bounds, or none at all (NaN).
+    """Raise if a number is out of range or NaN.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def require_within(name: str, value: float, low: float, high: float) -> None:
 
 
 def require_width(width: float) -> None:
-    """Refuse a factor on the channel counts beyond its bounds.
+    """Raise if a factor on the channel counts is out of range.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def require_width(width: float) -> None:
 
 
 def words(name: str) -> str:
-    """What a setting is called in a message."""
+    """Return the name of a setting for a message."""
     return name.removeprefix("peak_").replace("_", " ").replace("warmup", "warm-up")
 
 
@@ -96,7 +96,7 @@ SETTINGS = {
     "Inception_BN": TrainingSettings(epochs=8, batch_size=256, peak_learning_rate=0.2),
     "MobileNetV2": TrainingSettings(epochs=100),
     "ResNet_18": TrainingSettings(epochs=60),
-    # Deep ones diverge in their first epochs at the full rate more easily.
+    # Deep networks are more likely to diverge in the first epochs at the full rate.
     "ResNet_50": TrainingSettings(epochs=60, warmup_epochs=5.0),
     "ResNet_152": TrainingSettings(epochs=60, warmup_epochs=5.0),
 }
@@ -111,12 +111,12 @@ def settings_of(
     learning_rate: float | None = None,
     seed: int = 0,
 ) -> dict[str, TrainingSettings]:
-    """The settings of reference networks by name: each its own, where nothing else is said.
+    """Return the settings of reference networks by name, with overrides.
 
     Raises
     ------
     UsageError
-        No such network, or a number beyond its bounds.
+        No such network, or a number is out of range.
     """
     require_width(width)
     said = {"epochs": epochs, "batch_size": batch_size, "peak_learning_rate": learning_rate}
@@ -128,7 +128,7 @@ def settings_of(
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step: linear from 0 to the peak, then half a cosine to 0."""
+    """Return the rate of a step: linear from 0 to the peak, then half a cosine to 0."""
     warmup_epochs = min(settings.warmup_epochs, WARMUP_SHARE * settings.epochs)
     warmup = warmup_epochs * steps_per_epoch
     if step < warmup:
@@ -138,14 +138,14 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
 
 
 def require_fitting(images: ImageSet, settings: TrainingSettings) -> None:
-    """Refuse images that a reference network cannot be trained on with these settings.
+    """Raise if a reference network cannot be trained on these images with these settings.
 
     Raises
     ------
     DataError
-        They have no labels, or another shape than the networks take.
+        They have no labels, or the wrong shape for the networks.
     UsageError
-        A batch is of more than all of them.
+        The batch size exceeds their number.
     """
     images.known_labels()
     shape, edge = tuple(images.images.shape[1:]), REFERENCE_IMAGE_SIZE
@@ -162,12 +162,12 @@ def require_fitting(images: ImageSet, settings: TrainingSettings) -> None:
 
 
 def require_memory(name: str, width: float, class_count: int) -> None:
-    """Refuse a width whose weights, gradients and momentum, float32 each, could not be held.
+    """Raise if weights, gradients and momentum (float32) of this width exceed the memory.
 
     Raises
     ------
     UsageError
-        The message says how much it takes.
+        The network is too wide; the message gives the memory it needs.
     """
     require_width(width)
     with torch.device("meta"):
@@ -176,14 +176,14 @@ def require_memory(name: str, width: float, class_count: int) -> None:
     needed, memory = 3 * 4 * params, _physical_memory()
     if memory is not None and needed > memory:
         raise UsageError(
-            f"expected a width that this machine has the memory for: {name} of width {width:g} has "
+            f"expected a width that fits into memory: {name} of width {width:g} has "
             f"{params / 1e6:,.0f} million params, which take {needed / 1e9:,.0f} GB in training; "
             f"found {memory / 1e9:,.0f} GB"
         )
 
 
 def _physical_memory() -> int | None:
-    """Bytes of memory that the machine has; None where the system does not tell."""
+    """Physical memory in bytes; None if unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # as on Windows

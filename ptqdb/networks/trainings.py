@@ -1,4 +1,4 @@
-"""Trains several reference networks: what is finished stays, what was stopped resumes."""
+"""Trains several reference networks; skips finished trainings and resumes interrupted ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,12 +13,12 @@ from ptqdb.networks.sources import described_source
 from ptqdb.networks.training import Training, TrainingProgress, accuracy
 
 Shown = Callable[[str, int], AbstractContextManager[Callable[[TrainingProgress], None]]]
-"""Shows a training of a name and a number of steps: gives what is called after each step."""
+"""From a name and a number of steps, a context that returns the progress callback."""
 
 
 @contextmanager
 def untold(name: str, step_count: int) -> Iterator[Callable[[TrainingProgress], None]]:
-    """Show a training to nobody."""
+    """Show no progress."""
     yield lambda progress: None
 
 
@@ -31,9 +31,9 @@ class TrainedReference:
     path
         The checkpoint.
     seconds
-        What the training took, all stretches together; None where it was finished before.
+        Total training time over all runs; None if it was already finished.
     accuracy
-        On the test images, a fraction; None where there are none.
+        On the test images, as a fraction; None without test images.
     """
 
     name: str
@@ -49,24 +49,24 @@ def train(
     test_images: ImageSet | None = None,
     anew: bool = False,
 ) -> Iterator[TrainedReference]:
-    """Train what is not finished, one after the other, and judge each; the finished ones first.
+    """Train the unfinished networks in turn, and evaluate each; finished ones come first.
 
     Parameters
     ----------
     test_images
-        To judge on; None: nothing is judged.
+        For the evaluation; None: no evaluation.
     anew
-        Whether what is there, of these trainings or of others, is trained anew. Of a call with
-        `anew` that was stopped, the next one trains the rest.
+        Whether to discard existing weights and states and train again. After an interrupted call
+        with `anew`, the next one trains the rest.
 
     Raises
     ------
     MismatchError
-        The weights or a state that is there come from another training; nothing was trained.
+        Existing weights or a state belong to another training; nothing was trained.
     DataError
-        The folder cannot be written, or a state not be read.
+        The folder cannot be written, or a state cannot be read.
     KeyboardInterrupt
-        After the state of the training under way has been kept.
+        Interrupted; the state of the current training was saved.
     """
     for training in trainings:
         training.make_folder()
@@ -84,7 +84,7 @@ def train(
 
 
 def _begin_anew(trainings: Sequence[Training]) -> None:
-    """Mark every training; where some are marked, those without a mark have finished since."""
+    """Mark every training as new; if some already are, the others have finished since."""
     marked = [training.is_begun_anew() for training in trainings]
     for training, is_marked in zip(trainings, marked, strict=True):
         if not is_marked and not (any(marked) and _is_finished(training)):
@@ -101,7 +101,7 @@ def _is_finished(training: Training) -> bool:
 def _judged(
     training: Training, seconds: float | None, test_images: ImageSet | None
 ) -> TrainedReference:
-    """The weights as they are on disk."""
+    """Evaluate the weights on disk."""
     share = None
     if test_images is not None:
         module = described_source(training.path).load().module.to(training.device)

@@ -1,7 +1,7 @@
-"""Networks by name from torchvision and from timm, with the weights that these publish.
+"""Networks by name from torchvision and timm, with their published weights.
 
-Both are extras: nothing is imported before a network of theirs is asked for, and nothing is
-downloaded before weights are asked for by name.
+Both are optional: they are imported only when one of their networks is requested, and weights are
+downloaded only when requested by name.
 """
 
 import math
@@ -27,15 +27,15 @@ WITH_AUXILIARY_CLASSIFIERS = ("googlenet", "inception_v3")
 
 @dataclass(frozen=True)
 class TorchvisionNetwork:
-    """A classification network of torchvision's.
+    """A classification network of torchvision.
 
     Attributes
     ----------
     weights
-        A member's name of torchvision's own enumeration, or None: fresh weights.
+        Name of a member of torchvision's weights enumeration, or None: fresh weights.
     transforms_input
-        Whether ``googlenet`` and ``inception_v3`` expect inputs that the ImageNet normalization
-        was made for and normalize them anew, as their published weights need it.
+        Whether ``googlenet`` and ``inception_v3`` renormalize ImageNet-normalized inputs, as their
+        published weights require.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class TorchvisionNetwork:
         return f"torchvision:{self.name}"
 
     def preprocessing(self) -> Preprocessing | None:
-        """What the weights' own transforms do."""
+        """The transforms of the weights."""
         if self.weights is None:
             return None
         transforms = self._enumeration()[self.weights].transforms()
@@ -81,7 +81,7 @@ class TorchvisionNetwork:
         return Preprocessing(tuple(transforms.mean), tuple(transforms.std), geometry)
 
     def published_as(self, checkpoint_sha256: str) -> str | None:
-        """The name of the weights that are published as a file of that hash, if any are."""
+        """The name of the published weights whose file has that hash, if any."""
         for entry in self._enumeration():
             beginning = PurePosixPath(entry.url).stem.rpartition("-")[2]
             if len(beginning) >= 8 and checkpoint_sha256.startswith(beginning):
@@ -91,7 +91,7 @@ class TorchvisionNetwork:
     def build(self, class_count: int | None = None) -> nn.Module:
         """The network, with the published weights or with fresh ones.
 
-        Auxiliary classifiers, which only training runs, are left out.
+        Auxiliary classifiers, used only in training, are left out.
 
         Raises
         ------
@@ -110,9 +110,9 @@ class TorchvisionNetwork:
             return _module(self._models().get_model(self.name, weights=entry, **arguments))
 
     def key(self, key: str) -> str | None:
-        """What a checkpoint's key is called; None for a classifier that only training runs.
+        """Return the network's key for a checkpoint's key; None for a training-only classifier.
 
-        The published files of DenseNets have their keys from before 2017, with one dot more.
+        The published files of DenseNets use keys from before 2017, with one more dot.
         """
         if self.name in WITH_AUXILIARY_CLASSIFIERS:
             return None if key.startswith(("aux1.", "aux2.", "AuxLogits.")) else key
@@ -129,7 +129,7 @@ class TorchvisionNetwork:
 
 @dataclass(frozen=True)
 class TimmNetwork(Unpublished):
-    """A network of timm's; its name may carry the tag of published weights after a dot.
+    """A network of timm; its name may end with a dot and the tag of published weights.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class TimmNetwork(Unpublished):
         if (tag or asked) and (tag or asked) not in tags:
             known = ", ".join(closest_first(tag or asked or "", tags)) or "none"
             raise UsageError(
-                f"timm has no weights {tag or asked!r} for {architecture}; it knows {known}"
+                f"timm has no weights {tag or asked!r} for {architecture}; choose from {known}"
             )
         if self.weights is not None and not tags:
             raise UsageError(
@@ -173,25 +173,25 @@ class TimmNetwork(Unpublished):
 
     @property
     def has_published_weights(self) -> bool:
-        """Whether the weights are timm's own, by name."""
+        """Whether the weights are published by timm, by name."""
         return self.weights is not None or "." in self.name
 
     @property
     def _tagged(self) -> str:
-        """The name with the tag, if one was named anywhere."""
+        """The name with the tag, if one was given."""
         untagged = "." in self.name or self.weights in (None, "DEFAULT")
         return self.name if untagged else f"{self.name}.{self.weights}"
 
     def preprocessing(self) -> Preprocessing | None:
-        """What the configuration of the weights says.
+        """The preprocessing in the configuration of the weights.
 
-        Of weights that are not timm's it is the normalization of timm's own, with which most are
-        fine-tuned; what size of pictures they were trained on is not known.
+        For other weights it is the normalization of timm's own, which most fine-tuned weights
+        share; their picture size is unknown.
 
         Raises
         ------
         UsageError
-            The weights take pictures that are not square.
+            The weights require pictures that are not square.
         """
         timm = self._timm()
         if not self.has_published_weights:
@@ -203,7 +203,7 @@ class TimmNetwork(Unpublished):
         found = timm.data.resolve_data_config({}, pretrained_cfg=published)
         _, height, width = found["input_size"]
         if height != width:
-            raise UsageError(f"{self.spec} takes {height} x {width}; only squares can be cut")
+            raise UsageError(f"{self.spec} takes {height} x {width}; only squares are supported")
         resize = math.floor(height / found["crop_pct"])
         geometry = Geometry(resize, height, found["interpolation"].replace("random", "bicubic"))
         return Preprocessing(tuple(found["mean"]), tuple(found["std"]), geometry)
@@ -231,7 +231,7 @@ class TimmNetwork(Unpublished):
 
 
 def _extra(module: str, extra: str, spec: str) -> Any:
-    """A module of an optional dependency."""
+    """Import an optional dependency."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the extra's own imports
@@ -247,7 +247,7 @@ def _module(module: Any) -> nn.Module:
 
 @contextmanager
 def _published_weights(what: str, where: str) -> Iterator[None]:
-    """Whatever is loaded here is loaded without unpickling code; a failed download is one line."""
+    """Load without unpickling code; a failed download gives a one-line error."""
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ[names[0]] = "1"
@@ -256,8 +256,8 @@ def _published_weights(what: str, where: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:  # URLError and the hub's are OSError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"the weights of {what} could not be had from {where}: {reason}; "
-            "give --checkpoint FILE with a file that was downloaded otherwise"
+            f"the weights of {what} could not be downloaded from {where}: {reason}; "
+            "give --checkpoint FILE with a file downloaded by other means"
         ) from error
     finally:
         for name, value in before.items():

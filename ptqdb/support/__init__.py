@@ -1,1 +1,1 @@
-"""What every room may use, and what knows nothing of networks or studies."""
+"""Helpers that any package may use; they do not depend on networks or studies."""

@@ -1,11 +1,11 @@
-"""Names sorted by how much they resemble one that was misspelled."""
+"""Sort names by their similarity to a misspelled one."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def closest_first(name: str, valid: Iterable[str]) -> list[str]:
-    """All the valid names, those that resemble this one most first; case does not matter.
+    """Return all valid names, the most similar first; case does not matter.
 
     Examples
     --------

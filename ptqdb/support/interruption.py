@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command in order, whatever libraries make of them."""
+"""End a command cleanly on Ctrl-C, SIGTERM or SIGHUP, even while a library handles signals."""
 
 import os
 import signal
@@ -14,21 +14,21 @@ from typing import Any
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-"""What asks a process to end; Windows has no SIGHUP."""
+"""Signals that ask a process to end; Windows has no SIGHUP."""
 SAME_REQUEST_S = 0.5
-"""Signals that come together are one request: a closed terminal sends more than one."""
+"""Signals this close together are one request: a closed terminal sends several."""
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 Handler = Callable[[int, FrameType | None], Any]
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal has asked the process to end.
+    """A signal asked the process to end.
 
     Attributes
     ----------
     number
-        The signal's; a process that it ended exits with 128 more.
+        The signal's number; the process exits with 128 + number.
     """
 
     def __init__(self, number: int):
@@ -38,16 +38,16 @@ class Interruption(KeyboardInterrupt):
 
 @contextmanager
 def ending_signals() -> Iterator[None]:
-    """Make an `Interruption` of the first signal that asks to end; the second ends at once.
+    """Raise an `Interruption` at the first signal that asks to end; exit at once at the second.
 
-    A signal that is ignored already stays so, as SIGHUP under ``nohup``. While the first one is
-    being answered, nothing interrupts that: what is to be rolled back and recorded is.
+    Signals that are already ignored stay ignored, such as SIGHUP under ``nohup``. Further signals
+    do not interrupt the handling of the first, so rollback and recording complete.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in ENDING}
-    # None: set by another language than Python, which cannot be put back.
+    # None: not installed from Python, so it cannot be restored.
     caught = [one for one, handler in before.items() if handler not in (signal.SIG_IGN, None)]
     is_ending = False
 
@@ -69,10 +69,10 @@ def ending_signals() -> Iterator[None]:
 
 @contextmanager
 def _second_ends(numbers: Collection[int]) -> Iterator[None]:
-    """Leave the process at the second request, even while the main thread is in a library.
+    """Exit the process at the second request, even while the main thread is in a library.
 
-    Handlers of Python's run between two steps of the main thread alone; but the number of each
-    signal is written to a file at once, and a thread of its own reads that.
+    Python runs signal handlers only between bytecodes of the main thread. The number of each signal
+    is written to a file descriptor at once, and a separate thread reads it.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
@@ -86,7 +86,7 @@ def _second_ends(numbers: Collection[int]) -> Iterator[None]:
                     first_at = now
                 elif now - first_at > SAME_REQUEST_S:
                     if sys.stderr is not None and sys.stderr.isatty():
-                        os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # which a bar has hidden
+                        os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # hidden by a progress bar
                     os._exit(128 + number)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -103,16 +103,16 @@ def _second_ends(numbers: Collection[int]) -> Iterator[None]:
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """End with a KeyboardInterrupt if a signal asked to end during the block, however it ends.
+    """Raise KeyboardInterrupt after the block if a signal asked to end during it.
 
-    Libraries look for signals in the middle of their work. DuckDB makes a RuntimeError or an
-    error of its own of the KeyboardInterrupt, which would pass for a failing network; raised
-    within a finalizer it is lost altogether.
+    Libraries check for signals during their work. DuckDB turns the KeyboardInterrupt into a
+    RuntimeError or an error of its own, which would look like a failing network. Raised inside a
+    finalizer, it is lost.
 
     Raises
     ------
     KeyboardInterrupt
-        A signal came; from the exception that left the block, if one did.
+        A signal arrived; chained to the exception that left the block, if any.
     """
     came: list[int] = []
 
@@ -133,12 +133,12 @@ def interrupts_kept() -> Iterator[None]:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Let a signal that asks to end wait for the end of a short block that must be whole.
+    """Defer signals that ask to end until a short block that must not be interrupted is done.
 
     Raises
     ------
     KeyboardInterrupt
-        A signal came.
+        A signal arrived.
     """
     came: list[tuple[int, Handler]] = []
 
@@ -156,9 +156,10 @@ def interrupts_deferred() -> Iterator[None]:
 
 @contextmanager
 def _handled(note: Callable[[int, FrameType | None, Handler], None]) -> Iterator[None]:
-    """Have the signals that ask to end handled by a function, which receives the former handler.
+    """Handle the signals that ask to end with a function, which receives the previous handler.
 
-    Only those that Python handles, and only in the main thread: others see no signals.
+    Applies only to signals that Python handles, and only in the main thread: other threads receive
+    no signals.
     """
     before: dict[int, Handler] = {}
     if threading.current_thread() is threading.main_thread():

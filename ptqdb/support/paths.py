@@ -1,4 +1,4 @@
-"""Files and folders that a user names: how a name is read, and how a file is written whole."""
+"""Resolve the files and folders that a user names, and write files atomically."""
 
 import errno
 import glob
@@ -12,22 +12,21 @@ from tempfile import TemporaryDirectory
 from ptqdb.errors import DataError, PtqdbError
 
 LONGEST_SHOWN = 255
-"""Characters of a path in a message about a path that is too long."""
+"""Characters shown of a path that is too long."""
 
 
 def named_path(text: str | Path, folder: Path | None = None) -> Path:
-    """The file or folder of that name; where there is none, a leading ``~`` is the home folder.
+    """Return the path of that name; if it does not exist, a leading ``~`` is the home folder.
 
     Parameters
     ----------
     folder
-        What a relative path is relative to; None: the working folder.
+        Base of a relative path; None: the working folder.
 
     Raises
     ------
     DataError
-        The system does not look up such a path: it is too long, or its folder is closed to the
-        user.
+        The system cannot look up the path: it is too long, or the user may not read its folder.
 
     Examples
     --------
@@ -39,7 +38,7 @@ def named_path(text: str | Path, folder: Path | None = None) -> Path:
         return path
     try:
         home = Path(text).expanduser()
-    except RuntimeError:  # there is no such user: the name means itself
+    except RuntimeError:  # no such user: take the name literally
         return path
     home = home if folder is None else folder / home
     is_there(home)
@@ -47,12 +46,12 @@ def named_path(text: str | Path, folder: Path | None = None) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a file or folder of that path exists.
+    """Whether a file or folder exists at that path.
 
     Raises
     ------
     DataError
-        The system does not look up such a path.
+        The system cannot look up the path.
     """
     try:
         path.stat()
@@ -66,7 +65,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file has that path; a path that the system does not look up is none."""
+    """Whether a regular file is at that path; False if the system cannot look it up."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -74,7 +73,7 @@ def is_file(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder, and those around it, where it is not there yet.
+    """Create a folder and its parents if they do not exist.
 
     Raises
     ------
@@ -91,13 +90,13 @@ def make_folder(folder: Path) -> None:
 
 
 def shortened(path: Path) -> str:
-    """The path for a message; the end of one that no system takes is left out."""
+    """The path for a message, truncated if it is too long for any system."""
     text = str(path)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def regular_file(path: Path) -> Path:
-    """The path, unless a pipe or a device is there: whoever opens such a one may wait for ever.
+    """Return the path, unless it is a pipe or a device: opening one may block forever.
 
     Raises
     ------
@@ -105,24 +104,24 @@ def regular_file(path: Path) -> Path:
         It is neither a regular file nor a folder.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return path
 
 
 def without_magic(path: str | Path) -> Path:
-    """The path for Polars and DuckDB, which read more into a relative one.
+    """Return a path that Polars and DuckDB take literally.
 
-    They take ``~`` for the home folder, even where there is a folder of that name, and a
-    beginning such as ``md:`` or ``file:`` for a service.
+    In a relative path they expand ``~`` to the home folder, even if a folder of that name exists,
+    and take a prefix such as ``md:`` or ``file:`` for a service.
     """
     return Path(path).absolute()
 
 
 def matching_paths(pattern: str) -> list[str]:
-    """The files that a glob matches, sorted.
+    """Return the files that a glob matches, sorted.
 
-    Folders that exist under the very name are not patterns: where there is a folder ``data[1]``,
-    ``data[1]/*.parquet`` is what lies in it.
+    Names of existing folders are taken literally: if a folder ``data[1]`` exists,
+    ``data[1]/*.parquet`` matches the files in it.
     """
     path = Path(pattern)
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
@@ -132,16 +131,15 @@ def matching_paths(pattern: str) -> list[str]:
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """A path in the same folder to write to; what the block wrote takes the place of the file.
+    """Yield a path in the same folder to write to; after the block it replaces the file.
 
-    Whatever ends the block early, nothing of the new file is left and an old one stays as it
-    was. The file behind a link is replaced, not the link; what is no regular file, such as
-    ``/dev/stdout``, is written to directly.
+    If the block fails, the new file is removed and the old one stays unchanged. For a link, its
+    target is replaced. Anything but a regular file, such as ``/dev/stdout``, is written directly.
 
     Raises
     ------
     DataError
-        The file cannot be written; the message has the path and the system's reason.
+        The file cannot be written; the message gives the path and the system's reason.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -165,7 +163,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def _take_place(partial: Path, target: Path) -> None:
-    """Rename a file once it is on the disk; it keeps the rights of the one that it replaces."""
+    """Sync a file to disk and rename it; it keeps the permissions of the file it replaces."""
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     if target.exists():
@@ -181,7 +179,7 @@ def _unwritable(path: Path, reason: str) -> DataError:
 
 
 def named_reason(message: str) -> str | None:
-    """The system's reason whose number stands in a message of Rust or of DuckDB; None without.
+    """Return the system's reason for the errno in a message of Rust or DuckDB; None without one.
 
     >>> named_reason("failed to write (os error 28)")
     'No space left on device'
@@ -191,10 +189,10 @@ def named_reason(message: str) -> str | None:
 
 
 def system_reason(error: Exception, path: Path) -> str | None:
-    """Why the system refuses to write a file; None where an error has another cause.
+    """Return why the system refuses to write a file; None if the error has another cause.
 
-    Libraries that write from C++ or Rust say so in words of their own, with the system's number
-    of the error, or only that the file is shorter than expected: then a few bytes more tell.
+    C++ and Rust libraries report the errno in their own words, or only that the file is shorter
+    than expected. In the latter case, writing a few more bytes finds the reason.
 
     Parameters
     ----------

@@ -1,14 +1,15 @@
-"""Text that others wrote: which names may enter, and how any text is shown without doing harm."""
+"""Handle untrusted text: check names, and display any text safely."""
 
 import re
+from collections.abc import Iterable, Sequence
 
-# Escape codes and other control characters (categories Cc, Zl, Zp, Cs), what turns the direction
-# of writing, and the two that XML forbids besides: some programs end at once where they meet one.
+# Control characters including escape codes (categories Cc, Zl, Zp, Cs), bidirectional overrides,
+# and the two others that XML forbids: some programs fail on them.
 _HARMFUL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
-# What Markdown takes for more than itself; an underscore within a word is one.
+# Characters with a meaning in Markdown; an underscore within a word has none.
 _MARKDOWN = re.compile(r"[\\`*~|\[\]]|(?<!\w)_|_(?!\w)")
 
 
@@ -24,7 +25,7 @@ def is_harmless(text: str) -> bool:
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""The text with an escape, as Python writes it, in place of each harmful character.
+    r"""Replace each harmful character by its Python escape.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def _escape(character: str) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    r"""The text as a cell of a Markdown table that shows it as it is.
+    r"""Escape a text for a cell of a Markdown table.
 
     Examples
     --------
@@ -54,3 +55,25 @@ def markdown_cell(text: str) -> str:
     """
     escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(lambda found: "\\" + found[0], escaped)
+
+
+def markdown_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool] = ()
+) -> str:
+    """A Markdown table of cells that are Markdown already.
+
+    Parameters
+    ----------
+    numeric
+        Whether each column is aligned to the right; none: no column is.
+
+    Examples
+    --------
+    >>> print(markdown_table(["name", "bits"], [["INT_8", "8"]], [False, True]))
+    | name | bits |
+    | --- | ---: |
+    | INT_8 | 8 |
+    """
+    is_right = numeric or [False] * len(columns)
+    rule = ["---:" if right else "---" for right in is_right]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, rule, *rows])

@@ -1,4 +1,4 @@
-"""Calls a function many times in several processes, which end when this one does."""
+"""Calls a function many times in several processes, which end with this one."""
 
 import multiprocessing
 import os
@@ -24,24 +24,24 @@ _THREAD_COUNTS = (
 def results_of(
     function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, job_count: int = 1
 ) -> Iterator[tuple[int, Any]]:
-    """The result of each call and its place among the calls, as they are done.
+    """Yield the index and result of each call as it completes.
 
-    When the iteration ends, however it does, the processes are ended at once; they also end
-    within a moment of this process, even if it is killed.
+    The processes are ended as soon as the iteration ends. They also end shortly after this process
+    does, even if it is killed.
 
     Parameters
     ----------
     function
-        At the top of a module, as are the classes of arguments and results.
+        Picklable: defined at the top of a module, as are the classes of arguments and results.
     calls
         The arguments of each call.
     job_count
-        Processes; 1: all is done in this one.
+        Number of processes; 1: all calls run in this one.
 
     Raises
     ------
     PtqdbError
-        A process was killed. What the function raises is raised here.
+        A process was killed. Errors of the function are re-raised.
     """
     if job_count <= 1 or len(calls) <= 1:
         for place, arguments in enumerate(calls):
@@ -76,20 +76,20 @@ def _killed(process: SpawnProcess) -> PtqdbError:
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return PtqdbError(
         f"expected each process to finish its work, found one ended by {how}; run the same command "
-        "again, with fewer --jobs where memory is short"
+        "again, with fewer --jobs if memory is short"
     )
 
 
 @contextmanager
 def _processes(count: int) -> Iterator[dict[Connection, SpawnProcess]]:
-    """Processes that wait for work, by the connection to each."""
+    """Start processes that wait for work; keyed by their connections."""
     context = multiprocessing.get_context("spawn")
     processes: dict[Connection, SpawnProcess] = {}
     try:
         with _single_threaded_children(), _children_without_ctrl_c():
             for _ in range(count):
                 ours, theirs = context.Pipe()
-                # A daemon: should this process end before it has noted the child, Python ends it.
+                # A daemon: Python ends it if this process ends before it registers the child.
                 process = context.Process(target=_work, args=(theirs,), daemon=True)
                 process.start()
                 theirs.close()
@@ -104,8 +104,8 @@ def _processes(count: int) -> Iterator[dict[Connection, SpawnProcess]]:
 
 
 def _work(connection: Connection) -> None:
-    """Call what is received and send back what it gives, until nobody is there any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to all; one answers
+    """Receive calls and send back their results until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent handles it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError):
         function = connection.recv()
@@ -125,9 +125,9 @@ def _answer(
 
 
 def _end_with_parent() -> None:
-    """End this process with the one that started it, also in the middle of a call.
+    """End this process when its parent ends, even during a call.
 
-    The parent holds one end of a pipe, which the system closes however it ends.
+    The parent holds one end of a pipe, which the system closes when the parent ends.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -137,7 +137,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _single_threaded_children() -> Iterator[None]:
-    """Let processes started within use one thread each: theirs would wait for each other."""
+    """Limit processes started within to one thread each: more would compete for the cores."""
     before = {name: os.environ.get(name) for name in _THREAD_COUNTS}
     os.environ.update(dict.fromkeys(_THREAD_COUNTS, "1"))
     try:
@@ -152,10 +152,10 @@ def _single_threaded_children() -> Iterator[None]:
 
 @contextmanager
 def _children_without_ctrl_c() -> Iterator[None]:
-    """Block in processes started within, from their first moment, what a terminal sends to all.
+    """Block the terminal's signals in processes started within, from their start.
 
-    This process goes on to notice these signals: other threads of it do not block them, and
-    what none receives waits.
+    This process still receives them: its other threads do not block them, and signals that no
+    thread can receive stay pending.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

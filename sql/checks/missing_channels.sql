@@ -1,5 +1,4 @@
--- What a format does to the output channels of a network's weights was not measured, as
--- older versions did not: collecting it again adds that and evaluates nothing.
+-- What a format does to the output channels of a network's weights was not measured.
 -- Grain: one (network, format, scheme) that lacks it, with the number of such weights.
 
 with measured as (

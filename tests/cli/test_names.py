@@ -34,6 +34,7 @@ from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.sources import network_source
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.report import report_page
 from ptqdb.study import open_study
 from ptqdb.support.text import is_harmless, markdown_cell, visible
@@ -120,7 +121,7 @@ def test_a_layer_of_a_bad_name_is_refused_before_anything_is_stored(tmp_path: Pa
     )
     pixels = ImageSet("toy", "test", torch.from_numpy(noise(4, 3, 6, 6)), LABELS, ("a", "b"))
     source = ptqdb.network(module.eval(), name="net", mean=[0.5] * 3, std=[0.5] * 3)
-    with pytest.raises(DataError, match="names of layers without control characters in Sequential"):
+    with pytest.raises(DataError, match="layer names without control characters in Sequential"):
         source.load()
     outcome = ptqdb.open(tmp_path / "s.duckdb", create=True).collect(
         source, pixels, pixels, number_formats="INT_8"
@@ -137,7 +138,7 @@ def test_a_folder_of_a_bad_name_is_refused_and_a_class_of_one_is_shown(tmp_path:
             (tmp_path / name / label).mkdir(parents=True)
             (tmp_path / name / label / "1.png").write_bytes(encoded(noise(1, 4, 4, 3)[0]))
     assert read_images(tmp_path / "good", "test").class_names == ("cat\x1b[31m", "dog")
-    with pytest.raises(DataError, match=r"expected a dataset's name .*found 'bad\\x1b'; rename"):
+    with pytest.raises(DataError, match=r"expected a dataset name .*found 'bad\\x1b'; rename"):
         read_images(tmp_path / "bad\x1b", "test")
     assert read_images(tmp_path / "bad\x1b", "test", name="good").name == "good"
 
@@ -227,7 +228,7 @@ def test_progress_shows_control_characters_and_no_markup(
         progress.preparing(name)
         progress.prepared(name, 1)
         progress.remarked(f"{name}: said")
-        progress.filled(Cell(name, "INT_8", "scheme", "all"))
+        progress.filled(Cell(name, number_format("INT_8"), "scheme", "all"))
     with training_progress(name, 1) as tell:
         tell(cast(Any, SimpleNamespace(epoch=1, loss=1.0, images_per_s=1.0, step=1, step_count=1)))
     with ComparisonProgress() as comparison:

@@ -19,7 +19,7 @@ from ptqdb.collection.requests import request_of
 from ptqdb.collection.rows import write_layer_evaluation
 from ptqdb.database import connect
 from ptqdb.database.exchange import export_study, import_study
-from ptqdb.quantization.number_formats import number_format
+from ptqdb.quantization.number_formats import matching, number_format
 
 LAYERS = ("0", "3", "5")
 FORMATS = "INT_3,POT_4"
@@ -150,7 +150,7 @@ def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
     kept, reporter = stored(db), Silence()
     outcome = db.collect(small(), FORMATS, scopes=("layer",), reporter=reporter)
     assert (outcome.filled_count, outcome.present_count) == (2, 6)
-    assert [(cell.layer, cell.number_format) for cell in reporter.cells] == [
+    assert [(cell.layer, cell.number_format.name) for cell in reporter.cells] == [
         ("3", "POT_4"),
         ("5", "POT_4"),
     ]
@@ -187,7 +187,7 @@ def test_a_dry_run_counts_layers(db: Database) -> None:
     def shown(scopes: tuple[str, ...]) -> Any:
         source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(12), pictures(8, "train"))
-        request = request_of([task], number_formats=FORMATS, scopes=scopes)
+        request = request_of([task], number_formats=matching(FORMATS), scopes=scopes)
         (one,) = preview(request, db.path, print)
         return one
 

@@ -18,7 +18,7 @@ from ptqdb.collection.requests import collection_request
 from ptqdb.errors import DataError, MismatchError, UsageError
 
 Run = Callable[..., tuple[object, str, str]]
-SPEC = "tests/residual_networks.py:resnet20"
+SPEC = "tests/helpers/residual_networks.py:resnet20"
 EMBEDDED = DatasetEntry(images=6, calibration=3)
 NOTHING = NetworkEntry("")
 FED: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
@@ -88,7 +88,6 @@ def test_two_networks_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        ({"number_formats": "INT_99"}, "INT_99"),
         ({"scopes": ("weights",)}, "scopes: expected any of all, weight"),
         ({"device": "gpu"}, "device: expected cpu, cuda"),
     ],

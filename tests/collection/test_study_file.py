@@ -10,6 +10,7 @@ import ptqdb.collection.study_file
 from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.collection.study_file import read_study_file
 from ptqdb.errors import UsageError
+from ptqdb.quantization.number_formats import STUDY_GRID, matching
 
 SMALLEST = """
 [dataset.toy]
@@ -69,7 +70,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
                 "timm:vit_tiny_patch16_224", "fashion", weights="random", class_count=10, seed=1
             ),
         ),
-        number_formats="INT_*, FLOAT_8_*",
+        number_formats=matching("INT_*, FLOAT_8_*"),
         scopes=("weight", "bias"),
     )
     assert study.dataset_of(study.networks[0]) == flowers
@@ -89,7 +90,7 @@ def test_most_may_be_left_out(tmp_path: Path) -> None:
         (DatasetEntry("toy", str(tmp_path / "toy")),),
         (NetworkEntry("AlexNet", "toy"),),
     )
-    assert (study.number_formats, study.scopes) == ("*", ())
+    assert (study.number_formats, study.scopes) == (STUDY_GRID, ())
     assert (study.device, study.precision) == ("cpu", "auto")
 
 
@@ -154,7 +155,7 @@ TWO_DATASETS = SMALLEST + '[dataset.other]\npath = "other"\n'
         (SMALLEST.replace("[[network]]", "[network]"), r"tables \[\[network\]\] in double"),
         ("dataset = 'toy'\n", r"tables \[dataset\.NAME\], found 'toy'"),
         ("[dataset]\npath = 'toy'\n", r"expected the table \[dataset\.path\], found 'toy'"),
-        ("scopes = ['weights']\n" + SMALLEST, "scopes: expected any of weight, .*found 'weights'"),
+        ("scopes = ['weights']\n" + SMALLEST, "scopes: expected one of weight, .*found 'weights'"),
         ("scopes = 'weight'\n" + SMALLEST, "scopes: expected a list of texts, found 'weight'"),
         ("precision = 'half'\n" + SMALLEST, "precision: expected one of .*found 'half'"),
         ("device = 0\n" + SMALLEST, "device: expected a text, found 0"),
@@ -170,12 +171,12 @@ TWO_DATASETS = SMALLEST + '[dataset.other]\npath = "other"\n'
         (SMALLEST + "mean = []\nstd = []\n", r"mean: .*found \[\]"),
         (SMALLEST + "mean = [true]\nstd = [1]\n", r"mean: .*found \[True\]"),
         (SMALLEST + "mean = [nan]\nstd = [1]\n", r"mean: .*found \[nan\]"),
-        (SMALLEST + "resize = 0\n", "resize: expected a whole number from 1 up, found 0"),
-        (SMALLEST + "crop = 2.5\n", "crop: expected a whole number from 1 up, found 2.5"),
-        (SMALLEST + "crop = true\n", "crop: expected a whole number from 1 up, found true"),
+        (SMALLEST + "resize = 0\n", "resize: expected a whole number, 1 to 16384, found 0"),
+        (SMALLEST + "crop = 2.5\n", "crop: expected a whole number, 1 to 16384, found 2.5"),
+        (SMALLEST + "crop = true\n", "crop: expected a whole number, 1 to 16384, found True"),
         (SMALLEST + "interpolation = 'cubic'\n", "interpolation: .* of bicubic, .*'cubic'"),
         ("[dataset.toy]\npath = 'toy'\nimages = -1\n", "images: expected a whole number"),
-        ("[dataset.toy]\npath = 'toy'\nchannels = 2\n", r"channels: expected 1 .*found 2"),
+        ("[dataset.toy]\npath = 'toy'\nchannels = 2\n", "channels: expected one of 1, 3, found 2"),
         (
             SMALLEST + "name = 'a'\n[[network]]\nspec = 'VGG_16'\nname = 'a'\n",
             "a name of its own for each network, found 'a' twice",

@@ -49,7 +49,7 @@ def test_each_network_has_its_own_height() -> None:
     np.testing.assert_allclose(fit.params, [0.2, 1.5], rtol=1e-6)
     np.testing.assert_allclose(fit.predict([0.2, 0.2], [0.9, 0.6]), [0.45, 0.3], rtol=1e-6)
     assert fit.predict([0.2], -0.1) == pytest.approx(0.0)
-    with pytest.raises(DataError, match=r"expected chance_loss.* beside each x.*pass chance_loss"):
+    with pytest.raises(DataError, match=r"expected chance_loss.* for each x.*pass chance_loss"):
         fit.predict([0.2])
 
 

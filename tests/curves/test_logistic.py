@@ -228,7 +228,7 @@ def test_monotone_is_a_matter_of_signs(params: list[float], rises: bool) -> None
 def test_needs_the_counts(missing: str) -> None:
     columns = columns_of(3)
     del columns[missing]
-    with pytest.raises(DataError, match=f"expected {missing}, .* beside x and y, found none"):
+    with pytest.raises(DataError, match=f"expected {missing}, .* besides x and y, found none"):
         curve("logistic").estimate([1, 2, 3], [0, 0.1, 0.2], **columns)
 
 

@@ -151,7 +151,7 @@ def test_given_breakpoint(saturated: tuple[np.ndarray, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("given", [0.5, 1.0])
 def test_no_points_below_the_breakpoint(given: float) -> None:
-    with pytest.raises(DataError, match=rf"above the least x, 1, found {given:g}; give a larger"):
+    with pytest.raises(DataError, match=rf"above the smallest x, 1, found {given:g}; give"):
         fit_curve(SegmentedFunction(breakpoint=given), range(1, 8), range(7))
 
 

@@ -68,9 +68,12 @@ def test_definitions_follow_sql(path: Path, own_sql: Path) -> None:
     added = "l2_layer,l2,half,layer,none,none,js,false,The network's layers alike"
     csv.write_text("\n".join([*kept, added, ""]))
     (own_sql / "macros" / "extra.sql").write_text(
-        "-- Uses a macro that sorts after it.\n"
+        "-- Uses a macro of another file.\n"
         "create or replace macro eight(x) as fine_bin(x, 1) + 8;\n"
     )
+    order = own_sql / "load_order.csv"
+    before = order.read_text()
+    order.write_text(f"{before}macros/extra.sql\n")
     with pytest.raises(DatabaseError, match="has the views of another version of ptqdb"):
         connect(path, read_only=True)
     with connect(path, read_only=False) as connection:
@@ -81,7 +84,7 @@ def test_definitions_follow_sql(path: Path, own_sql: Path) -> None:
         assert described == "Grain: one network in one number format. The network's layers alike."
         # What the user added stays.
         assert query(connection, "from mine").item() == 1
-    (own_sql / "macros" / "extra.sql").unlink()
+    order.write_text(before)
     with connect(path, read_only=False) as connection, pytest.raises(QueryError, match="eight"):
         query(connection, "select eight(0)")
 
@@ -105,11 +108,19 @@ def test_named_views_are_as_if_created_over_the_formula(path: Path) -> None:
         assert connection.execute(catalog).fetchall() == created
 
 
-def test_views_that_need_each_other_are_an_error(own_sql: Path, tmp_path: Path) -> None:
-    for one, other in (("first", "second"), ("second", "first")):
-        text = f"create or replace view {one} as select * from {other};"
-        (own_sql / "views" / f"{one}.sql").write_text(text)
-    with pytest.raises(ValueError, match="cycle"):
+def test_every_file_of_macros_and_views_has_a_place_in_the_order() -> None:
+    listed = [row["file"] for row in variants.read_csv("load_order.csv")]
+    folder = sql_folder()
+    files = [file for kind in ("macros", "views") for file in (folder / kind).glob("*.sql")]
+    assert len(set(listed)) == len(listed)
+    assert set(listed) == {"variants.csv", *(str(file.relative_to(folder)) for file in files)}
+
+
+def test_a_file_before_what_it_needs_is_an_error(own_sql: Path, tmp_path: Path) -> None:
+    order = own_sql / "load_order.csv"
+    head, first, *rest = order.read_text().splitlines()
+    order.write_text("\n".join([head, *rest, first]))
+    with pytest.raises(duckdb.CatalogException, match="does not exist"):
         connect(tmp_path / "new.duckdb", read_only=False)
 
 

@@ -93,5 +93,5 @@ def test_class_names_of_arrays_are_a_row_of_texts_or_left(tmp_path: Path, names:
 def test_labels_in_another_encoding_are_refused(tmp_path: Path) -> None:
     labels = np.array([b"caf\xe9", b"tea", b"tea"])
     np.savez(tmp_path / "toy.npz", images=noise(3, 4, 4, 3), labels=labels)
-    with pytest.raises(DataError, match=r"expected texts in UTF-8 in labels of .*toy\.npz"):
+    with pytest.raises(DataError, match=r"expected UTF-8 text in labels of .*toy\.npz"):
         read_images(tmp_path / "toy.npz", "test")

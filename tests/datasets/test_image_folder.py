@@ -23,7 +23,7 @@ def test_classes_and_pixels_are_those_of_image_folder(tmp_path: Path) -> None:
     images = read_images(tmp_path, "test")
     assert images.class_names == tuple(oracle.classes)
     assert (images.name, images.split) == (tmp_path.name, "val")
-    assert "'val' stands in for 'test'" in images.remarks[0]
+    assert "'val' replaces 'test'" in images.remarks[0]
     of_class = [[np.asarray(i) for i, label in oracle if label == number] for number in range(3)]
     turns = [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (2, 2), (2, 3), (2, 4)]
     assert images.known_labels().tolist() == [label for label, _ in turns]
@@ -37,7 +37,7 @@ def test_the_first_so_many_are_spread_over_the_classes(tmp_path: Path) -> None:
     images = read_images(tmp_path, "test", count=5)
     assert images.known_labels().tolist() == [0, 1, 2, 0, 1]
     assert images.split == "all"
-    assert images.remarks == (f"{tmp_path} has no splits: its images are taken for test",)
+    assert images.remarks == (f"{tmp_path} has no splits: its images are used for test",)
 
 
 def test_a_class_that_one_split_lacks_does_not_shift_the_others(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_wider_integers_that_hold_pixels_are_taken(tmp_path: Path) -> None:
     [
         (np.eye(3), r"3 x 3; of one-hot labels store labels\.argmax"),
         (np.array([0.0, 1.0, 2.0]), "found float64"),
-        (np.array([0, -1, 2]), r"found -1 in .*row 1; -1 stands for"),
+        (np.array([0, -1, 2]), r"found -1 in .*row 1; -1 marks a split"),
         (np.array([0, 10**9, 2]), "number the classes from 0, found 1000000000"),
     ],
 )

@@ -158,14 +158,14 @@ def test_validation_stands_in_for_test(tmp_path: Path, word: str) -> None:
     write(tmp_path, f"{word}-0.parquet", [png(1)], [1])
     images = read_images(tmp_path, "test")
     assert images.split == word
-    assert f"{word!r} stands in for 'test'" in images.remarks[0]
+    assert f"{word!r} replaces 'test'" in images.remarks[0]
     assert read_images(tmp_path, "validation").split == word
 
 
 def test_a_test_split_without_labels_is_passed_over(tmp_path: Path) -> None:
     """As in ImageNet on the hub, whose test labels are all -1."""
     write(tmp_path, "test-0.parquet", [png(0), png(1)], [-1, -1])
-    with pytest.raises(DataError, match=r"found -1 in .*row 0; -1 stands for a split without"):
+    with pytest.raises(DataError, match=r"found -1 in .*row 0; -1 marks a split without"):
         read_images(tmp_path, "test")
     write(tmp_path, "validation-0.parquet", [png(2)], [2])
     assert read_images(tmp_path, "test").known_labels().tolist() == [2]
@@ -226,7 +226,7 @@ def test_the_hub_is_asked_through_polars(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pl, "scan_parquet", refused)
     address = "hf://datasets/uoft-cs/cifar10"
     with pytest.raises(
-        DataError, match=rf"^expected to list {address}/\*\*/.*request; look [^\n]*$"
+        DataError, match=rf"^expected to list {address}/\*\*/.*request; check [^\n]*$"
     ):
         read_images(address, "test")
     with pytest.raises(DataError, match="error sending request"):
@@ -303,7 +303,7 @@ def test_images_may_be_bytes_or_lists_of_numbers(tmp_path: Path) -> None:
     [
         (["a", "b"], "column image of .*, found String"),
         ([[[0.5, 0.1]], [[0.2, 0.3]]], r"row 0, found float64; .*\(x \* 255\)"),
-        ([[[1, 2], [3, 4]], [[1, 2], [3]]], "rows of one length in .*row 1"),
+        ([[[1, 2], [3, 4]], [[1, 2], [3]]], "rows of equal length in .*row 1"),
         ([[[1, 2], [3, 4]], [[1, 2], [3, 256]]], "row 1, found numbers from 1 to 256"),
         ([[1, 2], [3, 4]], "row 0, found 2$"),
         ([[[1, 2], [3, 4]], None], "expected an image in .*row 1, found none"),
@@ -334,9 +334,7 @@ def test_labels_of_any_kind(
     images = read_images(tmp_path, "test")
     assert images.known_labels().tolist() == numbers
     assert images.class_names == names
-    told = (
-        "the labels are texts: classes are numbered in the order of their names, cat = 0, dog = 1"
-    )
+    told = "the labels are texts: classes are numbered alphabetically, cat = 0, dog = 1"
     assert images.remarks == ((told,) if "cat" in names else ())
 
 

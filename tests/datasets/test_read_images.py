@@ -134,7 +134,7 @@ def test_missing_classes_are_remarked() -> None:
     assert images.remarks == ("a note",)
     assert images.head(2).remarks == (
         "a note",
-        "the 2 images of toy test hold 1 of 3 classes; missing: b, c",
+        "the 2 images of toy test cover 1 of 3 classes; missing: b, c",
     )
 
 
@@ -162,7 +162,7 @@ def test_what_is_no_dataset_is_explained(tmp_path: Path) -> None:
         read_images(tmp_path / "empty", "test")
     with pytest.raises(DataError, match=r"one subfolder per class.*found notes\.txt"):
         read_images(tmp_path / "cifar10", "test")
-    with pytest.raises(DataError, match=r"found no file or folder .*beside it: cifar10"):
+    with pytest.raises(DataError, match=r"found no file or folder .*similar names there: cifar10"):
         read_images(tmp_path / "cifar1", "test")
     with pytest.raises(DataError, match=r"nor the folder .*elsewhere"):
         read_images(tmp_path / "elsewhere" / "cifar10", "test")
@@ -172,7 +172,7 @@ def test_what_is_no_dataset_is_explained(tmp_path: Path) -> None:
 
 def test_a_bare_name_of_torchvision_is_recognised() -> None:
     pytest.importorskip("torchvision")
-    with pytest.raises(DataError, match="torchvision's is torchvision:FashionMNIST"):
+    with pytest.raises(DataError, match="did you mean torchvision's torchvision:FashionMNIST"):
         read_images("fashionmnist", "test")
 
 

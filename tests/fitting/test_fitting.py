@@ -21,7 +21,7 @@ from ptqdb.errors import UsageError
 from ptqdb.fitting.view_fit import GroupFit, fit_view_frame, units_of, view_remarks
 
 KEYS = [
-    *("view", "curve", "by", "group", "points", "r_squared", "adjusted_r_squared", "rmse", "sse"),
+    *("view", "curve", "by", "group", "points", "r_squared", "adjusted_r_squared", "rmse", "ssr"),
     *("aic", "bic", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse"),
     *("held_out_median_error", "monotone", "params"),
 ]
@@ -66,7 +66,7 @@ def test_figures_of_a_group() -> None:
     residuals = y - pool.results.predict(frame["divergence"].to_numpy())
     sse = float(np.sum(residuals**2))
     assert sse > 0.1  # the two networks differ
-    assert pool.sse == pytest.approx(sse)
+    assert pool.ssr == pytest.approx(sse)
     assert pool.rmse == pytest.approx(math.sqrt(sse / 27))
     assert pool.r_squared == pytest.approx(1 - sse / float(np.sum((y - y.mean()) ** 2)))
     assert pool.monotone is True
@@ -263,7 +263,7 @@ def test_results_of_statsmodels_say_the_same() -> None:
     assert fit.fitted is not None
     assert fit.results is fit.results
     figures = (fit.results.rsquared, fit.results.rmse, fit.results.ssr, fit.results.monotone)
-    assert figures == (fit.r_squared, fit.rmse, fit.sse, fit.monotone)
+    assert figures == (fit.r_squared, fit.rmse, fit.ssr, fit.monotone)
     again = curve("rational2").fit(fit.fitted.x, fit.fitted.y, **fit.fitted.points.columns)
     assert again.params.tolist() == fit.results.params.tolist() == list(fit.params)
     assert again.bse.tolist() == fit.results.bse.tolist()

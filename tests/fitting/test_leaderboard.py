@@ -68,9 +68,16 @@ class Count:
 
 def entry(view: str, held_out: float | None, folds: list[Fold], points: int = 9) -> Entry:
     return Entry(
-        view, "rational2", "network", "x", points, 0.9, 0.9, 0.1, None, None, 0.95,
-        held_out, 0.1, 0.1, True, (1.0,), None, tuple(folds),
-    )  # fmt: skip
+        view=view,
+        curve="rational2",
+        leave_out="network",
+        fingerprint="x",
+        points=points,
+        r_squared=0.9,
+        held_out_r_squared=held_out,
+        params=(1.0,),
+        folds=tuple(folds),
+    )
 
 
 # --- the choice ------------------------------------------------------------------------------

@@ -93,13 +93,13 @@ def test_safetensors_are_read_whatever_they_are_called(tmp_path: Path) -> None:
         ({"a": {"model": {"weights": some()}}}, ("weights under 'a.model.weights'",)),
         (
             {"ema": {}, "model_ema": some(), "model": some()},
-            ("weights under 'model'", "took 'model'; weights are under 'model_ema' as well"),
+            ("weights under 'model'", "used 'model'; weights are also under 'model_ema'"),
         ),
         (
             {"optimizer": {"state": {0: {"momentum": torch.ones(2)}}}, "model": some()},
             ("weights under 'model'",),
         ),
-        ({**some(), "epoch": 3}, ("left out what is no tensor: epoch",)),
+        ({**some(), "epoch": 3}, ("skipped entries that are not tensors: epoch",)),
     ],
 )
 def test_wrappers_are_recognised_and_said(
@@ -273,5 +273,5 @@ def test_a_description_names_no_code(tmp_path: Path) -> None:
 def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for read in (read_weights, read_description, checkpoint_sha256):
-        with pytest.raises(DataError, match="it is no regular file"):
+        with pytest.raises(DataError, match="it is not a regular file"):
             read(tmp_path / "pipe")

@@ -42,7 +42,7 @@ def folder(tmp_path: Path, empty_file: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("title", "extra", "names", "said"),
     [
-        ("A file of your own", None, ["again", "small"], "small: keys: prefix 'module.' taken off"),
+        ("A file of your own", None, ["again", "small"], "small: keys: prefix 'module.' stripped"),
         ("A reference network", None, ["mine"], ""),
         (
             "torchvision",

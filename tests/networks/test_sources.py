@@ -78,9 +78,9 @@ def test_what_others_trained_is_as_accurate_as_it_was(name: str, correct: int) -
 @pytest.mark.parametrize(
     ("prefix", "remark"),
     [
-        ("module.", "keys: prefix 'module.' taken off"),
-        ("backbone.net.", "keys: prefix 'backbone.net.' taken off"),
-        ("_orig_mod.", "keys: prefix '_orig_mod.' taken off"),
+        ("module.", "keys: prefix 'module.' stripped"),
+        ("backbone.net.", "keys: prefix 'backbone.net.' stripped"),
+        ("_orig_mod.", "keys: prefix '_orig_mod.' stripped"),
     ],
 )
 def test_prefixes_are_taken_off_and_said(tmp_path: Path, prefix: str, remark: str) -> None:
@@ -104,12 +104,12 @@ def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path) -> None:
 
 def test_compiled_and_distributed_at_once(tmp_path: Path) -> None:
     whole = loaded(tmp_path, prefixed("module._orig_mod."))
-    assert whole.remarks == ("keys: prefix 'module._orig_mod.' taken off",)
+    assert whole.remarks == ("keys: prefix 'module._orig_mod.' stripped",)
     inside = {key.replace("layer2.", "layer2._orig_mod."): t for key, t in weights().items()}
     parts = loaded(tmp_path, {f"module.{key}": tensor for key, tensor in inside.items()})
     assert parts.remarks == (
-        "keys: '_orig_mod.' of a compiled network taken off",
-        "keys: prefix 'module.' taken off",
+        "keys: '_orig_mod.' of a compiled network stripped",
+        "keys: prefix 'module.' stripped",
     )
 
 
@@ -194,7 +194,7 @@ def test_a_reference_network_trained_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mean and std \(for \[0, 1\] inputs: mean=0,0,0"):
         source.load()
     trained = network_source("AlexNet", checkpoint=tmp_path / "a.pt", **IMAGENET).load()
-    assert "built with 100 classes, as the checkpoint has them" in trained.remarks
+    assert "built with 100 classes, as in the checkpoint" in trained.remarks
     assert output_count(trained, (3, 32, 32)) == 100
 
 
@@ -218,7 +218,7 @@ def test_random_weights_come_again(tmp_path: Path) -> None:
     assert identity(0) == identity(0) != identity(1)
     assert torch.equal(torch.get_rng_state(), state)
     trained = network_source(SPEC, weights="random", seed=4, **IMAGENET).load()
-    assert trained.remarks == ("random weights, seed 4: no accuracy is to be expected",)
+    assert trained.remarks == ("random weights, seed 4: expect accuracy at chance level",)
     small = network_source("AlexNet", weights="random", class_count=3, **IMAGENET)
     assert output_count(small.load(), (3, 32, 32)) == 3
     with pytest.raises(UsageError, match="class_count: only for random weights"):
@@ -253,7 +253,7 @@ def test_weights_that_differ_each_time_are_refused(file: Files) -> None:
             return layer
         shared = nn.Linear(2, 2).half()
         """)
-    with pytest.raises(DataError, match="other weights each time it is built; give checkpoint"):
+    with pytest.raises(DataError, match="different weights each time it is built; give checkpoint"):
         network_source(f"{path}:random", mean=(0,), std=(1,)).load()
     trained = network_source(f"{path}:same", mean=(0,), std=(1,)).load()
     assert torch.equal(trained.module.get_parameter("weight"), torch.eye(2))
@@ -310,7 +310,7 @@ def test_a_module_is_found_from_the_working_folder(
         ("missing.py:net", "no file missing.py"),
         ("nowhere.nets:net", "no module named 'nowhere' for 'nowhere.nets:net'; expected a ref"),
         ("collections.nowhere:net", "no module named 'collections.nowhere'"),
-        ("net.py", "name the callable too, as in net.py:callable"),
+        ("net.py", "add the callable, as in net.py:callable"),
         (":net", "expected a reference network's name"),
     ],
 )
@@ -350,7 +350,7 @@ def test_code_that_fails_is_told_with_its_line(file: Files, text: str, named: st
         ("    raise ValueError('two\\nlines')", r"ValueError: two lines \(.*nets.py, line 3\)"),
         ("    nn.Linear('a', 2)", r"failed: TypeError: .*nets.py, line 3\)"),
         ("    return 3", "to return an nn.Module, found a int"),
-        ("    return nn.LazyLinear(2)", "whose weights exist, found weight lazy"),
+        ("    return nn.LazyLinear(2)", "with initialized weights, found a lazy weight"),
     ],
 )
 def test_a_callable_that_fails_is_told_with_its_line(file: Files, body: str, named: str) -> None:
@@ -370,8 +370,8 @@ def test_a_callable_that_fails_is_told_with_its_line(file: Files, body: str, nam
         ({"mean": (0.5,), "std": (0.0,)}, "std: expected numbers above 0"),
         ({"mean": (0.5,), "std": (1.0,), "crop": 0}, "crop: expected at least 1"),
         ({"name": " "}, "name: expected a name"),
-        ({"checkpoint": "a.pt", "weights": "DEFAULT"}, "weights: found checkpoint too"),
-        ({"checkpoint": "a.pt", "weights": FILE}, "weights: found a file, and checkpoint too"),
+        ({"checkpoint": "a.pt", "weights": "DEFAULT"}, "weights: found checkpoint, too"),
+        ({"checkpoint": "a.pt", "weights": FILE}, "weights: found a file and checkpoint"),
     ],
 )
 def test_wrong_options_are_refused_by_name(options: dict[str, Any], named: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 from collecting import Silence, images
-from test_given_network import IMAGES, Bare, Parts, lived_in, prepared
+from prepared_networks import IMAGES, Bare, Parts, lived_in, prepared
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -122,7 +122,7 @@ def test_a_layer_that_holds_another_stays_in_float() -> None:
     module = Middle(lambda net, y: net.chunked(y), chunked=Chunked(8, 8))
     module.conv = Separable()
     network = holds(module, ["conv.point", "head"])
-    assert network.left["conv"] == "another layer runs inside of it"
+    assert network.left["conv"] == "another layer runs inside it"
     assert "chunked" in network.left
 
 

@@ -29,7 +29,7 @@ def require_export(folder: Path) -> None:
     """
     if not (is_there(folder) and folder.is_dir()):
         raise DataError(f"{folder} is no folder: name one that `ptqdb export` wrote")
-    paths = [_path(folder, table) for table in TABLES if not table.may_be_missing]
+    paths = [_path(folder, table) for table in TABLES]
     missing = [path for path in paths if not path.is_file()]
     if len(missing) == len(paths):
         raise DataError(
@@ -101,9 +101,6 @@ def _stage(
 ) -> None:
     kind_of_stage = "view" if table.is_large else "table"
     creation = f"create or replace temp {kind_of_stage} staged_{table.name} as select"
-    if table.may_be_missing and not path.exists():
-        statements.run(f"{creation} {', '.join(expected)} from {table.name} limit 0")
-        return
     # DuckDB takes a name for a pattern.
     source = f"read_parquet({literal_path(Path(glob.escape(str(path))))}, {_OPTIONS})"
     try:
@@ -111,11 +108,10 @@ def _stage(
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
     found = {name: kind for name, kind, *_ in described}
-    cells = _cells(table, expected, found)
     for column, kind in expected.items():
-        if column not in cells:
+        if column not in found:
             raise DataError(f"{path}: expected the column {column} ({kind}), found none")
-        if cells[column] == column and found[column] != kind:
+        if found[column] != kind:
             raise DataError(
                 f"{path}: expected the column {column} as {kind}, found {found[column]}"
             )
@@ -124,6 +120,7 @@ def _stage(
         raise DataError(
             f"{path}: found the column {unknown[0]}, expected none but {', '.join(expected)}"
         )
+    cells = {column: column for column in expected}
     if prefix:
         cells |= _renamed(table, prefix)
     chosen = ", ".join(
@@ -148,20 +145,6 @@ def literal_path(path: Path) -> str:
             f"expected a folder whose name is UTF-8, found {str(path)!r}: rename it"
         ) from error
     return literal(text)
-
-
-def _cells(table: Table, expected: dict[str, str], found: dict[str, str]) -> dict[str, str]:
-    """What each column of the table is in the file: SQL over the columns that the file has."""
-    cells = {column: column for column in expected if column in found}
-    # What an older column is computed from has to be there itself.
-    cells |= {
-        column: value
-        for column, value in table.newer.items()
-        if column not in found and (value in found or value not in expected)
-    }
-    return cells | {
-        column: f"{column}::double" for column in table.widened if found.get(column) == "FLOAT"
-    }
 
 
 def _renamed(table: Table, prefix: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The tables of an exported study: what refers to what, and what has to agree in a merge."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 OF_WEIGHTS = 1e-6
 """Float sums of a weight follow from the checkpoint: so much of their size may differ. Between two
@@ -62,12 +61,6 @@ class Table:
         Table whose new rows these rows come with, all or none.
     is_large
         Whether it has a row for each bin, code or channel: too many to hold twice.
-    may_be_missing
-        Whether a folder that an older ptqdb exported has no such file: it had no such rows.
-    newer
-        Columns that such a folder lacks, and what they are there: SQL over its others.
-    widened
-        Columns that such a folder holds in single precision.
     free_texts
         Columns that hold more than names, such as the words of an error.
     """
@@ -81,9 +74,6 @@ class Table:
     measured: tuple[Measured, ...] = ()
     owner: str | None = None
     is_large: bool = False
-    may_be_missing: bool = False
-    newer: Mapping[str, str] = field(default_factory=dict)
-    widened: tuple[str, ...] = ()
     free_texts: tuple[str, ...] = ()
 
     @property
@@ -118,7 +108,7 @@ _RUN_COLUMNS = (
     *("version", "arguments", "device", "seed", "started_at", "ended_at"),
     *("cells", "outcome", "failures"),
 )
-# Not correct_top5: of equal outputs, older versions took any for the likelier.
+# Not correct_top5: of equal outputs, machines take either for the likelier.
 _AGREEING_COUNTS = (
     *("image_count", "correct_top1", "correct_both", "same_prediction"),
     *("non_finite_count", "cross_entropy_count", "kl_count"),
@@ -169,7 +159,6 @@ TABLES = (
             "unfolded_batch_norm_count",
         ),
         agreeing_if_known=("preprocessing",),
-        newer={"preprocessing": "null"},
     ),
     # Which parts are counted, and what they are called, differs between versions of ptqdb.
     Table(
@@ -177,7 +166,6 @@ TABLES = (
         ("network_id", "name"),
         (_NETWORK,),
         owner="network",
-        may_be_missing=True,
     ),
     Table(
         "layer",
@@ -186,7 +174,6 @@ TABLES = (
         row_id="layer_id",
         agreeing=("name", "kind", "params", "macs"),
         owner="network",
-        newer={"uncounted_params": "0"},
     ),
     Table(
         "tensor",
@@ -248,8 +235,6 @@ TABLES = (
         _QUANTIZED,
         measured=(Measured("squared_error_sum", "greatest(f.squared_error_sum, 1e-7 * x.sum_x2)"),),
         is_large=True,
-        may_be_missing=True,
-        widened=("squared_error_sum",),
     ),
     Table(
         "evaluation",
@@ -261,17 +246,11 @@ TABLES = (
         ),
         agreeing=_AGREEING_COUNTS,
         measured=_MEASURED_SUMS,
-        newer={
-            "non_finite_count": "0",
-            "cross_entropy_count": "image_count",
-            "kl_count": "image_count",
-        },
     ),
     Table(
         "failed_cell",
         _EVALUATION,
         (_NETWORK, _FORMAT, _SCHEME),
-        may_be_missing=True,
         free_texts=("reason",),
     ),
     Table(
@@ -280,13 +259,11 @@ TABLES = (
         (_LAYER, _FORMAT, _SCHEME),
         agreeing=_AGREEING_COUNTS,
         measured=_MEASURED_SUMS,
-        may_be_missing=True,
     ),
     Table(
         "failed_layer_cell",
         _LAYER_CELL,
         (_LAYER, _FORMAT, _SCHEME),
-        may_be_missing=True,
         free_texts=("reason",),
     ),
     Table(

@@ -12,7 +12,7 @@ from ptqdb.errors import ContradictionError, DataError, PtqdbError
 from ptqdb.resources import sql_folder
 from ptqdb.support.text import visible
 
-INCOMPLETE = ("missing_announced_cell", "missing_channels")
+INCOMPLETE = ("missing_announced_cell",)
 """Checks of what is not there: an interrupted study and one of an older version are welcome."""
 PROVED = ("duplicate_key",)
 """Checks of what a merge makes sure of on its own."""

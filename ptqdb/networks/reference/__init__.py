@@ -1,4 +1,4 @@
-"""The reference networks by name: how each is built, and which are kin."""
+"""The reference networks by name: how each is built, and its family."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 REFERENCE_IMAGE_SIZE = 32
-"""Edge in pixels of the images that the reference networks are made for."""
+"""Edge in pixels of the images that the reference networks take."""
 
 
 @dataclass(frozen=True)
 class ReferenceNetwork:
-    """A network that ptqdb knows how to build.
+    """A network that ptqdb can build.
 
     Attributes
     ----------
     architecture
-        Shared by near twins (AlexNet with and without batch norm): networks of one
-        architecture are left out together in validation.
+        Shared by variants (AlexNet with and without batch norm): networks of one architecture are
+        left out together in validation.
     module, class_name, arguments
-        Where its class is in this package, and what it is called with.
+        Location of its class in this package, and its arguments.
     """
 
     name: str
@@ -35,13 +35,13 @@ class ReferenceNetwork:
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def build(self, width: float = 1.0, class_count: int = 10) -> "nn.Module":
-        """The network with fresh weights, in training mode."""
+        """Return the network with fresh weights, in training mode."""
         kind = getattr(import_module(f"ptqdb.networks.reference.{self.module}"), self.class_name)
         built: nn.Module = kind(**self.arguments, width=width, class_count=class_count)
         return built
 
     def element_count(self, width: float, class_count: int) -> int:
-        """How many numbers the network holds, without any memory for them."""
+        """Return the number of elements of the network, without allocating them."""
         import torch
 
         with torch.device("meta"):
@@ -63,11 +63,11 @@ REFERENCE_NETWORKS = {
         ReferenceNetwork("ResNet_152", "ResNet_152", "resnet", "ResNet", {"depth": 152}),
     )
 }
-"""By name. PyTorch is imported when one is built: a wrong name is told before."""
+"""By name. PyTorch is only imported to build one, so a wrong name is reported early."""
 
 
 def reference_network(name: str) -> ReferenceNetwork:
-    """The reference network of that name.
+    """Return the reference network of that name.
 
     Raises
     ------

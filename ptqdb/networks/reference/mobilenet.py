@@ -17,7 +17,7 @@ class Stage:
     Attributes
     ----------
     expansion
-        Channels inside a block over those that enter it.
+        Channels inside a block, relative to its input channels.
     stride
         Of the first block; the others have 1.
     """

@@ -8,13 +8,13 @@ STAGE_CHANNELS = (64, 128, 256, 512)
 STAGE_DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
 SHALLOWEST_BOTTLENECK = 50
 EXPANSION = 4
-"""Output channels of a bottleneck over those of its 3 x 3 convolution."""
+"""Output channels of a bottleneck relative to its 3 x 3 convolution."""
 
 
 def convolution(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
 ) -> list[nn.Module]:
-    """Convolution that pads for an unchanged resolution at stride 1, and its batch norm."""
+    """Convolution with same padding at stride 1, and its batch norm."""
     padding = kernel_size // 2
     return [
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False),
@@ -23,12 +23,12 @@ def convolution(
 
 
 class Block(nn.Module):
-    """Convolutions beside a shortcut, and the ReLU of their sum.
+    """Convolutions with a shortcut, and the ReLU of their sum.
 
     Parameters
     ----------
     channels
-        Of the 3 x 3 convolutions. A bottleneck puts out four times as many.
+        Of the 3 x 3 convolutions. A bottleneck has four times as many outputs.
     stride
         Of the first 3 x 3 convolution and of the shortcut.
     is_bottleneck
@@ -68,13 +68,13 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """A 3 x 3 convolution, four stages of residual blocks, one linear layer (He et al., 2016).
 
-    Nothing is pooled before the stages, the last three of which halve the resolution. A
-    bottleneck strides in its 3 x 3 convolution.
+    There is no pooling before the stages; the last three stages halve the resolution. The 3 x 3
+    convolution of a bottleneck has the stride.
 
     Parameters
     ----------
     depth
-        18, 50 or 152: the number of convolutions and linear layers without the shortcuts'.
+        18, 50 or 152: the number of convolutions and linear layers, not counting shortcuts.
     width
         Factor on every hidden channel count.
     """

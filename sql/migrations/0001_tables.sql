@@ -18,12 +18,13 @@ comment on column migration.name is 'Name of the migration''s file, without .sql
 comment on column migration.applied_at is 'When it was applied, UTC';
 
 create table definition (
-    name varchar primary key,
+    name varchar not null,
     kind varchar not null,
-    sha256 varchar not null
+    sha256 varchar not null,
+    primary key (name, kind)
 );
 comment on table definition is
-'Grain: one macro or view that ptqdb put into this file. Key: name. Tells the
+'Grain: one macro or view that ptqdb put into this file. Key: name, kind. Tells the
 definitions that ptqdb owns from those that a user added.';
 comment on column definition.name is 'Name of the macro or view';
 comment on column definition.kind is 'macro, table macro or view';
@@ -58,7 +59,8 @@ create table network (
     quantized_layer_count integer not null,
     params bigint not null,
     macs bigint not null,
-    unfolded_batch_norm_count integer
+    unfolded_batch_norm_count integer,
+    preprocessing varchar
 );
 comment on table network is
 'Grain: one trained network with the images it is evaluated on. Key: network_id, name.';
@@ -74,11 +76,38 @@ comment on column network.calibration_dataset_id is
 comment on column network.quantized_layer_count is
 'Number of quantized layers: the depth';
 comment on column network.params is
-'Params of the float network, those of its batch norms too';
+'Params of the float network, each counted once, those of its batch norms too';
 comment on column network.macs is
 'Multiply-accumulates of the quantized layers for one image';
 comment on column network.unfolded_batch_norm_count is
 'Batch norms that follow no quantized layer and stay in floating point';
+comment on column network.preprocessing is
+'JSON of mean and std per channel, in units of the full range 0..1, and of the geometry;
+NULL where older versions did not store it';
+
+create table unquantized_part (
+    network_id integer not null,
+    name varchar not null,
+    kind varchar not null,
+    params bigint not null check (params >= 0),
+    macs bigint check (macs >= 0),
+    reason varchar not null,
+    primary key (network_id, name)
+);
+comment on table unquantized_part is
+'Grain: one part of a network that is computed in floating point whatever the number
+format. Key: network_id, name.';
+comment on column unquantized_part.network_id is 'The network it belongs to';
+comment on column unquantized_part.name is
+'Name of the module, or of the parameter where the module has others inside';
+comment on column unquantized_part.kind is
+'Kind of module, such as LayerNorm, or Parameter';
+comment on column unquantized_part.params is
+'Its params; 0 where activations are multiplied with each other';
+comment on column unquantized_part.macs is
+'Its multiply-accumulates for one image, 0 for norms; NULL where they are not
+counted, as those of a recurrent layer';
+comment on column unquantized_part.reason is 'Why it is not quantized';
 
 create table number_format (
     number_format_id smallint primary key,
@@ -146,6 +175,7 @@ create table layer (
     kind varchar not null,
     params bigint not null,
     macs bigint not null,
+    uncounted_params bigint not null default 0,
     unique (network_id, position)
 );
 comment on table layer is
@@ -157,6 +187,9 @@ comment on column layer.name is 'Name of the module in the network';
 comment on column layer.kind is 'Kind of layer, such as Conv2d or Linear';
 comment on column layer.params is 'Elements of its weight and bias';
 comment on column layer.macs is 'Its multiply-accumulates for one image';
+comment on column layer.uncounted_params is
+'How many of its params the network''s params do not count: those of an earlier layer,
+too, and those of a bias that it has only from folding';
 
 create table tensor (
     tensor_id integer primary key,
@@ -254,6 +287,24 @@ comment on column quantized_tensor.softmax_js_l2 is
 comment on column quantized_tensor.softmax_group_count is
 'Number of softmax groups that were summed; NULL for inputs';
 
+create table quantized_tensor_channel (
+    tensor_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    channel integer not null,
+    squared_error_sum double not null
+);
+comment on table quantized_tensor_channel is
+'Grain: one output channel of a weight quantized in one number format under one
+scheme. Key: tensor_id, number_format_id, scheme_id, channel (not enforced).';
+comment on column quantized_tensor_channel.tensor_id is 'The weight';
+comment on column quantized_tensor_channel.number_format_id is 'The number format';
+comment on column quantized_tensor_channel.scheme_id is 'The scheme';
+comment on column quantized_tensor_channel.channel is
+'Index of the output channel, from 0, as in tensor_channel';
+comment on column quantized_tensor_channel.squared_error_sum is
+'Sum of (code * scale - element) squared over the channel''s elements';
+
 create table code_histogram (
     tensor_id integer not null,
     number_format_id smallint not null,
@@ -284,8 +335,11 @@ create table evaluation (
     correct_top5 integer not null,
     correct_both integer not null,
     same_prediction integer not null,
+    non_finite_count integer not null,
     cross_entropy_sum double not null,
+    cross_entropy_count integer not null,
     kl_sum double not null,
+    kl_count integer not null,
     unique (network_id, number_format_id, scheme_id, scope)
 );
 comment on table evaluation is
@@ -302,15 +356,111 @@ comment on column evaluation.precision is 'How the products were computed';
 comment on column evaluation.image_count is 'Number of images evaluated';
 comment on column evaluation.correct_top1 is 'Images whose label was predicted';
 comment on column evaluation.correct_top5 is
-'Images whose label was among the five most likely';
+'Images whose label was among the five most likely; of equal outputs the class of lower
+index comes first';
 comment on column evaluation.correct_both is
 'Images whose label was predicted here and by the floating-point network';
 comment on column evaluation.same_prediction is
 'Images with the prediction of the floating-point network, right or wrong';
+comment on column evaluation.non_finite_count is
+'Images without a prediction, counted as wrong: an output is NaN or +infinity, or none
+is finite; an output of -infinity masks its class and is allowed';
 comment on column evaluation.cross_entropy_sum is
 'Sum over the images of the cross-entropy to the label, in nats';
+comment on column evaluation.cross_entropy_count is
+'Images that cross_entropy_sum covers: those with a prediction, less those whose label
+the network masks';
 comment on column evaluation.kl_sum is
 'Sum over the images of KL(floating-point outputs, these outputs), in nats';
+comment on column evaluation.kl_count is
+'Images that kl_sum covers: those with a prediction here and in floating point, less
+those where a class is masked here alone';
+
+create table failed_cell (
+    network_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    scope varchar not null check (scope in ('all', 'weight', 'bias', 'input')),
+    layer varchar,
+    reason varchar not null,
+    unique (network_id, number_format_id, scheme_id, scope)
+);
+comment on table failed_cell is
+'Grain: one cell that cannot be evaluated: the network''s own code raises an error in
+that number format. Key: network_id, number_format_id, scheme_id, scope. It is tried
+again when the network is collected anew.';
+comment on column failed_cell.network_id is 'The network';
+comment on column failed_cell.number_format_id is 'The number format';
+comment on column failed_cell.scheme_id is 'The scheme';
+comment on column failed_cell.scope is
+'What was quantized: all, weight, bias or input';
+comment on column failed_cell.layer is
+'The last quantized layer that started before the error; NULL where none is known';
+comment on column failed_cell.reason is 'Kind and message of the error, in one line';
+
+create table layer_evaluation (
+    layer_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    precision varchar not null,
+    image_count integer not null,
+    correct_top1 integer not null,
+    correct_top5 integer not null,
+    correct_both integer not null,
+    same_prediction integer not null,
+    non_finite_count integer not null,
+    cross_entropy_sum double not null,
+    cross_entropy_count integer not null,
+    kl_sum double not null,
+    kl_count integer not null,
+    unique (layer_id, number_format_id, scheme_id)
+);
+comment on table layer_evaluation is
+'Grain: one evaluation of a network with one layer quantized, its weight, bias and
+input, and all others in floating point. Key: layer_id, number_format_id, scheme_id.
+The columns are those of evaluation.';
+comment on column layer_evaluation.layer_id is 'The layer that is quantized';
+comment on column layer_evaluation.number_format_id is 'The number format';
+comment on column layer_evaluation.scheme_id is 'The scheme';
+comment on column layer_evaluation.precision is 'How the products were computed';
+comment on column layer_evaluation.image_count is 'Number of images evaluated';
+comment on column layer_evaluation.correct_top1 is 'Images whose label was predicted';
+comment on column layer_evaluation.correct_top5 is
+'Images whose label was among the five most likely; of equal outputs the class of lower
+index comes first';
+comment on column layer_evaluation.correct_both is
+'Images whose label was predicted here and by the floating-point network';
+comment on column layer_evaluation.same_prediction is
+'Images with the prediction of the floating-point network, right or wrong';
+comment on column layer_evaluation.non_finite_count is
+'Images without a prediction, counted as wrong';
+comment on column layer_evaluation.cross_entropy_sum is
+'Sum over the images of the cross-entropy to the label, in nats';
+comment on column layer_evaluation.cross_entropy_count is
+'Images that cross_entropy_sum covers';
+comment on column layer_evaluation.kl_sum is
+'Sum over the images of KL(floating-point outputs, these outputs), in nats';
+comment on column layer_evaluation.kl_count is 'Images that kl_sum covers';
+
+create table failed_layer_cell (
+    layer_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    layer varchar,
+    reason varchar not null,
+    unique (layer_id, number_format_id, scheme_id)
+);
+comment on table failed_layer_cell is
+'Grain: one evaluation of a single layer that is impossible: the network''s own code
+raises an error in that number format. Key: layer_id, number_format_id, scheme_id. It
+is tried again when the network is collected anew.';
+comment on column failed_layer_cell.layer_id is 'The layer that is quantized';
+comment on column failed_layer_cell.number_format_id is 'The number format';
+comment on column failed_layer_cell.scheme_id is 'The scheme';
+comment on column failed_layer_cell.layer is
+'The last quantized layer that started before the error; NULL where none is known';
+comment on column failed_layer_cell.reason is
+'Kind and message of the error, in one line';
 
 create table collection_run (
     run_id integer primary key,
@@ -336,7 +486,115 @@ comment on column collection_run.seed is 'Seed of its random numbers';
 comment on column collection_run.started_at is 'When it started, UTC';
 comment on column collection_run.ended_at is 'When it ended, UTC; NULL until then';
 comment on column collection_run.cells is
-'The cells that it was to fill, written before the first of them';
-comment on column collection_run.outcome is 'running, done, failed or interrupted';
+'The cells that it was to fill, written before the first of them; one of the scope
+layer stands for each layer of the network alone';
+comment on column collection_run.outcome is
+'running, done, failed or interrupted; done too where cells could not be evaluated and
+failed_cell says so';
 comment on column collection_run.failures is
-'The networks that failed, each with the reason';
+'The networks that failed as a whole, each with the reason';
+
+-- What is derived from the facts and costly enough to keep: filled by the queries in
+-- sql/materialized, read by the macro tensor_measure.
+
+create table tensor_divergence (
+    tensor_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    rescale varchar not null,
+    measure varchar not null,
+    bins integer,
+    value double not null
+);
+comment on table tensor_divergence is
+'Grain: one measure of the damage to one quantized weight or bias. Key: tensor_id,
+number_format_id, scheme_id, rescale, measure, bins (not enforced). Derived: whoever
+deletes rows of quantized_tensor deletes theirs here, and materializes again.';
+comment on column tensor_divergence.tensor_id is 'The tensor';
+comment on column tensor_divergence.number_format_id is 'The number format';
+comment on column tensor_divergence.scheme_id is 'The scheme';
+comment on column tensor_divergence.rescale is
+'What the codes are multiplied by: fakefreeze (their scale) or l2 (equal L2 norms)';
+comment on column tensor_divergence.measure is 'Name of the measure, such as js';
+comment on column tensor_divergence.bins is
+'Number of bins of the histograms; NULL for measures without bins';
+comment on column tensor_divergence.value is
+'Value of the measure; larger is more damage';
+
+-- What ptqdb compare found: derived from the facts, and emptied when facts are added.
+
+create table fit (
+    fit_id integer primary key,
+    view varchar not null,
+    curve varchar not null,
+    leave_out varchar not null check (leave_out in ('network', 'architecture')),
+    fingerprint varchar not null,
+    fitted_at timestamp not null,
+    points integer not null,
+    r_squared double,
+    adjusted_r_squared double,
+    rmse double,
+    aic double,
+    bic double,
+    ceiling_r_squared double,
+    held_out_r_squared double,
+    held_out_rmse double,
+    held_out_median_error double,
+    monotone boolean,
+    params double[] not null,
+    error varchar,
+    unique (view, curve, leave_out)
+);
+comment on table fit is
+'Grain: one curve fitted over all points of one view. Key: fit_id; view, curve and
+leave_out. Written by ptqdb compare and emptied when facts are added.';
+comment on column fit.fit_id is 'Id of the fit';
+comment on column fit.view is 'Name of the view, or the call of variant';
+comment on column fit.curve is 'Name of the curve, such as rational2';
+comment on column fit.leave_out is
+'What is left out at a time for the held-out figures: network or architecture';
+comment on column fit.fingerprint is
+'SHA-256 over the points, the curve and the version of ptqdb, hexadecimal';
+comment on column fit.fitted_at is 'When it was fitted, UTC';
+comment on column fit.points is 'Rows of the view with a finite divergence and loss';
+comment on column fit.r_squared is
+'1 - (sum of squared residuals) / (sum of squares about the mean); NULL without a fit';
+comment on column fit.adjusted_r_squared is
+'r_squared for the degrees of freedom that the curve spent';
+comment on column fit.rmse is
+'Root of the mean squared residual, a fraction of the float accuracy';
+comment on column fit.aic is 'Akaike''s criterion; NULL without a likelihood';
+comment on column fit.bic is 'Schwarz''s criterion; NULL without a likelihood';
+comment on column fit.ceiling_r_squared is
+'r_squared of isotonic regression, which no non-decreasing curve exceeds';
+comment on column fit.held_out_r_squared is
+'1 - (sum of squared errors) / (sum of squares about the mean), each point predicted by
+a curve that never saw its network or architecture';
+comment on column fit.held_out_rmse is
+'Root of the mean squared held-out error, a fraction of the float accuracy';
+comment on column fit.held_out_median_error is
+'Median absolute held-out error, a fraction of the float accuracy';
+comment on column fit.monotone is
+'Whether the curve is proved non-decreasing over the points';
+comment on column fit.params is 'Parameters of the curve, in the order of its model';
+comment on column fit.error is 'Why nothing was fitted; NULL otherwise';
+
+create table fit_fold (
+    fit_id integer not null,
+    left_out varchar not null,
+    points integer not null,
+    sse double,
+    inner_r_squared double
+);
+comment on table fit_fold is
+'Grain: one network (or architecture) left out of one fit. Key: fit_id, left_out (not
+enforced).';
+comment on column fit_fold.fit_id is 'The fit';
+comment on column fit_fold.left_out is 'The network or architecture that was left out';
+comment on column fit_fold.points is 'Its points';
+comment on column fit_fold.sse is
+'Sum of its squared errors, predicted by the curve fitted to all others; NULL where
+these do not carry the curve';
+comment on column fit_fold.inner_r_squared is
+'Held-out R squared among the others alone, as if this one did not exist: what a choice
+of view and curve may look at before it is judged on this one';
