@@ -99,6 +99,14 @@ def test_views_that_need_all_scopes_have_rows_in_the_embedded_study(
     assert not len(read_view(embedded, "missing_cell"))
 
 
+def test_the_files_that_contributing_names_exist() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]+)+)`", page))
+    named -= {"published/points.csv"}  # in the folder of PTQDB_TEST_DATA
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 def test_the_readme_is_short() -> None:
     lines = PAGES[0].read_text("utf-8").splitlines()
     assert len(lines) <= 150
