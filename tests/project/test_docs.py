@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import duckdb
 import predictions
@@ -22,6 +23,8 @@ PAGES = [
     *(ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "docs" / "index.md"),
     *(page for kind in KINDS for page in sorted((ROOT / "docs" / kind).glob("*.md"))),
 ]
+
+OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 
 
 def _id(page: Path) -> str:
@@ -44,7 +47,7 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
     assert shown <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=_id)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8"))
     assert all((page.parent / link).exists() for link in links), links
@@ -62,7 +65,7 @@ def test_the_embedded_study_is_no_larger_than_promised() -> None:
     assert sum(file.stat().st_size for file in files if file.is_file()) < 25e6
 
 
-def test_every_network_that_travels_is_described() -> None:
+def test_every_network_that_ships_is_described() -> None:
     described = (ROOT / "data" / "README.md").read_text("utf-8")
     for file in (ROOT / "data" / "embedded").glob("*.safetensors"):
         assert f"| {file.stem} |" in described
@@ -96,6 +99,14 @@ def test_views_that_need_all_scopes_have_rows_in_the_embedded_study(
     assert not len(read_view(embedded, "missing_cell"))
 
 
+def test_the_files_that_contributing_names_exist() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]+)+)`", page))
+    named -= {"published/points.csv"}  # in the folder of PTQDB_TEST_DATA
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 def test_the_readme_is_short() -> None:
     lines = PAGES[0].read_text("utf-8").splitlines()
     assert len(lines) <= 150
@@ -107,6 +118,30 @@ def test_the_readme_gives_the_commands_that_the_project_runs() -> None:
     assert "pip install uv && uv run ptqdb collect" in readme
     assert "pip install uv && uv run pytest" in readme
     assert "pip install uv && uv run pytest" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_readme_shows_the_predictions_that_its_python_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Within a hundredth: another processor rounds differently."""
+    monkeypatch.chdir(ROOT)
+    readme = PAGES[0].read_text("utf-8")
+    block = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert block is not None
+    names: dict[str, Any] = {}
+    exec(block[1], names)
+    assert names["frame"].height == 20
+    assert names["fits"][0].group == "ALL"
+    shown = re.findall(r"^(INT_\d) +\d +\S+ +(\S+) +(\S+) +(\S+) +(yes|no)$", readme, re.MULTILINE)
+    assert len(shown) == 6
+    predicted = {row.number_format: row for row in names["losses"].rows}
+    for name, loss, lower, upper, within_noise in shown:
+        row = predicted[name]
+        found = (row.predicted_loss, row.lower, row.upper)
+        wanted = tuple(map(float, (loss, lower, upper)))
+        assert found == pytest.approx(wanted, rel=1e-2, abs=1e-4)
+        assert row.within_noise == (within_noise == "yes")
 
 
 def test_the_tutorial_shows_the_fit_that_the_embedded_facts_give(
