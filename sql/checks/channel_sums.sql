@@ -1,9 +1,9 @@
--- The output channels of a weight do not add up to it: its squares, or in a format the
--- squared errors of as many channels.
+-- The sums over a weight's output channels do not match the weight: squares, or squared
+-- errors in a format, or the number of channels.
 -- Grain: one weight that is wrong, or one (weight, format, scheme). Weights without
--- channels are left out: older versions did not measure what formats do to them.
--- Tolerance: 1e-6 of the sum; 1e-5 for a format, since older versions stored the errors
--- of channels in single precision.
+-- channels are skipped: older versions did not measure them. Tolerance: 1e-6 of the
+-- sum; 1e-5 for a format, since older versions stored the errors of channels in single
+-- precision.
 
 with of_floats as (
     select

@@ -1,4 +1,4 @@
--- The counts of a quantized weight's or bias's codes do not add up to its elements.
+-- The code counts of a quantized weight or bias do not sum to its element count.
 -- Grain: one (tensor, format, scheme) that is wrong; one without codes has
 -- code_histogram_count NULL.
 

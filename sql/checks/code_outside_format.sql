@@ -1,6 +1,6 @@
--- A weight's histogram holds a code that its number format does not have.
--- Grain: one (tensor, format, scheme, code) that is wrong: past the largest code, or,
--- where the format's codes are stored, none of them. Biases have codes of their own.
+-- A weight's histogram contains a code that its number format does not have.
+-- Grain: one (tensor, format, scheme, code) that is wrong: beyond the largest code or,
+-- if the format's codes are stored, not among them. Biases have their own formats.
 
 with listed as (
     select distinct number_format_code.number_format_id

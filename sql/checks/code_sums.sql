@@ -1,6 +1,6 @@
--- The stored sums of codes and of their squares are not those of the code histogram.
--- Grain: one (tensor, format, scheme) that is wrong. The codes of weights in formats
--- of more than 4095 codes are binned, and left out. Tolerance: 1e-6 of the sum of
+-- The stored sums of codes and of their squares do not match the code histogram.
+-- Grain: one (tensor, format, scheme) that is wrong. Weights in formats with more than
+-- 4095 codes are skipped: their codes are binned. Tolerance: 1e-6 of the sum of
 -- absolute values.
 
 with total as (

@@ -1,4 +1,4 @@
--- A measure that is bounded lies outside [0, 1], or one that is not lies below 0.
+-- A bounded measure is outside [0, 1], or an unbounded one is below 0.
 -- Grain: one row of tensor_divergence that is wrong. Bounded: js, js_softmax,
 -- hellinger and total_variation. Tolerance: 1e-9, for rounding.
 

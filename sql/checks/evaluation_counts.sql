@@ -1,9 +1,9 @@
 -- An evaluation's counts or sums are impossible.
 -- Grain: one evaluation that is wrong. With n images, of which m have a prediction, t
--- correct here and f correct in floating point: 0 <= t <= top 5 <= m;
--- t + f - n <= both <= least(t, f); both <= same prediction <= m; in floating point
--- itself both = t and same = m. Sums of cross-entropy and KL cover m images at most and
--- are not negative (KL up to the rounding of float32).
+-- correct here and f correct in floating point: 0 <= t <= top 5 <= m; t + f - n <= both
+-- <= least(t, f); both <= same prediction <= m; in floating point both = t and same =
+-- m. Sums of cross-entropy and KL cover at most m images and are not negative (KL up to
+-- float32 rounding).
 
 with paired as (
     select

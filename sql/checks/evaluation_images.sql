@@ -1,4 +1,4 @@
--- A network lacks its evaluation in floating point, or saw other images than its own.
+-- A network lacks its floating-point evaluation, or was evaluated on other images.
 -- Grain: one evaluation that is wrong, or one network without a floating-point one.
 
 with float_network as (

@@ -1,6 +1,6 @@
 -- An evaluation's scope contradicts its format: none has neither format nor scheme.
--- Grain: one evaluation that is wrong; a second one in floating point too, which no
--- unique constraint stops, since NULLs are distinct there.
+-- Grain: one evaluation that is wrong, including a second one in floating point, which
+-- the unique constraint allows, since NULLs are distinct.
 
 with counted as (
     select

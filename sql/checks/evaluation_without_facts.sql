@@ -1,4 +1,4 @@
--- A network was evaluated in a format in which facts of its tensors are missing.
+-- A network was evaluated in a format without all facts of its tensors.
 -- Grain: one evaluation that is wrong, with the number of tensors that lack facts; a
 -- network without any tensor has tensor_count 0.
 

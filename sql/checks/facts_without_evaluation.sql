@@ -1,6 +1,6 @@
 -- A network's tensors were quantized in a format in which it was never evaluated.
--- Grain: one (network, format, scheme) that is wrong; where an evaluation was tried and
--- the network's own code failed, nothing is.
+-- Grain: one (network, format, scheme) that is wrong, unless an evaluation was tried
+-- and the network's own code failed.
 
 with quantized as (
     select

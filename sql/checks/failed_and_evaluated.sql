@@ -1,4 +1,4 @@
--- A cell is said to fail and has an evaluation.
+-- A cell is recorded as failed but has an evaluation.
 -- Grain: one cell that is wrong.
 
 select

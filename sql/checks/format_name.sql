@@ -1,6 +1,6 @@
--- A number format's name does not say its family, bits and exponent bits.
--- Grain: one format that is wrong. Names: INT_8, POT_4, FLOAT_8_E4. A FLOAT has as
--- many mantissa bits as the sign and the exponent leave.
+-- A number format's name does not match its family, bits and exponent bits.
+-- Grain: one format that is wrong. Names: INT_8, POT_4, FLOAT_8_E4. The mantissa of a
+-- FLOAT has the bits not used by sign and exponent.
 
 select
     number_format.name as number_format,

@@ -1,4 +1,4 @@
--- A histogram has a bin outside -2047 to 2047, or a bin or code counted less than once.
+-- A histogram has a bin outside -2047 to 2047, or a bin or code with a count below 1.
 -- Grain: one row of tensor_histogram or code_histogram that is wrong.
 
 select

@@ -1,4 +1,5 @@
--- A layer's params are not the elements of its weight and bias, or it has no weight.
+-- A layer's params do not match the elements of its weight and bias, or it has no
+-- weight.
 -- Grain: one layer that is wrong.
 
 with total as (

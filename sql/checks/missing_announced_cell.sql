@@ -1,7 +1,6 @@
 -- A run announced a cell that has no evaluation.
--- Grain: one cell that is missing, with the last run that announced it and how that
--- run ended: a run that is done has lost it, one that failed or was interrupted never
--- filled it.
+-- Grain: one cell that is missing, with the last run that announced it and its outcome:
+-- a run that is done lost the cell, a failed or interrupted run never filled it.
 
 with announced as (
     select

@@ -1,4 +1,4 @@
--- What a format does to the output channels of a network's weights was not measured.
+-- A format's errors were not measured for the output channels of a network's weights.
 -- Grain: one (network, format, scheme) that lacks it, with the number of such weights.
 
 with measured as (

@@ -1,7 +1,7 @@
--- A network's layer count or MACs are not its layers' together, or its params fewer
--- than those that it counts of its layers and its parts that are not quantized.
--- Grain: one network that is wrong. More params are right: a network counts those of
--- its batch norms, which are folded into its layers.
+-- A network's layer count or MACs do not match its layers, or its params are fewer than
+-- those counted in its layers and unquantized parts.
+-- Grain: one network that is wrong. More params are valid: a network's count includes
+-- batch norms, which are folded into layers.
 
 with total as (
     select

@@ -1,5 +1,5 @@
--- A row belongs to a network, layer, tensor, scheme or quantized tensor that is absent.
--- Grain: one (table, what is absent) that is wrong, with the number of such rows.
+-- A row refers to a missing network, layer, tensor, scheme or quantized tensor.
+-- Grain: one (table, missing object) that is wrong, with the number of such rows.
 -- Number formats have a check of their own.
 
 with quantized_key as (

@@ -1,7 +1,7 @@
--- A quantized tensor's scale is not positive, or one of its counts or sums impossible.
--- Grain: one (tensor, format, scheme) that is wrong: scale up to 0, more elements
--- clipped than there are, squares that sum below 0, a paired softmax divergence below 0
--- or above 1 per group.
+-- A quantized tensor's scale is not positive, or a count or sum is impossible.
+-- Grain: one (tensor, format, scheme) that is wrong: scale not above 0, more clipped
+-- elements than elements, a negative sum of squares, a paired softmax divergence below
+-- 0 or above 1 per group.
 
 select
     quantized_tensor.tensor_id,

@@ -1,4 +1,4 @@
--- The counts of a tensor's histogram do not add up to its element count.
+-- The counts of a tensor's histogram do not sum to its element count.
 -- Grain: one tensor that is wrong; one without a histogram has histogram_count NULL.
 
 with total as (

@@ -1,4 +1,4 @@
--- A fact, an evaluation or a run is in a number format that the file does not have.
+-- A fact, an evaluation or a run has a number format that is not in the file.
 -- Grain: one (table, format) that is wrong: the name in a run, the id elsewhere.
 
 with mentioned as (

@@ -1,8 +1,8 @@
--- The loss of accuracy, its standard error, and when nothing is left to lose.
+-- The loss of accuracy, its standard error, and when accuracy is at chance level.
 -- Over n images let F be the correct count in floating point, Q the quantized
 -- network's and B the count correct in both.
 
--- Share of the floating-point accuracy that is lost: (F - Q) / F; NULL where F is 0.
+-- Relative accuracy loss: (F - Q) / F; NULL where F is 0.
 create or replace macro accuracy_loss(correct, float_correct) as
     (float_correct - correct) / nullif(float_correct, 0)::double;
 
@@ -11,9 +11,9 @@ create or replace macro accuracy_loss(correct, float_correct) as
 -- Delta method for the ratio r = Q / F, the images drawn independently:
 --     var(r) = (var(Q) - 2 r cov(Q, F) + r^2 var(F)) / F^2
 -- with var(Q) = Q - Q^2 / n, var(F) = F - F^2 / n, cov(Q, F) = B - Q F / n. The terms
--- in 1 / n cancel, since Q = r F, and what is left is
+-- in 1 / n cancel, since Q = r F, which leaves
 --     var(r) = (Q - 2 r B + r^2 F) / F^2 = (Q / F) * (Q + F - 2 B) / F^2:
--- the images that only one of the two has right carry all of the error.
+-- only images that exactly one of the two classifies correctly contribute.
 create or replace macro accuracy_loss_se(correct, float_correct, correct_both) as
     sqrt(
         correct / nullif(float_correct, 0)::double

@@ -1,8 +1,8 @@
--- From the divergences of tensors to the one figure of a network.
+-- Aggregate the divergences of tensors to one number per network.
 
 -- Divergence of a layer from those of its weight and bias: 0.5 : 0.5 (half), 1 : 1
--- (nodiv), by element count (weightratio), the weight alone (weightonly). Without a
--- bias (bias_count NULL) the weight counts 1 under each.
+-- (nodiv), by element count (weightratio), weight only (weightonly). Without a bias
+-- (bias_count NULL) the weight counts 1 in every case.
 create or replace macro combined_divergence(
     combine, weight, bias, weight_count, bias_count
 ) as
@@ -17,8 +17,8 @@ create or replace macro combined_divergence(
         when combine = 'weightonly' then weight
     end;
 
--- Divergence of a layer from that of its weight and bias, combined, and that of its
--- input: the one (parameters), the other (inputs) or their sum (both).
+-- Divergence of a layer: that of its weight and bias combined (parameters), that of its
+-- input (inputs) or their sum (both).
 create or replace macro layer_total(tensors, of_parameters, of_input) as
     case tensors
         when 'parameters' then of_parameters
@@ -27,7 +27,7 @@ create or replace macro layer_total(tensors, of_parameters, of_input) as
         else unknown_word('tensors', tensors, tensors_words())
     end;
 
--- What a layer has of the thing shared; its share is this over the network's sum.
+-- Unnormalized share of a layer; its share is this value over the network's sum.
 create or replace macro layer_amount(share, params, macs) as
     case share
         when 'param' then params
@@ -36,7 +36,7 @@ create or replace macro layer_amount(share, params, macs) as
         else unknown_word('share', share, share_words())
     end::double;
 
--- Factor of a network's divergence: log10(MMAC), NULL up to 1 MMAC (log); MMAC^(1/3)
+-- Factor on a network's divergence: log10(MMAC), NULL up to 1 MMAC (log); MMAC^(1/3)
 -- (cuberoot); MMAC^(1/2) (sqrt); the number of quantized layers (depth); its square
 -- root (rootdepth).
 create or replace macro network_factor(mac_weight, macs, depth) as
@@ -51,8 +51,8 @@ create or replace macro network_factor(mac_weight, macs, depth) as
     end::double;
 
 -- Aggregate over the layers of a network, in their order: the sum of share times
--- divergence (sum); without the shares the largest (max), the sum (plainsum) and the
--- mean, which is the sum with the share layer.
+-- divergence (sum), or without shares the maximum (max), the sum (plainsum) or the
+-- mean, which equals the sum with share layer.
 create or replace macro aggregated_divergence(aggregate, share, divergence, place) as
     case aggregate
         when 'sum' then sum(share * divergence order by place)

@@ -1,6 +1,6 @@
--- Every evaluation: those of a network in a scope, in floating point too, and those of
--- one layer alone, whose scope is layer.
--- Grain: one evaluation. Key: network_id, layer_id (NULL but with the scope layer),
+-- Every evaluation: those of a network in each scope, including floating point, and
+-- those with a single layer quantized (scope layer).
+-- Grain: one evaluation. Key: network_id, layer_id (NULL except for the scope layer),
 -- number_format_id, scheme_id, scope.
 create or replace macro every_evaluation() as table
 select

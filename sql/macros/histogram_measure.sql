@@ -1,14 +1,14 @@
--- The measures that two histograms give: of the float tensor and of the rescaled codes,
--- over the same bins. Over N elements let f and q be the counts of a bin. The domain is
--- the bins of the range and those past it that hold a code, n in all.
+-- Measures of two histograms, of the float tensor and of the rescaled codes, over the
+-- same bins. With N elements, f and q are the counts of a bin. The domain is the bins
+-- of the range and those beyond it that contain a code, n in total.
 
--- (1 + d) ln(1 + d) + (1 - d) ln(1 - d) for abs(d) below 0.02, from d squared.
--- There the logarithms nearly cancel, and the series sum d^2k / (k (2k - 1)) takes
--- their place: its first dropped term is less than 1e-15 of the sum.
+-- (1 + d) ln(1 + d) + (1 - d) ln(1 - d) for abs(d) below 0.02, from d squared. There
+-- the logarithms nearly cancel, so the series sum d^2k / (k (2k - 1)) is used: its
+-- first omitted term is less than 1e-15 of the sum.
 create or replace macro js_series(d2) as
     d2 * (1 + d2 * (1 / 6::double + d2 * (1 / 15::double + d2 / 28)));
 
--- Summand of the Jensen-Shannon divergence, base 2, of a bin with shares p, q above 0.
+-- Term of the Jensen-Shannon divergence, base 2, for a bin with fractions p, q above 0.
 -- p / 2 * log2(2p / (p + q)) + q / 2 * log2(2q / (p + q)), which with
 -- d = (p - q) / (p + q) is
 --     (p + q) / (4 ln 2) * ((1 + d) ln(1 + d) + (1 - d) ln(1 - d)).
@@ -20,19 +20,19 @@ create or replace macro js_term(p, q) as
             + 2 * q / (p + q) * ln(2 * q / (p + q))
     end;
 
--- Summand of the Kullback-Leibler divergence of the floats from the codes, base 2, of a
--- bin with the counts f and q of N in n bins, half a count added to each.
--- With P = (f + 0.5) / (N + n / 2) and Q likewise it is P log2(P / Q) + (Q - P) / ln 2.
--- The sum of Q - P is 0, and with it no term is negative: no digits cancel.
+-- Term of the Kullback-Leibler divergence of the floats from the codes, base 2, for a
+-- bin with counts f and q of N in n bins, with half a count added to each. With P = (f
+-- + 0.5) / (N + n / 2) and Q likewise it is P log2(P / Q) + (Q - P) / ln 2. The sum of
+-- Q - P is 0; adding it makes every term non-negative, which avoids cancellation.
 create or replace macro kl_term(f, q, element_count, bin_count) as
     ((f + 0.5) * ln((f + 0.5) / (q + 0.5)) - f + q)
     / ((element_count + 0.5 * bin_count) * ln(2));
 
--- Summand of the squared Hellinger distance: half of (sqrt(p) - sqrt(q)) squared.
+-- Term of the squared Hellinger distance: (sqrt(p) - sqrt(q))^2 / 2.
 create or replace macro hellinger_term(p, q) as 0.5 * (sqrt(p) - sqrt(q)) ** 2;
 
--- A similarity of two histograms in [0, 1], negative ones as 0; where a norm is 0, it
--- is 1 for equal histograms and 0 for others.
+-- Similarity of two histograms in [0, 1], with negative values set to 0; if a norm is
+-- 0, it is 1 for equal histograms and 0 otherwise.
 create or replace macro bounded_similarity(product, norm2_product, are_equal) as
     case
         when norm2_product > 0 then
@@ -41,12 +41,11 @@ create or replace macro bounded_similarity(product, norm2_product, are_equal) as
     end;
 
 -- Quantized weights and biases without a measure in tensor_divergence, with the factor
--- of their codes and the range of their bins. The measures of histograms are there
--- together or not at all, and js tells. Where no cell is pending, the joins of the
--- measure over it are empty too.
--- deviation: the standard deviation of the float tensor; of a constant tensor, which
--- has none, and of one whose deviation is lost in the rounding of the sums, its
--- max_abs; NULL of a tensor of zeros.
+-- of their codes and the range of their bins. All histogram measures are stored
+-- together, so js alone is checked. If no cell is pending, the joins of the measure are
+-- empty, too. deviation: the standard deviation of the float tensor; its max_abs if the
+-- tensor is constant or the deviation is lost in the rounding of the sums; NULL for a
+-- tensor of zeros.
 -- Grain: one (weight or bias, format, scheme). Key: cell_id; tensor_id,
 -- number_format_id, scheme_id.
 create or replace macro pending_cell(the_rescale, the_measure, the_bins) as table
@@ -100,19 +99,19 @@ where
             and tensor_divergence.bins is not distinct from the_bins
     );
 
--- All measures of two histograms, for every cell without them in tensor_divergence.
--- Grain: one pending cell with both histograms, whole. Key: tensor_id,
+-- All histogram measures, for every cell without them in tensor_divergence.
+-- Grain: one pending cell with two complete histograms. Key: tensor_id,
 -- number_format_id, scheme_id.
---     js: sum of js_term over the shared bins + half of each side's share outside them
+--     js: sum of js_term over common bins + half of each side's fraction outside them
 --     kl: sum of kl_term
 --     hellinger: square root of the sum of hellinger_term
 --     total_variation: half the sum of |f - q| / N
---     wasserstein: the area between the cumulative histograms, in standard deviations
---     bin_cosine, bin_pearson: 1 - similarity of the two vectors of counts, floored at
--- 0     uncovered, uncovered_bins: share of the elements, and of the occupied bins, in
+--     wasserstein: area between the cumulative histograms, in standard deviations
+--     bin_cosine, bin_pearson: 1 - similarity of the two vectors of counts, at least 0
+--     uncovered, uncovered_bins: fraction of the elements, and of the occupied bins, in
 --     bins without a code of the grid
--- Sums in the order of the bins, or of whole numbers below 2^53: threads cannot change
--- the last bits.
+-- Sums are ordered by bin, or of integers below 2^53: they do not depend on the number
+-- of threads.
 create or replace macro histogram_measure(the_rescale, the_bins) as table
 with cell as (
     select

@@ -1,8 +1,8 @@
--- What each layer adds to its network's divergence, under any words of variant.
+-- The contribution of each layer to its network's divergence, for any words of variant.
 
--- What a layer adds to the aggregate over the layers of its network: its share of it
--- times its divergence (sum), its divergence (plainsum), its divergence over the number
--- of layers (mean). Of the largest (max) each layer's divergence is a candidate.
+-- Contribution of a layer to the aggregate of its network: share times divergence
+-- (sum), divergence (plainsum), divergence over the number of layers (mean). For the
+-- maximum (max) it is the layer's divergence.
 create or replace macro layer_addend(aggregate, share, divergence, layer_count) as
     case aggregate
         when 'sum' then share * divergence
@@ -12,10 +12,9 @@ create or replace macro layer_addend(aggregate, share, divergence, layer_count) 
         else unknown_word('aggregate', aggregate, aggregate_words())
     end;
 
--- What each layer adds to the divergence that variant has of its network under the same
--- words: a call of the one is a call of the other. The contributions of the layers add
--- up to that divergence (under the aggregate max it is the largest of them); scope has
--- no effect.
+-- Contribution of each layer to the network's divergence in variant, with the same
+-- parameters. The contributions of the layers sum to that divergence (with the
+-- aggregate max it is the largest of them); scope has no effect.
 -- Grain: one layer in one number format. Key: network, number_format, layer.
 create or replace macro layer_divergence(
     rescale := 'fakefreeze',

@@ -1,17 +1,17 @@
--- The measures that the sums over the pairs (element, code) give: of weights, biases
--- and inputs alike, and without bins.
+-- Measures from sums over the pairs (element, code): for weights, biases and inputs,
+-- without bins.
 
--- Mean square of n values about their mean, from their sum and sum of squares.
+-- Variance of n values, from their sum and sum of squares.
 create or replace macro population_variance(n, sum_x, sum_x2) as
     greatest(0, sum_x2 / n - (sum_x / n) ** 2);
 
--- 1 - cosine of the angle between two vectors, in [0, 2], from their squared norms and
--- that of their difference: ab cos = (a^2 + b^2 - d^2) / 2, hence
+-- 1 - cosine of the angle between two vectors, in [0, 2], from the squared norms of the
+-- vectors and of their difference: ab cos = (a^2 + b^2 - d^2) / 2, hence
 --     1 - cos = (d^2 - (a - b)^2) / (2 a b),
--- in which no digits cancel where the vectors are close. Where one is more than 1e5
--- times as long as the other, as a bias past the largest code may be, all digits
--- cancel, and their product ab cos is used if it is given. Where a norm is 0, it is 0
--- for equal vectors and 1 for others.
+-- which avoids cancellation for close vectors. If one is more than 1e5 times as long as
+-- the other, as a bias beyond the largest code may be, all digits cancel; then the
+-- product ab cos is used if given. If a norm is 0, the result is 0 for equal vectors
+-- and 1 otherwise.
 create or replace macro angle_distance(
     norm2_x, norm2_y, difference2, product := null
 ) as
@@ -33,14 +33,14 @@ create or replace macro angle_distance(
         else 0
     end;
 
--- n times a variance; 0 where it is nothing but the rounding of the sums.
+-- n times the variance; 0 where it is only rounding error of the sums.
 create or replace macro centred_norm2(n, variance, sum_x2) as
     case when variance > 1e-12 * sum_x2 / n then n * variance else 0 end;
 
--- Squared error over the sum of squares; 0 where nothing was lost of nothing.
--- Under l2 both norms are one, and f^2 sum c^2 - 2 f sum cx + sum x^2, the squared
--- error with the factor f, is twice the cosine distance times sum x^2. Where all codes
--- are 0, f is the scale under both rescales.
+-- Squared error over the sum of squares; 0 where both are 0. Under l2 both norms are
+-- equal, and the squared error with the factor f, f^2 sum c^2 - 2 f sum cx + sum x^2,
+-- is twice the cosine distance times sum x^2. If all codes are 0, f is the scale under
+-- both rescales.
 create or replace macro noise_to_signal(
     rescale, squared_error, sum_x2, sum_y2, product := null
 ) as
@@ -51,13 +51,13 @@ create or replace macro noise_to_signal(
         else squared_error / nullif(sum_x2, 0)
     end;
 
--- Signal-to-noise ratio in decibels, from its inverse; NULL where nothing was lost. It
--- falls with damage: to look at, not to fit.
+-- Signal-to-noise ratio in decibels, from its inverse; NULL where the error is 0. It
+-- decreases with damage: for display, not for fits.
 create or replace macro sqnr_db(nsr) as -10 * log10(nullif(nsr, 0));
 
--- A paired measure of every quantized tensor that has it: js_softmax (measured; not of
--- inputs), nsr, cosine, pearson (1 - similarity; of a constant, which
--- has no trend, the cosine's), and the baseline bits, 2^(1 - bits).
+-- A paired measure of every quantized tensor that has it: js_softmax (measured; not for
+-- inputs), nsr, cosine, pearson (1 - similarity; for a constant, the cosine's), and the
+-- baseline bits, 2^(1 - bits).
 -- Grain: one quantized tensor. Key: tensor_id, number_format_id, scheme_id.
 create or replace macro paired_measure(the_rescale, the_measure) as table
 with fact as (

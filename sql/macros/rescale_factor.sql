@@ -1,9 +1,9 @@
--- What the codes are multiplied by before they are compared with the float tensor.
--- fakefreeze: the scale, as in the quantized network.
--- l2: sqrt(sum x^2 / sum code^2), so that both tensors have one L2 norm. Where all
--- codes are 0 no factor can do that, and the scale takes its place.
+-- The factor on the codes before comparison with the float tensor. fakefreeze: the
+-- scale, as in the quantized network. l2: sqrt(sum x^2 / sum code^2), which equalizes
+-- the L2 norms; the scale if all codes are 0.
 
--- Factor of the codes: their scale (fakefreeze), or what equals the L2 norms (l2).
+-- Factor on the codes: their scale (fakefreeze), or the one that equalizes the L2 norms
+-- (l2).
 create or replace macro rescale_factor(rescale, scale, sum_x2, sum_codes2) as
     case rescale
         when 'fakefreeze' then scale

@@ -1,10 +1,10 @@
--- The measure of the damage to a tensor, as materialized or live, and its correction.
--- A measure is a word in words.sql and a formula in histogram_measure, paired_measure
--- or sharpness_gap; channelnsr is materialized alone.
+-- The measure of the damage to a tensor, materialized or computed live, and its
+-- correction. A measure has a word in words.sql and a formula in histogram_measure,
+-- paired_measure or sharpness_gap; channelnsr is only materialized.
 
--- Share of each weight's and bias's elements with |x| at most their mean |x|, by the
--- centres of the fine bins; 0 where all magnitudes are nearly equal, and every centre
--- lies above their mean.
+-- Fraction of the elements of each weight and bias with |x| at most their mean |x|, by
+-- the centres of the fine bins; 0 if all magnitudes are nearly equal, so that every
+-- centre lies above the mean.
 -- Grain: one weight or bias. Key: tensor_id.
 create or replace macro mean_range_share() as table
 select
@@ -19,8 +19,8 @@ inner join tensor_histogram on tensor.tensor_id = tensor_histogram.tensor_id
 where tensor.role in ('weight', 'bias')
 group by tensor.tensor_id, tensor.element_count;
 
--- Difference between the share of the float tensor within its mean range and that of
--- the format's codes, for every cell without it in tensor_divergence.
+-- Difference between the fractions of float elements and of the format's codes within
+-- the tensor's mean range, for every cell without it in tensor_divergence.
 -- Grain: one pending cell. Key: tensor_id, number_format_id, scheme_id.
 create or replace macro sharpness_gap(the_rescale) as table
 with cell as (
@@ -40,8 +40,8 @@ select
 from cell
 inner join mean_range_share() as of_floats on cell.tensor_id = of_floats.tensor_id;
 
--- The measure whose complement to 1 is a correction; NULL for none, sensitivity and
--- the corrections by fan-in.
+-- The measure whose complement to 1 is the correction; NULL for none, sensitivity and
+-- the fan-in corrections.
 create or replace macro correction_measure(correction) as
     case correction
         when 'cosine' then 'bin_cosine'
@@ -51,12 +51,12 @@ create or replace macro correction_measure(correction) as
         when 'bincoverage' then 'uncovered_bins'
     end;
 
--- The bins of a measure: NULL for those without histograms.
+-- The bins of a measure; NULL for measures without histograms.
 create or replace macro measure_bins(measure, bins) as
     case when list_contains(histogram_measure_words(), measure) then bins end;
 
--- Two measures of every quantized tensor that has one of them, as materialized, else
--- computed live. Two at once, so that their histograms are made once.
+-- Two measures of every quantized tensor that has either, materialized or else computed
+-- live. Both at once, to build their histograms only once.
 -- Grain: one quantized tensor. Key: tensor_id, number_format_id, scheme_id.
 create or replace macro tensor_measure(
     the_rescale, the_measure, the_other, the_bins
@@ -134,8 +134,8 @@ select
 from found
 group by found.tensor_id, found.number_format_id, found.scheme_id;
 
--- How a layer's weight and bias share its damage: in proportion to the correct images
--- that each costs its network alone, half and half where neither costs any. A weight
+-- How a layer's damage splits between weight and bias: in proportion to the correct
+-- images lost when each is quantized alone, 0.5 : 0.5 if neither loses any. A weight
 -- without a bias counts 1.
 -- Grain: one quantized weight or bias of a cell with all three evaluations on the same
 -- images. Key: tensor_id, number_format_id, scheme_id.

@@ -1,23 +1,22 @@
--- The loss of accuracy against the divergence: the formula behind every named view.
+-- Accuracy loss against divergence: the formula of every named view.
 -- Grain: one (network, number format) under one scheme. Key: network, number_format.
 --     divergence = factor(network) * aggregate over its layers of
 --         share(layer) * combine(divergence(weight), divergence(bias))
 -- Parameters: rescale, combine, share, mac_weight, correction, measure, aggregate,
--- scope and tensors take the words of words.sql; bins is a divisor of 4095, of no
+-- scope and tensors take the words of words.sql; bins is a divisor of 4095, without
 -- effect on measures without bins; scheme is the name of a row of the table scheme,
--- NULL the first of them. A correction is one of weights and biases and leaves inputs
--- alone. The measure channelnsr is of codes times their scale: rescale fakefreeze.
--- A row appears only where every weight and bias of the network that counts has its
--- measure (never a partial sum), and either
+-- NULL for the first. Corrections apply to weights and biases, not to inputs. The
+-- measure channelnsr requires rescale fakefreeze. There is a row only if every weight
+-- and bias that counts has its measure (never a partial sum), and either
 --     both the float network and the format have been evaluated on the same images, or
---     the network has no evaluation at all, not even in floating point: it is only to
---     be predicted. What needs images is NULL there, and the scope without effect. A
---     network that is evaluated in another format or scope alone has no such row.
+--     the network has no evaluation at all, not even in floating point, and is only
+--     predicted. Columns that need images are NULL then, and the scope has no effect.
+--     A network evaluated only in other formats or scopes has no such row.
 -- divergence is NULL under the mac_weight log up to 1 MMAC.
 
--- No row where all words of variant are valid; else an error that names the valid ones.
--- The error is the value of the one column: whatever is asked of it, it has to be
--- evaluated, over empty tables and behind any filter too.
+-- No row if all words of variant are valid; otherwise an error that lists the valid
+-- ones. The error is the value of the only column, so it is always evaluated, even with
+-- empty tables or a filter.
 create or replace macro variant_check(
     rescale,
     combine,
@@ -84,15 +83,15 @@ from (
 ) as problem
 where problem.message is not null;
 
--- The id of the scheme with the name, of the first scheme for NULL.
+-- The id of the scheme with this name; for NULL, the first scheme.
 -- Grain: one row.
 create or replace macro chosen_scheme(scheme) as table
 select min(s.scheme_id) as scheme_id
 from scheme as s
 where scheme is null or s.name = scheme;
 
--- Evaluations of one scope and scheme beside that of the float network on the same
--- images.
+-- Evaluations of one scope and scheme, paired with that of the float network on the
+-- same images.
 -- Grain: one evaluated (network, format) under the scheme. Key: network_id,
 -- number_format_id.
 create or replace macro paired_evaluation(the_scope, the_scheme) as table
@@ -115,8 +114,8 @@ inner join chosen_scheme(the_scheme) as chosen
     on quantized.scheme_id = chosen.scheme_id
 where quantized.scope = the_scope;
 
--- What variant has a row for: each paired evaluation, and each format that the weights
--- of a network without any evaluation have facts in.
+-- The rows of variant: each paired evaluation, and, for networks without any
+-- evaluation, each format with facts of the weights.
 -- Grain: one (network, format) under the scheme. Key: network_id, number_format_id.
 -- The counts are NULL without an evaluation.
 create or replace macro variant_cell(the_scope, the_scheme) as table
@@ -143,8 +142,8 @@ inner join chosen_scheme(the_scheme) as chosen
     on quantized_tensor.scheme_id = chosen.scheme_id
 where layer.network_id not in (select evaluation.network_id from evaluation);
 
--- Fan-in of the layer of each weight and bias: the elements of the weight that one
--- output channel sums over.
+-- Fan-in of the layer of each weight and bias: the number of weight elements per output
+-- channel.
 -- Grain: one weight or bias. Key: tensor_id.
 create or replace macro tensor_fan_in() as table
 with channels as (
@@ -164,13 +163,13 @@ inner join tensor as weight
 inner join channels on weight.tensor_id = channels.tensor_id
 where tensor.role in ('weight', 'bias');
 
--- Divergence of each layer in each format: of its weight and bias, combined, or of its
+-- Divergence of each layer in each format: of its weight and bias combined, of its
 -- input, or both. A correction multiplies the divergence of each weight and bias by a
--- factor in [0, 1]: the complement of its correction_measure, its sensitivity, or what
--- of its layer's noise is left after averaging over the fan-in.
+-- factor in [0, 1]: the complement of its correction_measure, its sensitivity, or the
+-- noise left after averaging over the fan-in.
 -- Grain: one layer in one format. Key: layer_id, number_format_id, scheme_id.
--- divergence is NULL where a measure that counts is missing; under weightonly a bias
--- counts nothing.
+-- divergence is NULL if a measure that counts is missing; under weightonly biases do
+-- not count.
 create or replace macro measured_layer(
     rescale, combine, correction, measure, bins, tensors
 ) as table
@@ -273,7 +272,7 @@ select
     ) as share_of_network
 from layer;
 
--- Divergence and loss of accuracy of every network in every number format, for any
+-- Divergence and accuracy loss of every network in every number format, for any
 -- combination of the study's choices; each named view is one call.
 create or replace macro variant(
     rescale := 'fakefreeze',
@@ -367,10 +366,10 @@ select checked.network
 from checked
 order by network, family, bits, ebits, number_format;
 
--- A variant whose x is capped at the breakpoint, the smallest x past which every point
--- of the pool is saturated, so that any curve over it is constant there. breakpoint is
--- NULL, and nothing capped, where no point lies past the last unsaturated one or none
--- is unsaturated. Networks without an evaluation are capped and move no breakpoint.
+-- A variant with x capped at the breakpoint, the smallest x past which every point of
+-- the pool is saturated; any curve over it is constant there. breakpoint is NULL, and x
+-- is not capped, if no point lies past the last unsaturated one or none is unsaturated.
+-- Networks without an evaluation are capped but do not affect the breakpoint.
 -- Grain and key: those of variant.
 create or replace macro segmented_variant(
     rescale := 'fakefreeze',

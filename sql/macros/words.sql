@@ -1,18 +1,19 @@
--- The words that the parameters of variant take, each list once, and the message that
--- names them. A case expression over such a word ends in unknown_word, so that an
--- invalid word is an error in Python and in the shell alike.
+-- The valid words of the parameters of variant, each list once, and the message that
+-- lists them. A case expression over such a word ends in unknown_word, so that an
+-- invalid word raises an error from any client.
 
--- Valid rescales: codes times their scale; codes times what equals the L2 norms.
+-- Valid rescales: codes times their scale, or times the factor that equalizes the L2
+-- norms.
 create or replace macro rescale_words() as ['fakefreeze', 'l2'];
 
--- Valid ways to combine a layer's weight and bias; half is left out of view names.
+-- Valid ways to combine a layer's weight and bias; half is omitted from view names.
 create or replace macro combine_words() as
     ['half', 'nodiv', 'weightratio', 'weightonly'];
 
--- Valid shares: of the params, of the MACs, every layer alike.
+-- Valid shares: by params, by MACs, or equal for every layer.
 create or replace macro share_words() as ['param', 'flops', 'layer'];
 
--- Valid factors of a network: of its MACs or of its depth.
+-- Valid factors of a network: from its MACs or its depth.
 create or replace macro mac_weight_words() as
     ['none', 'log', 'cuberoot', 'sqrt', 'depth', 'rootdepth'];
 
@@ -42,11 +43,11 @@ create or replace macro histogram_measure_words() as [
     'uncovered_bins'
 ];
 
--- Measures from the sums over pairs of element and code.
+-- Measures from sums over pairs of element and code.
 create or replace macro paired_measure_words() as
     ['js_softmax', 'nsr', 'cosine', 'pearson', 'bits'];
 
--- Measures that the inputs of layers have too.
+-- Measures that also exist for the inputs of layers.
 create or replace macro input_measure_words() as ['nsr', 'cosine', 'pearson', 'bits'];
 
 -- Valid measures of the damage to a tensor.
@@ -57,7 +58,7 @@ create or replace macro measure_words() as
     || ['channelnsr'];
 
 -- Valid choices of the tensors whose damage counts: weights and biases, the inputs of
--- the layers, or both added up.
+-- the layers, or the sum of both.
 create or replace macro tensors_words() as ['parameters', 'inputs', 'both'];
 
 -- Valid aggregates over the layers of a network; sum is the share-weighted one.
@@ -66,7 +67,7 @@ create or replace macro aggregate_words() as ['sum', 'max', 'plainsum', 'mean'];
 -- Valid scopes: what is quantized in the evaluation.
 create or replace macro scope_words() as ['all', 'weight', 'bias', 'input'];
 
--- NULL for a valid word; for any other the message that names the valid ones.
+-- NULL for a valid word; otherwise a message that lists the valid ones.
 create or replace macro word_message(parameter, word, words) as
     case
         when coalesce(list_contains(words, word), false) then null
@@ -76,12 +77,12 @@ create or replace macro word_message(parameter, word, words) as
             || '; found ' || coalesce(word::varchar, 'NULL')
     end;
 
--- Raises the error that names the valid words of a parameter.
+-- Raise an error that lists the valid words of a parameter.
 create or replace macro unknown_word(parameter, word, words) as
     error(word_message(parameter, word, words));
 
--- NULL for a bin count that 4095 coarsens to; for any other the message that says so.
--- 4095 itself is left out: half the largest code would sit on an edge.
+-- NULL for a valid number of coarse bins; otherwise a message that lists valid ones.
+-- 4095 itself is not valid: half the largest code would lie on an edge.
 create or replace macro bins_message(bins) as
     case
         when bins between 3 and 1365 and 4095 % bins = 0 then null

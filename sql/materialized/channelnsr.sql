@@ -1,11 +1,11 @@
--- Fills tensor_divergence with the noise-to-signal ratio of the median output channel
--- of each quantized weight whose channels were measured and that is not there yet, and
--- with that of each bias, which has an element per channel, as a whole.
--- Grain and key: those of tensor_divergence. What comes after a channel (a
--- nonlinearity, the channel's own filter in a depthwise convolution) meets its noise
--- beside its own signal and not beside that of the loudest channel. The median and not
--- the mean: of a channel that has died all is lost in every coarse format, and nobody
--- misses it. Codes times their scale alone, since the L2 norms are those of the tensor.
+-- Fills tensor_divergence with the missing noise-to-signal ratios: of the median output
+-- channel of each quantized weight with measured channels, and of each bias as a whole,
+-- which has one element per channel.
+-- Grain and key: those of tensor_divergence. Operations after a channel (a
+-- nonlinearity, the channel's filter in a depthwise convolution) see its noise relative
+-- to its own signal, not to that of the largest channel. The median, not the mean: a
+-- dead channel loses everything in every coarse format, without effect. Only for codes
+-- times their scale, since L2 norms are per tensor.
 
 insert into tensor_divergence by name
 with of_tensor as (

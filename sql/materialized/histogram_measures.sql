@@ -1,8 +1,8 @@
--- Fills tensor_divergence with all measures of histograms at 63 bins, under both
--- rescales, of each quantized weight and bias that is not there yet.
+-- Fills tensor_divergence with all histogram measures at 63 bins, for both rescales, of
+-- each quantized weight and bias without them.
 -- Grain and key: those of tensor_divergence. Formulas: macro histogram_measure. A cell
--- has all of them or none, since this statement alone writes them: js tells which. A
--- measure that is NULL is left out.
+-- has all of them or none, since only this statement writes them: js is checked. NULL
+-- measures are omitted.
 
 insert into tensor_divergence by name
 with wide as (

@@ -1,7 +1,7 @@
--- Fills tensor_divergence with the sharpness gap, under both rescales, of each
--- quantized weight and bias that is not there yet.
--- Grain and key: those of tensor_divergence. Formula: macro sharpness_gap. A gap that
--- is NULL is left out.
+-- Fills tensor_divergence with the sharpness gap, for both rescales, of each quantized
+-- weight and bias without it.
+-- Grain and key: those of tensor_divergence. Formula: macro sharpness_gap. NULL gaps
+-- are omitted.
 
 insert into tensor_divergence by name
 select

@@ -1,10 +1,9 @@
--- The facts: what was measured, never interpreted while it is written.
--- Grain and key stand in each table's comment. The small tables carry their keys;
--- the histograms carry none, since keys cost them four times the time and the size.
--- Foreign keys end at dataset: DuckDB refuses to delete a row that another referenced
--- earlier in the same transaction, and a network is replaced in one.
--- Ids are assigned by the writer. Counts and sums are stored, never rates or means,
--- so that SQL combines them exactly.
+-- The facts: raw measurements, stored without interpretation. Each table's comment
+-- states its grain and key. Small tables enforce their keys; histograms do not, since
+-- keys would quadruple their time and size. Foreign keys stop at dataset: DuckDB
+-- refuses to delete a row that another referenced earlier in the same transaction, and
+-- a network is replaced in one. The writer assigns ids. Counts and sums are stored,
+-- never rates or means, so SQL can combine them exactly.
 
 create table migration (
     version integer primary key,
@@ -12,7 +11,7 @@ create table migration (
     applied_at timestamp not null
 );
 comment on table migration is
-'Grain: one migration of the schema that this file went through. Key: version.';
+'Grain: one schema migration applied to this file. Key: version.';
 comment on column migration.version is 'Number of the migration, from 1 without gaps';
 comment on column migration.name is 'Name of the migration''s file, without .sql';
 comment on column migration.applied_at is 'When it was applied, UTC';
@@ -24,12 +23,12 @@ create table definition (
     primary key (name, kind)
 );
 comment on table definition is
-'Grain: one macro or view that ptqdb put into this file. Key: name, kind. Tells the
-definitions that ptqdb owns from those that a user added.';
+'Grain: one macro or view that ptqdb created in this file. Key: name, kind.
+Distinguishes the definitions of ptqdb from those of the user.';
 comment on column definition.name is 'Name of the macro or view';
 comment on column definition.kind is 'macro, table macro or view';
 comment on column definition.sha256 is
-'SHA-256 of the SQL text that defined it, hexadecimal';
+'SHA-256 of its defining SQL text, hexadecimal';
 
 create table dataset (
     dataset_id integer primary key,
@@ -40,14 +39,14 @@ create table dataset (
     content_sha256 varchar not null unique
 );
 comment on table dataset is
-'Grain: one split of a dataset, as it was used. Key: dataset_id, content_sha256.';
+'Grain: one split of a dataset, as used. Key: dataset_id, content_sha256.';
 comment on column dataset.dataset_id is 'Id of the dataset split';
 comment on column dataset.name is 'Name of the dataset';
-comment on column dataset.split is 'Which part of the dataset: train, test, ...';
-comment on column dataset.class_count is 'Number of classes to tell apart';
+comment on column dataset.split is 'Split of the dataset: train, test, ...';
+comment on column dataset.class_count is 'Number of classes';
 comment on column dataset.image_count is 'Number of images used';
 comment on column dataset.content_sha256 is
-'SHA-256 over the images and labels used, hexadecimal';
+'SHA-256 of the images and labels used, hexadecimal';
 
 create table network (
     network_id integer primary key,
@@ -63,27 +62,27 @@ create table network (
     preprocessing varchar
 );
 comment on table network is
-'Grain: one trained network with the images it is evaluated on. Key: network_id, name.';
+'Grain: one trained network with its evaluation images. Key: network_id, name.';
 comment on column network.network_id is 'Id of the network';
 comment on column network.name is 'Name of the network';
 comment on column network.architecture is
-'Kin: networks with and without batch norm are one architecture';
+'Family: networks with and without batch norm are one architecture';
 comment on column network.checkpoint_sha256 is
 'SHA-256 of the trained weights, hexadecimal';
-comment on column network.dataset_id is 'The dataset split it is evaluated on';
+comment on column network.dataset_id is 'The dataset split for evaluation';
 comment on column network.calibration_dataset_id is
-'The dataset split that its activation ranges come from';
+'The dataset split for calibration, the source of its activation ranges';
 comment on column network.quantized_layer_count is
 'Number of quantized layers: the depth';
 comment on column network.params is
-'Params of the float network, each counted once, those of its batch norms too';
+'Params of the float network, each counted once, including batch norms';
 comment on column network.macs is
 'Multiply-accumulates of the quantized layers for one image';
 comment on column network.unfolded_batch_norm_count is
-'Batch norms that follow no quantized layer and stay in floating point';
+'Batch norms that could not be folded and stay in floating point';
 comment on column network.preprocessing is
 'JSON of mean and std per channel, in units of the full range 0..1, and of the geometry;
-NULL where older versions did not store it';
+NULL if written by older versions';
 
 create table unquantized_part (
     network_id integer not null,
@@ -95,18 +94,18 @@ create table unquantized_part (
     primary key (network_id, name)
 );
 comment on table unquantized_part is
-'Grain: one part of a network that is computed in floating point whatever the number
-format. Key: network_id, name.';
+'Grain: one part of a network that is computed in floating point in every number format.
+Key: network_id, name.';
 comment on column unquantized_part.network_id is 'The network it belongs to';
 comment on column unquantized_part.name is
-'Name of the module, or of the parameter where the module has others inside';
+'Name of the module, or of the parameter if the module has submodules';
 comment on column unquantized_part.kind is
-'Kind of module, such as LayerNorm, or Parameter';
+'Type of the module, such as LayerNorm, or Parameter';
 comment on column unquantized_part.params is
-'Its params; 0 where activations are multiplied with each other';
+'Its params; 0 for products of activations';
 comment on column unquantized_part.macs is
-'Its multiply-accumulates for one image, 0 for norms; NULL where they are not
-counted, as those of a recurrent layer';
+'Its multiply-accumulates for one image, 0 for norms; NULL if not counted, as for a
+recurrent layer';
 comment on column unquantized_part.reason is 'Why it is not quantized';
 
 create table number_format (
@@ -125,13 +124,13 @@ comment on table number_format is
 comment on column number_format.number_format_id is 'Id of the number format';
 comment on column number_format.name is 'Name, such as INT_8, POT_4 or FLOAT_8_E4';
 comment on column number_format.family is 'INT, POT or FLOAT';
-comment on column number_format.bits is 'Width of one code in bits, sign included';
+comment on column number_format.bits is 'Width of one code in bits, including the sign';
 comment on column number_format.ebits is 'Exponent bits; NULL except for FLOAT';
 comment on column number_format.mbits is 'Mantissa bits; NULL except for FLOAT';
 comment on column number_format.max_code is 'Largest code, in units of the scale';
-comment on column number_format.code_count is 'Number of different codes';
+comment on column number_format.code_count is 'Number of distinct codes';
 comment on column number_format.in_study_grid is
-'Whether it is one of the 43 formats of the study; the formats of biases are not';
+'Whether it is one of the 43 formats of the study; bias formats are not';
 
 create table number_format_code (
     number_format_id smallint not null,
@@ -140,8 +139,8 @@ create table number_format_code (
     primary key (number_format_id, code_index)
 );
 comment on table number_format_code is
-'Grain: one code of a number format of up to 8 bits: the grid itself.
-Key: number_format_id, code_index.';
+'Grain: one code of a number format of up to 8 bits. Key: number_format_id,
+code_index.';
 comment on column number_format_code.number_format_id is 'The number format';
 comment on column number_format_code.code_index is
 'Signed index of the code''s magnitude; 0 is zero';
@@ -158,14 +157,14 @@ create table scheme (
     calibration varchar not null
 );
 comment on table scheme is
-'Grain: one way of quantizing a network. Key: scheme_id, name.';
+'Grain: one quantization scheme. Key: scheme_id, name.';
 comment on column scheme.scheme_id is 'Id of the scheme';
 comment on column scheme.name is 'Name of the scheme';
-comment on column scheme.granularity is 'What shares one scale, such as the tensor';
+comment on column scheme.granularity is 'Which values share one scale, such as tensor';
 comment on column scheme.symmetry is 'Whether the range is symmetric around zero';
-comment on column scheme.range_rule is 'How the range follows from the values';
+comment on column scheme.range_rule is 'How the range is computed from the values';
 comment on column scheme.quantized is 'Which tensors are quantized';
-comment on column scheme.calibration is 'Where the ranges of the inputs come from';
+comment on column scheme.calibration is 'Source of the input ranges';
 
 create table layer (
     layer_id integer primary key,
@@ -182,14 +181,14 @@ comment on table layer is
 'Grain: one quantized layer of a network. Key: layer_id; network_id and position.';
 comment on column layer.layer_id is 'Id of the layer';
 comment on column layer.network_id is 'The network it belongs to';
-comment on column layer.position is 'Place of the layer in the order of execution';
+comment on column layer.position is 'Position of the layer in the order of execution';
 comment on column layer.name is 'Name of the module in the network';
-comment on column layer.kind is 'Kind of layer, such as Conv2d or Linear';
+comment on column layer.kind is 'Type of the layer, such as Conv2d or Linear';
 comment on column layer.params is 'Elements of its weight and bias';
 comment on column layer.macs is 'Its multiply-accumulates for one image';
 comment on column layer.uncounted_params is
-'How many of its params the network''s params do not count: those of an earlier layer,
-too, and those of a bias that it has only from folding';
+'Params not counted in the network''s params: those shared with an earlier layer, and
+those of a bias created by folding';
 
 create table tensor (
     tensor_id integer primary key,
@@ -206,13 +205,13 @@ create table tensor (
     unique (layer_id, role)
 );
 comment on table tensor is
-'Grain: one tensor of a quantized layer, in floating point, with any batch norm folded
-in. Key: tensor_id; layer_id and role.';
+'Grain: one tensor of a quantized layer, in floating point, after folding batch norm.
+Key: tensor_id; layer_id and role.';
 comment on column tensor.tensor_id is 'Id of the tensor';
 comment on column tensor.layer_id is 'The layer it belongs to';
 comment on column tensor.role is 'weight, bias or input';
 comment on column tensor.element_count is
-'Number of elements; of an input: over all calibration images';
+'Number of elements; for an input, over all calibration images';
 comment on column tensor.min_value is 'Smallest element';
 comment on column tensor.max_value is 'Largest element';
 comment on column tensor.sum_x is 'Sum of the elements';
@@ -264,15 +263,15 @@ create table quantized_tensor (
 );
 comment on table quantized_tensor is
 'Grain: one tensor quantized in one number format under one scheme. Key: tensor_id,
-number_format_id, scheme_id (not enforced). A bias belongs to the format of its layer''s
-weight, whatever the format of its own codes.';
+number_format_id, scheme_id (not enforced). A bias is listed under the format of its
+layer''s weight, not of its own codes.';
 comment on column quantized_tensor.tensor_id is 'The tensor';
 comment on column quantized_tensor.number_format_id is 'The number format';
 comment on column quantized_tensor.scheme_id is 'The scheme';
 comment on column quantized_tensor.scale is
 'Value of code 1: the dequantized element is code * scale';
 comment on column quantized_tensor.clipped_count is
-'Elements past the largest code, saturated';
+'Elements beyond the largest code, saturated';
 comment on column quantized_tensor.sum_codes is 'Sum of the codes';
 comment on column quantized_tensor.sum_codes2 is 'Sum of the codes'' squares';
 comment on column quantized_tensor.sum_code_x is
@@ -283,9 +282,9 @@ comment on column quantized_tensor.softmax_js_fakefreeze is
 'Sum over the groups of JS(softmax(x), softmax(codes * scale)), base 2; NULL for
 inputs';
 comment on column quantized_tensor.softmax_js_l2 is
-'The same with the factor that makes both L2 norms equal; NULL for inputs';
+'The same with the factor that equalizes the L2 norms; NULL for inputs';
 comment on column quantized_tensor.softmax_group_count is
-'Number of softmax groups that were summed; NULL for inputs';
+'Number of softmax groups in the sums; NULL for inputs';
 
 create table quantized_tensor_channel (
     tensor_id integer not null,
@@ -314,8 +313,8 @@ create table code_histogram (
 );
 comment on table code_histogram is
 'Grain: one occupied code of a quantized weight or bias. Key: tensor_id,
-number_format_id, scheme_id, code (not enforced). The codes of weights in formats of
-more than 4095 codes are binned: code = bin * max code / 2047, the centre of the bin.';
+number_format_id, scheme_id, code (not enforced). For weights in formats with more than
+4095 codes, codes are binned: code = bin * max code / 2047, the centre of the bin.';
 comment on column code_histogram.tensor_id is 'The tensor';
 comment on column code_histogram.number_format_id is 'The number format';
 comment on column code_histogram.scheme_id is 'The scheme';
@@ -344,7 +343,7 @@ create table evaluation (
 );
 comment on table evaluation is
 'Grain: one evaluation of a network: in one number format under one scheme with one
-scope, or in floating point (scope none, format and scheme NULL). Key: network_id,
+scope, or in floating point (scope none; format and scheme NULL). Key: network_id,
 number_format_id, scheme_id, scope.';
 comment on column evaluation.network_id is 'The network';
 comment on column evaluation.number_format_id is
@@ -352,29 +351,29 @@ comment on column evaluation.number_format_id is
 comment on column evaluation.scheme_id is 'The scheme; NULL in floating point';
 comment on column evaluation.scope is
 'What was quantized: all, weight, bias or input; none in floating point';
-comment on column evaluation.precision is 'How the products were computed';
+comment on column evaluation.precision is 'Precision of the products';
 comment on column evaluation.image_count is 'Number of images evaluated';
-comment on column evaluation.correct_top1 is 'Images whose label was predicted';
+comment on column evaluation.correct_top1 is 'Images with a correct prediction';
 comment on column evaluation.correct_top5 is
-'Images whose label was among the five most likely; of equal outputs the class of lower
-index comes first';
+'Images whose label is among the five most likely; among equal outputs the class with
+the lower index comes first';
 comment on column evaluation.correct_both is
-'Images whose label was predicted here and by the floating-point network';
+'Images with a correct prediction here and in floating point';
 comment on column evaluation.same_prediction is
-'Images with the prediction of the floating-point network, right or wrong';
+'Images with the same prediction as in floating point, right or wrong';
 comment on column evaluation.non_finite_count is
 'Images without a prediction, counted as wrong: an output is NaN or +infinity, or none
 is finite; an output of -infinity masks its class and is allowed';
 comment on column evaluation.cross_entropy_sum is
 'Sum over the images of the cross-entropy to the label, in nats';
 comment on column evaluation.cross_entropy_count is
-'Images that cross_entropy_sum covers: those with a prediction, less those whose label
-the network masks';
+'Images in cross_entropy_sum: those with a prediction, except those whose label the
+network masks';
 comment on column evaluation.kl_sum is
 'Sum over the images of KL(floating-point outputs, these outputs), in nats';
 comment on column evaluation.kl_count is
-'Images that kl_sum covers: those with a prediction here and in floating point, less
-those where a class is masked here alone';
+'Images in kl_sum: those with a prediction here and in floating point, except those
+where a class is masked only here';
 
 create table failed_cell (
     network_id integer not null,
@@ -387,16 +386,16 @@ create table failed_cell (
 );
 comment on table failed_cell is
 'Grain: one cell that cannot be evaluated: the network''s own code raises an error in
-that number format. Key: network_id, number_format_id, scheme_id, scope. It is tried
-again when the network is collected anew.';
+that number format. Key: network_id, number_format_id, scheme_id, scope. It is retried
+when the network is collected again.';
 comment on column failed_cell.network_id is 'The network';
 comment on column failed_cell.number_format_id is 'The number format';
 comment on column failed_cell.scheme_id is 'The scheme';
 comment on column failed_cell.scope is
 'What was quantized: all, weight, bias or input';
 comment on column failed_cell.layer is
-'The last quantized layer that started before the error; NULL where none is known';
-comment on column failed_cell.reason is 'Kind and message of the error, in one line';
+'The last quantized layer that started before the error; NULL if unknown';
+comment on column failed_cell.reason is 'Type and message of the error, in one line';
 
 create table layer_evaluation (
     layer_id integer not null,
@@ -416,31 +415,31 @@ create table layer_evaluation (
     unique (layer_id, number_format_id, scheme_id)
 );
 comment on table layer_evaluation is
-'Grain: one evaluation of a network with one layer quantized, its weight, bias and
-input, and all others in floating point. Key: layer_id, number_format_id, scheme_id.
-The columns are those of evaluation.';
-comment on column layer_evaluation.layer_id is 'The layer that is quantized';
+'Grain: one evaluation of a network with a single layer quantized (weight, bias and
+input) and all others in floating point. Key: layer_id, number_format_id, scheme_id.
+Columns as in evaluation.';
+comment on column layer_evaluation.layer_id is 'The quantized layer';
 comment on column layer_evaluation.number_format_id is 'The number format';
 comment on column layer_evaluation.scheme_id is 'The scheme';
-comment on column layer_evaluation.precision is 'How the products were computed';
+comment on column layer_evaluation.precision is 'Precision of the products';
 comment on column layer_evaluation.image_count is 'Number of images evaluated';
-comment on column layer_evaluation.correct_top1 is 'Images whose label was predicted';
+comment on column layer_evaluation.correct_top1 is 'Images with a correct prediction';
 comment on column layer_evaluation.correct_top5 is
-'Images whose label was among the five most likely; of equal outputs the class of lower
-index comes first';
+'Images whose label is among the five most likely; among equal outputs the class with
+the lower index comes first';
 comment on column layer_evaluation.correct_both is
-'Images whose label was predicted here and by the floating-point network';
+'Images with a correct prediction here and in floating point';
 comment on column layer_evaluation.same_prediction is
-'Images with the prediction of the floating-point network, right or wrong';
+'Images with the same prediction as in floating point, right or wrong';
 comment on column layer_evaluation.non_finite_count is
 'Images without a prediction, counted as wrong';
 comment on column layer_evaluation.cross_entropy_sum is
 'Sum over the images of the cross-entropy to the label, in nats';
 comment on column layer_evaluation.cross_entropy_count is
-'Images that cross_entropy_sum covers';
+'Images in cross_entropy_sum';
 comment on column layer_evaluation.kl_sum is
 'Sum over the images of KL(floating-point outputs, these outputs), in nats';
-comment on column layer_evaluation.kl_count is 'Images that kl_sum covers';
+comment on column layer_evaluation.kl_count is 'Images in kl_sum';
 
 create table failed_layer_cell (
     layer_id integer not null,
@@ -451,16 +450,16 @@ create table failed_layer_cell (
     unique (layer_id, number_format_id, scheme_id)
 );
 comment on table failed_layer_cell is
-'Grain: one evaluation of a single layer that is impossible: the network''s own code
-raises an error in that number format. Key: layer_id, number_format_id, scheme_id. It
-is tried again when the network is collected anew.';
-comment on column failed_layer_cell.layer_id is 'The layer that is quantized';
+'Grain: one single-layer evaluation that is impossible: the network''s own code raises
+an error in that number format. Key: layer_id, number_format_id, scheme_id. It is
+retried when the network is collected again.';
+comment on column failed_layer_cell.layer_id is 'The quantized layer';
 comment on column failed_layer_cell.number_format_id is 'The number format';
 comment on column failed_layer_cell.scheme_id is 'The scheme';
 comment on column failed_layer_cell.layer is
-'The last quantized layer that started before the error; NULL where none is known';
+'The last quantized layer that started before the error; NULL if unknown';
 comment on column failed_layer_cell.reason is
-'Kind and message of the error, in one line';
+'Type and message of the error, in one line';
 
 create table collection_run (
     run_id integer primary key,
@@ -481,20 +480,20 @@ comment on table collection_run is
 comment on column collection_run.run_id is 'Id of the run';
 comment on column collection_run.version is 'Version of ptqdb';
 comment on column collection_run.arguments is 'Arguments of the run, as JSON';
-comment on column collection_run.device is 'Device that it ran on';
+comment on column collection_run.device is 'Device used';
 comment on column collection_run.seed is 'Seed of its random numbers';
 comment on column collection_run.started_at is 'When it started, UTC';
 comment on column collection_run.ended_at is 'When it ended, UTC; NULL until then';
 comment on column collection_run.cells is
-'The cells that it was to fill, written before the first of them; one of the scope
-layer stands for each layer of the network alone';
+'The planned cells, written before the first is evaluated; one cell with scope layer
+stands for all single layers of the network';
 comment on column collection_run.outcome is
-'running, done, failed or interrupted; done too where cells could not be evaluated and
-failed_cell says so';
+'running, done, failed or interrupted; also done if some cells could not be evaluated
+(see failed_cell)';
 comment on column collection_run.failures is
-'The networks that failed as a whole, each with the reason';
+'The networks that failed entirely, with reasons';
 
--- What is derived from the facts and costly enough to keep: filled by the queries in
+-- Derived from the facts and costly enough to store: filled by the queries in
 -- sql/materialized, read by the macro tensor_measure.
 
 create table tensor_divergence (
@@ -508,20 +507,21 @@ create table tensor_divergence (
 );
 comment on table tensor_divergence is
 'Grain: one measure of the damage to one quantized weight or bias. Key: tensor_id,
-number_format_id, scheme_id, rescale, measure, bins (not enforced). Derived: whoever
-deletes rows of quantized_tensor deletes theirs here, and materializes again.';
+number_format_id, scheme_id, rescale, measure, bins (not enforced). Derived: when
+deleting rows of quantized_tensor, delete the matching rows here and materialize
+again.';
 comment on column tensor_divergence.tensor_id is 'The tensor';
 comment on column tensor_divergence.number_format_id is 'The number format';
 comment on column tensor_divergence.scheme_id is 'The scheme';
 comment on column tensor_divergence.rescale is
-'What the codes are multiplied by: fakefreeze (their scale) or l2 (equal L2 norms)';
+'Factor on the codes: fakefreeze (their scale) or l2 (equal L2 norms)';
 comment on column tensor_divergence.measure is 'Name of the measure, such as js';
 comment on column tensor_divergence.bins is
 'Number of bins of the histograms; NULL for measures without bins';
 comment on column tensor_divergence.value is
-'Value of the measure; larger is more damage';
+'Value of the measure; larger means more damage';
 
--- What ptqdb compare found: derived from the facts, and emptied when facts are added.
+-- Results of ptqdb compare: derived from the facts, and emptied when facts are added.
 
 create table fit (
     fit_id integer primary key,
@@ -552,21 +552,21 @@ comment on column fit.fit_id is 'Id of the fit';
 comment on column fit.view is 'Name of the view, or the call of variant';
 comment on column fit.curve is 'Name of the curve, such as rational2';
 comment on column fit.leave_out is
-'What is left out at a time for the held-out figures: network or architecture';
+'Unit left out at a time for the held-out figures: network or architecture';
 comment on column fit.fingerprint is
-'SHA-256 over the points, the curve and the version of ptqdb, hexadecimal';
+'SHA-256 of the points, the curve and the version of ptqdb, hexadecimal';
 comment on column fit.fitted_at is 'When it was fitted, UTC';
 comment on column fit.points is 'Rows of the view with a finite divergence and loss';
 comment on column fit.r_squared is
 '1 - (sum of squared residuals) / (sum of squares about the mean); NULL without a fit';
 comment on column fit.adjusted_r_squared is
-'r_squared for the degrees of freedom that the curve spent';
+'r_squared adjusted for the degrees of freedom of the curve';
 comment on column fit.rmse is
 'Root of the mean squared residual, a fraction of the float accuracy';
 comment on column fit.aic is 'Akaike''s criterion; NULL without a likelihood';
 comment on column fit.bic is 'Schwarz''s criterion; NULL without a likelihood';
 comment on column fit.ceiling_r_squared is
-'r_squared of isotonic regression, which no non-decreasing curve exceeds';
+'r_squared of isotonic regression, the upper bound for any monotone curve';
 comment on column fit.held_out_r_squared is
 '1 - (sum of squared errors) / (sum of squares about the mean), each point predicted by
 a curve that never saw its network or architecture';
@@ -575,9 +575,9 @@ comment on column fit.held_out_rmse is
 comment on column fit.held_out_median_error is
 'Median absolute held-out error, a fraction of the float accuracy';
 comment on column fit.monotone is
-'Whether the curve is proved non-decreasing over the points';
+'Whether the curve is proven non-decreasing over the points';
 comment on column fit.params is 'Parameters of the curve, in the order of its model';
-comment on column fit.error is 'Why nothing was fitted; NULL otherwise';
+comment on column fit.error is 'Why the fit failed; NULL otherwise';
 
 create table fit_fold (
     fit_id integer not null,
@@ -591,10 +591,10 @@ comment on table fit_fold is
 enforced).';
 comment on column fit_fold.fit_id is 'The fit';
 comment on column fit_fold.left_out is 'The network or architecture that was left out';
-comment on column fit_fold.points is 'Its points';
+comment on column fit_fold.points is 'Number of its points';
 comment on column fit_fold.sse is
-'Sum of its squared errors, predicted by the curve fitted to all others; NULL where
-these do not carry the curve';
+'Sum of its squared errors, predicted by the curve fitted to all others; NULL if these
+are too few to fit the curve';
 comment on column fit_fold.inner_r_squared is
-'Held-out R squared among the others alone, as if this one did not exist: what a choice
-of view and curve may look at before it is judged on this one';
+'Held-out R squared among the others only, as if this one did not exist: for choosing
+view and curve without looking at this one';

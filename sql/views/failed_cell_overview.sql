@@ -1,6 +1,6 @@
--- The cells that cannot be evaluated, since the network's own code fails in them.
+-- The cells that cannot be evaluated because the network's own code fails.
 -- Grain: one cell. Key: network, number_format, scheme, scope, quantized_layer. They
--- are tried again when the network is collected anew.
+-- are retried when the network is collected again.
 
 create or replace view failed_cell_overview as
 with failed as (
@@ -42,15 +42,15 @@ order by
     failed.quantized_layer asc;
 
 comment on view failed_cell_overview is
-'Grain: one cell that cannot be evaluated, since the network''s own code fails in that
-number format. ptqdb collect --replace tries it again.';
+'Grain: one cell that cannot be evaluated because the network''s own code fails in that
+number format. ptqdb collect --replace retries it.';
 comment on column failed_cell_overview.network is 'Name of the network';
 comment on column failed_cell_overview.number_format is 'Name of the number format';
 comment on column failed_cell_overview.scheme is 'Name of the scheme';
 comment on column failed_cell_overview.scope is
-'What is quantized in it: all, weight, bias, input or layer';
+'What is quantized: all, weight, bias, input or layer';
 comment on column failed_cell_overview.quantized_layer is
-'The layer that alone is quantized; NULL but with the scope layer';
+'The only quantized layer; NULL except for the scope layer';
 comment on column failed_cell_overview.layer is
-'The last quantized layer that started before the error; NULL where none is known';
-comment on column failed_cell_overview.reason is 'Kind and message of the error';
+'The last quantized layer that started before the error; NULL if unknown';
+comment on column failed_cell_overview.reason is 'Type and message of the error';

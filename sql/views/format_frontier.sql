@@ -1,6 +1,6 @@
--- The best number format of each width: what a bit more buys.
--- Grain: one width of a network. Key: network, bits. The best format is the one with
--- the smallest loss; of several the first by family and exponent bits.
+-- The best number format of each width: the benefit of each additional bit.
+-- Grain: one width of a network. Key: network, bits. The best format has the smallest
+-- loss; ties go to the first by family and exponent bits.
 
 create or replace view format_frontier as
 with points as (
@@ -45,12 +45,12 @@ where points.place = 1
 order by points.network, points.bits;
 
 comment on view format_frontier is
-'Grain: one width of a network. The number format that loses least, and whether no
-narrower one loses as little.';
+'Grain: one width of a network. The number format with the smallest loss, and whether no
+narrower one is as good.';
 comment on column format_frontier.network is 'Name of the network';
 comment on column format_frontier.bits is 'Width of one code in bits';
 comment on column format_frontier.number_format is
-'The format of this width that loses least';
+'The format of this width with the smallest loss';
 comment on column format_frontier.accuracy_loss is
 'Its loss: (float_accuracy - accuracy) / float_accuracy';
 comment on column format_frontier.accuracy_loss_se is 'Standard error of the loss';

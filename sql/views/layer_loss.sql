@@ -1,9 +1,9 @@
--- What each layer costs when it alone is quantized, beside what it adds to its
--- network's divergence.
+-- The loss when only one layer is quantized, with its contribution to the network's
+-- divergence.
 -- Grain: one layer in one number format, under the first scheme. Key: network,
--- number_format, layer. A row for each row of layer_evaluation whose network was
--- evaluated in floating point on the same images. For what a layer adds to another
--- divergence join layer_divergence(...) using (network, number_format, layer).
+-- number_format, layer. One row for each row of layer_evaluation whose network was
+-- evaluated in floating point on the same images. For contributions to another
+-- divergence, join layer_divergence(...) using (network, number_format, layer).
 
 create or replace view layer_loss as
 select
@@ -44,12 +44,12 @@ order by
     layer.position asc;
 
 comment on view layer_loss is
-'Grain: one layer in one number format: what it costs when it alone is quantized, the
-largest loss first, beside what it adds to fakefreeze_flops (layer_divergence). It has
-rows of what `ptqdb collect --scopes layer` evaluated.';
+'Grain: one layer in one number format: the loss when only this layer is quantized, the
+largest first, with its contribution to fakefreeze_flops (layer_divergence). Filled by
+`ptqdb collect --scopes layer`.';
 comment on column layer_loss.network is 'Name of the network';
 comment on column layer_loss.number_format is 'Name of the number format';
-comment on column layer_loss.position is 'Place of the layer, from 0';
+comment on column layer_loss.position is 'Position of the layer, from 0';
 comment on column layer_loss.layer is 'Name of the layer';
 comment on column layer_loss.kind is 'Kind of the layer';
 comment on column layer_loss.images is 'Images evaluated';
@@ -57,13 +57,13 @@ comment on column layer_loss.non_finite_images is
 'Images without a prediction, counted as wrong';
 comment on column layer_loss.correct is 'Images whose label was predicted';
 comment on column layer_loss.accuracy is
-'Top-1 accuracy with this layer alone quantized, a fraction';
+'Top-1 accuracy with only this layer quantized, a fraction';
 comment on column layer_loss.float_accuracy is
 'Top-1 accuracy in floating point, a fraction';
 comment on column layer_loss.accuracy_loss is
 '(float_accuracy - accuracy) / float_accuracy, a fraction';
 comment on column layer_loss.accuracy_loss_se is
-'Standard error of accuracy_loss, from the images that only one of the two has right';
+'Standard error of accuracy_loss, from the images that only one of the two gets right';
 comment on column layer_loss.contribution is
 'Its share of the MACs times the JS divergence of its weight and bias: see
 layer_divergence';

@@ -1,9 +1,9 @@
--- The cells that ought to be there and are not.
--- Grain: one cell. Key: network, number_format, scheme, scope. A cell ought to be there
--- where a run announced it, or where a network of this file, a format of the study's
--- grid and a scheme of this file meet, with everything quantized. One that was tried
--- and cannot be evaluated is not missing: see failed_cell_overview. The scope layer is
--- one cell, missing until each layer of the network was tried alone.
+-- The expected cells that are missing.
+-- Grain: one cell. Key: network, number_format, scheme, scope. A cell is expected if a
+-- run announced it, and for every combination of a network of this file, a format of
+-- the study's grid and a scheme of this file, with everything quantized. A cell that
+-- was tried and cannot be evaluated is not missing: see failed_cell_overview. The scope
+-- layer is one cell, missing until each single layer of the network was tried.
 
 create or replace view missing_cell as
 with announced as (
@@ -102,10 +102,10 @@ anti join evaluated
 order by all;
 
 comment on view missing_cell is
-'Grain: one cell that ought to be there and is not: announced by a run, or one of the
-study''s 43 formats, without an evaluation and not known to fail (failed_cell_overview).';
+'Grain: one expected cell that is missing: announced by a run, or one of the study''s 43
+formats, without an evaluation and not known to fail (failed_cell_overview).';
 comment on column missing_cell.network is 'Name of the network';
 comment on column missing_cell.number_format is 'Name of the number format';
 comment on column missing_cell.scheme is 'Name of the scheme';
 comment on column missing_cell.scope is
-'What is quantized in it: all, weight, bias, input or each layer alone (layer)';
+'What is quantized: all, weight, bias, input or each single layer (layer)';

@@ -1,4 +1,4 @@
--- What the file holds of each network, and how much is missing.
+-- The contents of the file for each network, and what is missing.
 -- Grain: one network. Key: network. A cell is an evaluation in one number format under
 -- one scheme; the counts are by what was quantized in it.
 
@@ -51,7 +51,7 @@ unquantized as (
     select
         unquantized_part.network_id,
         sum(unquantized_part.params)::bigint as params,
-        -- where the multiplications of a part are not counted, neither is their share
+        -- NULL if the multiplications of a part are not counted
         case
             when count(unquantized_part.macs) = count(*)
                 then sum(unquantized_part.macs)::bigint
@@ -106,27 +106,27 @@ left join missing on network.name = missing.network
 order by network.network_id;
 
 comment on view network_overview is
-'Grain: one network. What the file holds of it: its size, its accuracy in floating
-point, how many number formats it was evaluated in and how many are missing.';
+'Grain: one network: its size, its accuracy in floating point, how many number formats
+were evaluated and how many are missing.';
 comment on column network_overview.network is 'Name of the network';
 comment on column network_overview.architecture is
-'Kin: networks with and without batch norm are one architecture';
+'Family: networks with and without batch norm are one architecture';
 comment on column network_overview.dataset is 'Name of the evaluation dataset';
-comment on column network_overview.split is 'Which part of the dataset';
-comment on column network_overview.classes is 'Number of classes to tell apart';
+comment on column network_overview.split is 'Split of the dataset';
+comment on column network_overview.classes is 'Number of classes';
 comment on column network_overview.layers is 'Number of quantized layers: the depth';
 comment on column network_overview.params is
-'Params of the float network, those of its batch norms too';
+'Params of the float network, including its batch norms';
 comment on column network_overview.macs is
 'Multiply-accumulates of the quantized layers for one image';
 comment on column network_overview.unquantized_param_share is
-'Share of the params, batch norms folded, that no format quantizes: table
-unquantized_part lists them';
+'Fraction of the params, with batch norms folded, that stay in float: see table
+unquantized_part';
 comment on column network_overview.unquantized_mac_share is
-'Share of the multiply-accumulates that no format quantizes; NULL where some of
-them are not counted';
+'Fraction of the multiply-accumulates that stay in float; NULL if some of them are not
+counted';
 comment on column network_overview.images is
-'Images that the floating-point network was evaluated on; NULL before';
+'Number of evaluation images of the floating-point network; NULL before';
 comment on column network_overview.float_accuracy is
 'Top-1 accuracy in floating point, a fraction; NULL before its evaluation';
 comment on column network_overview.all_cells is

@@ -1,5 +1,5 @@
--- How POT_4 to POT_8 crowd into one column of points: past a few bits a power of two
--- more only adds codes next to zero.
+-- How POT_4 to POT_8 crowd into one column of points: beyond a few bits, a further bit
+-- only adds codes close to zero.
 -- Grain: one network. Key: network. Source: fakefreeze_flops.
 
 create or replace view pot_crowding as
@@ -28,10 +28,10 @@ to POT_8, and of the divergence among all formats.';
 comment on column pot_crowding.network is 'Name of the network';
 comment on column pot_crowding.formats is 'Number of formats POT_4 to POT_8 evaluated';
 comment on column pot_crowding.divergence_spread is
-'Largest less smallest divergence among them';
+'Largest minus smallest divergence among them';
 comment on column pot_crowding.divergence_range is
-'Largest less smallest divergence among all formats';
+'Largest minus smallest divergence among all formats';
 comment on column pot_crowding.accuracy_loss_spread is
-'Largest less smallest accuracy loss among them';
+'Largest minus smallest accuracy loss among them';
 comment on column pot_crowding.largest_se is
 'Largest standard error of their accuracy losses';

@@ -1,5 +1,5 @@
 -- The distribution of each weight and bias over 63 bins, in floating point and in every
--- number format: what the Jensen-Shannon divergence of the named views compares.
+-- number format: the input of the Jensen-Shannon divergence of the named views.
 -- Grain: one occupied bin of a weight or bias, in floating point or in one number
 -- format under one scheme. Key: network, layer, role, number_format, scheme, bin.
 --     bin = coarse_bin(fine_bin(x, max_abs), 63), of code times scale where quantized
@@ -96,8 +96,8 @@ comment on column tensor_distribution.number_format is
 comment on column tensor_distribution.scheme is
 'Name of the scheme; NULL in floating point';
 comment on column tensor_distribution.bin is
-'Index of the bin, 0 in the middle; past 31 or -31 where codes lie outside the range';
+'Index of the bin, 0 in the middle; beyond 31 or -31 for codes outside the range';
 comment on column tensor_distribution.value is
-'Centre of the bin, in the unit of the tensor';
+'Centre of the bin, in units of the tensor';
 comment on column tensor_distribution.count is 'Number of elements in the bin';
-comment on column tensor_distribution.share is 'The same as a share of all elements';
+comment on column tensor_distribution.share is 'The same as a fraction of all elements';

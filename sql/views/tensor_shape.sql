@@ -1,4 +1,5 @@
--- The shape of each weight and bias, and how a number format meets it.
+-- The shape of each weight's and bias's distribution, and how a number format covers
+-- it.
 -- Grain: one weight or bias in one number format under one scheme. Key: network, layer,
 -- role, number_format, scheme.
 --     kurtosis = m4 / m2^2 of the central moments (3 for a normal distribution); NULL
@@ -70,7 +71,7 @@ order by
 
 comment on view tensor_shape is
 'Grain: one weight or bias in one number format under one scheme. The shape of its
-distribution, and how the format meets it.';
+distribution, and how the format covers it.';
 comment on column tensor_shape.network is 'Name of the network';
 comment on column tensor_shape.layer is 'Name of the layer';
 comment on column tensor_shape.role is 'weight or bias';
@@ -78,10 +79,10 @@ comment on column tensor_shape.number_format is 'Name of the number format';
 comment on column tensor_shape.scheme is 'Name of the scheme';
 comment on column tensor_shape.element_count is 'Number of elements';
 comment on column tensor_shape.kurtosis is
-'Fourth central moment over the squared variance; NULL of a constant, or nearly so';
+'Fourth central moment over the squared variance; NULL for a (nearly) constant tensor';
 comment on column tensor_shape.mean_range_share is
-'Share of the elements with |x| at most their mean |x|, by fine bins';
+'Fraction of the elements with |x| at most their mean |x|, by fine bins';
 comment on column tensor_shape.codes_used is
-'Number of distinct codes that occur; formats of more than 4095 codes are binned';
+'Number of distinct codes that occur; formats with more than 4095 codes are binned';
 comment on column tensor_shape.clipped_share is
-'Share of the elements past the largest code';
+'Fraction of the elements beyond the largest code';
