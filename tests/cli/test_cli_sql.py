@@ -155,7 +155,10 @@ def test_a_failed_query_shows_where(run: Run, with_scopes: Path, text: str, said
 def test_files_that_cannot_be_read(run: Run) -> None:
     done = run("sql", "nowhere.sql")
     assert done.code == 2
-    assert done.err == "ptqdb: there is no file nowhere.sql: name one, or give the query itself\n"
+    assert (
+        done.err
+        == "ptqdb: there is no file nowhere.sql: give an existing one, or the query itself\n"
+    )
     Path("latin.sql").write_bytes("select 'ä'".encode("latin-1"))
     done = run("sql", "latin.sql")
     assert (done.code, done.err) == (1, "ptqdb: latin.sql cannot be read: it is not UTF-8 text\n")
