@@ -279,4 +279,4 @@ def test_validate_leaves_out_architectures(run: Run) -> None:
     ]
     few = run("validate", "--where", "network like 'VGG%'")
     assert few.code == 1
-    assert "expected three or more of network" in few.err
+    assert "expected three or more networks" in few.err

@@ -174,7 +174,7 @@ def test_intervals_are_text(run: Run) -> None:
 
 def test_help_says_what_several_statements_do(run: Run) -> None:
     shown = " ".join(run("sql", "--help").out.decode().replace("│", " ").split())
-    assert "the result of the last one is printed" in shown
+    assert "prints the result of the last one" in shown
     assert "- for stdin" in shown
 
 
