@@ -114,5 +114,5 @@ def test_too_few_networks_are_said() -> None:
     with pytest.raises(DataError, match="two or more reference networks"):
         LossPredictor.of(points, RATIONAL, np.repeat("A", len(points)))
     few = points.take(np.arange(len(points)) < 45)  # the second network has two points
-    with pytest.raises(DataError, match="without N0 too"):
+    with pytest.raises(DataError, match="without N0, found too few"):
         predictor(few)
