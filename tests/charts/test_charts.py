@@ -127,7 +127,7 @@ def test_divergence_of_zero_on_a_logarithmic_axis() -> None:
     zero = [row for row in rows(spec, POINTS) if row["divergence"] == 0]
     smallest = min(row["divergence"] for row in rows(spec, POINTS) if row["divergence"] > 0)
     assert [row["x"] for row in zero] == [smallest / 2] * 2
-    assert spec["title"]["subtitle"][-1].startswith("2 points of divergence 0")
+    assert spec["title"]["subtitle"][-1].startswith("2 points with divergence 0")
 
 
 def test_narrow_range_has_a_linear_axis() -> None:

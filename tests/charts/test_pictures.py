@@ -383,7 +383,7 @@ def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view
     encoding = added["encoding"]
     assert encoding["y"]["sort"] == encoding["y"]["scale"]["domain"] == ranked
     assert encoding["x"]["scale"]["domain"] == sorted(NAMES, key=format_key)
-    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Layer", "Place", "Rank", "Format"}
+    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Layer", "Position", "Rank", "Format"}
     # The colours are of parts, on a scale for this network.
     parts = rows.join(whole, on="number_format")
     expected = (parts["contribution"] / parts["whole"]).to_numpy()
@@ -493,7 +493,7 @@ def test_an_option_without_effect_is_refused(kind: str) -> None:
         if expected is UsageError:
             name = option.replace("-", "_")  # as Python has it
             assert f"chart {kind} takes no {name}, only " in str(raised.value)
-            assert str(raised.value).endswith(f"do: leave out {name}")
+            assert str(raised.value).endswith(f"do: remove {name}")
 
 
 def test_one_of_what_a_kind_draws_once(shown: Study) -> None:

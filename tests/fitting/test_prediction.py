@@ -198,7 +198,7 @@ def test_predict_without_images_looks_at_the_weights(run: Run) -> None:
     assert result.code == 0, result.err
     found = list(csv.DictReader(io.StringIO(result.out)))
     assert f"hill over {PREDICTION_VIEW_WITHOUT_IMAGES}" in result.err
-    assert "no images: the weights alone are quantized and weighed" in result.err
+    assert "no images: only the weights are quantized" in result.err
     with ptqdb.open() as study:
         stored = study.view(PREDICTION_VIEW_WITHOUT_IMAGES, "network = 'VGG_16'")
     for row in found:
