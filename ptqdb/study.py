@@ -404,7 +404,7 @@ class Study:
         x_scale: str = "",
         theme: str = "light",
     ) -> Any:
-        """Draw a picture of the study; `ptqdb.charts.save_chart` writes it to a file.
+        """Draw a chart of the study; `ptqdb.charts.save_chart` writes it to a file.
 
         Parameters
         ----------

@@ -62,7 +62,7 @@ class Request:
 
 
 def draw(connection: "DuckDBPyConnection", kind: str, request: Request | None = None) -> Any:
-    """Draw a picture of a study.
+    """Draw a chart of a study.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""``ptqdb chart``: draw a picture of the study."""
+"""``ptqdb chart``: draw a chart of the study."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,7 @@ TABLE = "Points from a file"
 
 
 class Kind(StrEnum):
-    """The pictures that can be drawn."""
+    """The kinds of chart."""
 
     FIT = "fit"
     NETWORKS = "networks"
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
 
 
 def chart(
-    kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
+    kind: Annotated[Kind, typer.Argument(help="Kind of chart.")] = Kind.FIT,
     views: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,15 +132,15 @@ def chart(
         ),
     ] = None,
 ) -> None:
-    """Draw a picture of the study.
+    """Draw a chart of the study.
 
     fit: loss over divergence, with the curve and the prediction band for new networks.
     networks: the same, one panel per network. variants: views or curves side by side.
-    distribution: histograms of a layer's weights, float and quantized. layers: each layer's share
-    of the divergence of --view, largest first, next to the loss when only that layer is quantized
-    (`ptqdb collect --scopes layer`). frontier: loss against bits. leaderboard: which view and
-    curve predict best. crowding: how POT formats of all widths share one divergence.
-    residuals: measured minus fitted loss.
+    distribution: histograms of a layer's weights, float and quantized. layers: each layer's
+    contribution to the divergence of --view, largest first, next to the loss with only that layer
+    quantized (`ptqdb collect --scopes layer`). frontier: loss against bits. leaderboard: which
+    view and curve predict best. crowding: how POT formats crowd at one divergence. residuals:
+    measured minus fitted loss.
     """
     from ptqdb.charts import save_chart
     from ptqdb.charts.pictures import Request

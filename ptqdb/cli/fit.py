@@ -85,8 +85,8 @@ def fit(
 ) -> None:
     """Fit a curve to all networks together and to each one.
 
-    Fits accuracy loss (a fraction of the float accuracy) over divergence. The held_out figures
-    are from curves fitted without the predicted network: trust these.
+    Fits accuracy loss (a fraction of the float accuracy) over divergence. Trust the
+    held_out figures: they are from curves fitted without the predicted network.
     """
     from ptqdb.curves import CURVES
     from ptqdb.curves import curve as curve_by_name

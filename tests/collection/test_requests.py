@@ -69,7 +69,7 @@ def test_a_reference_network_may_have_another_name() -> None:
 
 @pytest.mark.parametrize("specs", [(), ("AlexNet", "VGG_16")])
 def test_options_belong_to_one_network(specs: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="class_count: expected one network that it belongs"):
+    with pytest.raises(UsageError, match="class_count: expected exactly one network"):
         entries_of(specs, NetworkEntry("", class_count=10))
     assert [entry.spec for entry in entries_of(specs, NOTHING)] == list(specs)
 
