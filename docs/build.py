@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -12,6 +11,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from jinja2 import StrictUndefined, Template
 from predictions import (
     PUBLISHED_COLUMNS,
     Comparison,
@@ -97,8 +97,8 @@ def _write(name: str, text: str) -> None:
 
 def _filled(name: str, parts: dict[str, str]) -> str:
     """A template with its parts in place."""
-    template = (DOCS / "templates" / name).read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    text = (DOCS / "templates" / name).read_text(encoding="utf-8")
+    return Template(text, undefined=StrictUndefined, keep_trailing_newline=True).render(parts)
 
 
 def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Comparison) -> str:

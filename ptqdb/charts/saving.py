@@ -2,9 +2,7 @@
 
 import json
 import math
-import re
 from collections.abc import Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from altair.utils.schemapi import debug_mode
 
 from ptqdb.errors import UsageError
 from ptqdb.support.paths import is_there, written_beside
+from ptqdb.support.templates import render
 
 SUFFIXES = (".html", ".png", ".svg", ".json")
 PNG_SCALE = 2
@@ -57,16 +56,15 @@ def chart_page(chart: Any) -> str:
     config = spec.get("config", {})
     heading = spec.get("title", "")
     text = heading.get("text", "") if isinstance(heading, dict) else heading
-    return filled(
-        _file("window.html"),
-        {
-            "title": escape(str(text)),
-            "background": escape(config.get("background", "white")),
-            "text": escape(config.get("title", {}).get("color", "black")),
-            "spec": script_json(short(spec)),
-            "vega": vega_script(),
-            "script": _file("window.js"),
-        },
+    return render(
+        "ptqdb.charts",
+        "window.html",
+        title=str(text),
+        background=config.get("background", "white"),
+        text=config.get("title", {}).get("color", "black"),
+        spec=script_json(short(spec)),
+        vega=vega_script(),
+        script=files("ptqdb.charts").joinpath("window.js").read_text(encoding="utf-8"),
     )
 
 
@@ -106,15 +104,6 @@ def vega_script() -> str:
     bundle: Any = vl_convert.javascript_bundle  # its types ask for a snippet, itself does not
     text: str = bundle()
     return text.replace("</script", "<\\/script")
-
-
-def filled(template: str, parts: dict[str, str]) -> str:
-    """A template with its parts in place."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-
-
-def _file(name: str) -> str:
-    return files("ptqdb.charts").joinpath(name).read_text(encoding="utf-8")
 
 
 def check_path(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:

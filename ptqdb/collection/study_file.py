@@ -52,26 +52,89 @@
 Paths are relative to the file. An unknown key is an error, not a setting without effect.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-from ptqdb.collection.toml_table import TomlTable
 from ptqdb.datasets.preprocessing import INTERPOLATIONS, LARGEST_EDGE
 from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES
 from ptqdb.errors import UsageError
-from ptqdb.quantization.number_formats import NumberFormat, matching
+from ptqdb.quantization.number_formats import matching
 from ptqdb.support.closest import closest_first
 from ptqdb.support.paths import is_file, named_path, regular_file
 from ptqdb.support.text import is_harmless
 
-PRECISIONS = ("auto", "float32")
-# Where a path is no path but a name elsewhere.
+# Prefixes of names that are not paths.
 _ELSEWHERE = ("torchvision:", "hf://")
+_LONGEST_SHOWN = 200
+
+Text = Annotated[str, Meta(pattern=r"\S", description="a text")]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1, description="a whole number from 1 up")]
+Edge = Annotated[
+    int, Meta(ge=1, le=LARGEST_EDGE, description=f"a whole number, 1 to {LARGEST_EDGE}")
+]
+Classes = Annotated[
+    int, Meta(ge=1, le=MOST_CLASSES, description=f"a whole number, 1 to {MOST_CLASSES}")
+]
+Channels = Annotated[
+    tuple[float, ...], Meta(min_length=1, description="a list of one number per channel")
+]
+Scope = Literal[(*SCOPES, LAYER_SCOPE)]  # type: ignore[valid-type]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file: every key is known, and every value is of its kind."""
+
+
+class _StudyTable(_Table):
+    dataset: Annotated[dict[str, Any], Meta(description="tables [dataset.NAME]")] = {}
+    network: Annotated[
+        list[dict[str, Any]], Meta(description="tables [[network]] in double brackets")
+    ] = []
+    number_formats: Text = "*"
+    scopes: Annotated[tuple[Scope, ...], Meta(description="a list of texts")] = ()
+    device: Text = "cpu"
+    precision: Literal["auto", "float32"] = "auto"
+
+
+class _DatasetTable(_Table):
+    path: Text
+    calibration_path: Text | None = None
+    images: Count | None = None
+    calibration: Count | None = None
+    split: Text = "test"
+    image_column: Text | None = None
+    label_column: Text | None = None
+    channels: Literal[1, 3] | None = None
+    root: Text | None = None
+    download: Annotated[bool, Meta(description="true or false")] = False
+
+
+class _NetworkTable(_Table):
+    spec: Text
+    dataset: Text | None = None
+    checkpoint: Text | None = None
+    weights: Text | None = None
+    name: Text | None = None
+    architecture: Text | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+    resize: Edge | None = None
+    crop: Edge | None = None
+    interpolation: Literal[INTERPOLATIONS] | None = None  # type: ignore[valid-type]
+    class_count: Classes | None = None
+    seed: Count | None = None
+
+
+_Kind = TypeVar("_Kind", bound=_Table)
 
 
 def read_study_file(path: Path) -> StudyDeclaration:
@@ -83,33 +146,36 @@ def read_study_file(path: Path) -> StudyDeclaration:
         No such file, not TOML (with the line), no dataset or network, an unknown or missing
         key, a value of the wrong kind; the message names the file, the table and the key.
     """
-    study = TomlTable(path, "", _loaded(path))
-    study.refuse_others(["dataset", "network", *_keys(StudyDeclaration, "datasets", "networks")])
+    study, folder = _convert(str(path), _read_toml(path), _StudyTable), path.resolve().parent
+    if not study.dataset:
+        raise UsageError(f"{path}: expected a table [dataset.NAME] with a path, found none")
     datasets = tuple(
-        _dataset(study.child(f"[dataset.{name}]", table), name, path.resolve().parent)
-        for name, table in study.tables("dataset").items()
+        _dataset(f"{path}: [dataset.{name}]", name, values, folder)
+        for name, values in study.dataset.items()
     )
-    if not datasets:
-        raise study.error("expected a table [dataset.NAME] with a path, found none")
+    if not study.network:
+        raise UsageError(f"{path}: expected a table [[network]] with a spec, found none")
+    names = list(study.dataset)
     networks = tuple(
-        _network(study.child(_heading(number, table), table), datasets, path.resolve().parent)
-        for number, table in enumerate(study.array_of_tables("network"), start=1)
+        _network(f"{path}: {_heading(number, values)}", values, names, folder)
+        for number, values in enumerate(study.network, start=1)
     )
-    if not networks:
-        raise study.error("expected a table [[network]] with a spec, found none")
-    result = StudyDeclaration(
+    try:
+        number_formats = matching(study.number_formats)
+    except UsageError as error:
+        raise UsageError(f"{path}: number_formats: {error}") from error
+    _refuse_duplicates(path, networks)
+    return StudyDeclaration(
         datasets,
         networks,
-        number_formats=_number_formats(study),
-        scopes=study.texts("scopes", (*SCOPES, LAYER_SCOPE)),
-        device=study.text("device") or "cpu",
-        precision=study.text("precision", PRECISIONS) or "auto",
+        number_formats=number_formats,
+        scopes=tuple(dict.fromkeys(study.scopes)),
+        device=study.device,
+        precision=study.precision,
     )
-    _refuse_duplicates(study, networks)
-    return result
 
 
-def _loaded(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(regular_file(path).read_text("utf-8"))
     except FileNotFoundError as error:
@@ -121,100 +187,147 @@ def _loaded(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: expected TOML, found: {error}") from error
 
 
+def _convert(place: str, values: object, kind: type[_Kind]) -> _Kind:
+    """The table, checked; a ``UsageError`` names the place, the key and what was found."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{place}: expected the table {place.split(': ')[-1]}, found {values!r}")
+    hints = get_type_hints(kind, include_extras=True)
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+    if unknown := re.search("unknown field `(.*)`", message, re.DOTALL):
+        choices = closest_first(unknown[1], hints)
+        raise UsageError(
+            f"{place}: unknown key {unknown[1]!r}; did you mean {choices[0]!r}? "
+            f"Valid are {', '.join(choices)}"
+        )
+    if missing := re.search("missing required field `(.*)`", message):
+        raise UsageError(f"{place}: expected the key {missing[1]}, found none")
+    where = re.search(r"at `\$\.(\w+)(?:\[(\d+)\])?", message)
+    key = where[1] if where else ""
+    found, description = values[key], _description(hints[key])
+    if description is None or "Invalid enum" in message:
+        found = found[int(where[2])] if where and where[2] else found
+        choices = closest_first(str(found), [str(one) for one in _choices(hints[key])])
+        description = f"one of {', '.join(choices)}"
+    raise UsageError(f"{place}: {key}: expected {description}, found {_shown(found)}")
+
+
+def _parts(hint: Any) -> list[Any]:
+    """A type and all that it is made of."""
+    return [hint, *chain.from_iterable(map(_parts, get_args(hint)))]
+
+
+def _choices(hint: Any) -> list[Any]:
+    return [one for one in _parts(hint) if isinstance(one, str | int) and not isinstance(one, bool)]
+
+
+def _description(hint: Any) -> str | None:
+    found = (one.description for one in _parts(hint) if isinstance(one, Meta))
+    return next(found, None)
+
+
 def _heading(number: int, table: Mapping[str, Any]) -> str:
-    """How a network's table is named in messages: which one it is, and of which spec."""
+    """What messages call a network's table: its number and its spec."""
     spec = table.get("spec")
     return f"[[network]] {number}" + (f" ({spec})" if isinstance(spec, str) else "")
 
 
-def _dataset(table: TomlTable, name: str, folder: Path) -> DatasetEntry:
-    table.refuse_others(_keys(DatasetEntry, "name"))
-    if not is_harmless(name):
-        raise table.error(f"expected a name without control characters, found {name!r}")
-    calibration_path = table.text("calibration_path")
-    root = table.text("root")
-    channels = table.count("channels")
-    if channels not in (None, 1, 3):
-        raise table.error(f"channels: expected 1 (grayscale) or 3 (RGB), found {channels}")
+def _dataset(place: str, name: str, values: object, folder: Path) -> DatasetEntry:
+    table = _convert(place, values, _DatasetTable)
+    _require_harmless(place, name)
+    calibration_path, root = table.calibration_path, table.root
     return DatasetEntry(
         name,
-        _located(table.needed_text("path"), folder),
+        _located(table.path, folder),
         calibration_path=calibration_path and _located(calibration_path, folder),
-        images=table.count("images"),
-        calibration=table.count("calibration"),
-        split=table.text("split") or "test",
-        image_column=table.text("image_column"),
-        label_column=table.text("label_column"),
-        channels=channels,
+        images=table.images,
+        calibration=table.calibration,
+        split=table.split,
+        image_column=table.image_column,
+        label_column=table.label_column,
+        channels=table.channels,
         root=None if root is None else Path(_located(root, folder)),
-        download=table.flag("download"),
+        download=table.download,
     )
 
 
-def _network(table: TomlTable, datasets: tuple[DatasetEntry, ...], folder: Path) -> NetworkEntry:
-    table.refuse_others(_keys(NetworkEntry))
-    checkpoint = table.text("checkpoint")
-    weights = table.text("weights")
-    if checkpoint is not None and weights is not None:
-        raise table.error("expected checkpoint (a file) or weights (a name), found both")
-    mean, std = table.numbers("mean"), table.numbers("std")
-    if (mean is None) != (std is None):
-        found, missing = ("std", "mean") if mean is None else ("mean", "std")
-        raise table.error(f"expected mean and std, found {found} without {missing}")
-    if mean is not None and std is not None:
-        if len(mean) != len(std):
-            raise table.error(f"std: expected {len(mean)} numbers as in mean, found {len(std)}")
-        if min(std) <= 0:
-            raise table.error(f"std: expected numbers above 0, found {min(std):g}")
+def _network(place: str, values: object, datasets: list[str], folder: Path) -> NetworkEntry:
+    table = _convert(place, values, _NetworkTable)
+    for key, name in (("name: ", table.name), ("architecture: ", table.architecture)):
+        _require_harmless(f"{place}: {key}".rstrip(": "), name)
+    if table.checkpoint is not None and table.weights is not None:
+        raise UsageError(f"{place}: expected checkpoint (a file) or weights (a name), found both")
+    _require_channels(place, table)
+    checkpoint = table.checkpoint
     return NetworkEntry(
-        _located_code(table.needed_text("spec"), folder),
-        _dataset_name(table, [entry.name for entry in datasets if entry.name is not None]),
+        _located_code(table.spec, folder),
+        _dataset_name(place, table.dataset, datasets),
         checkpoint=None if checkpoint is None else Path(_located(checkpoint, folder)),
-        weights=weights,
-        name=_name(table, "name"),
-        architecture=_name(table, "architecture"),
-        mean=mean,
-        std=std,
-        resize=table.count("resize", LARGEST_EDGE),
-        crop=table.count("crop", LARGEST_EDGE),
-        interpolation=table.text("interpolation", INTERPOLATIONS),
-        class_count=table.count("class_count", MOST_CLASSES),
-        seed=table.count("seed"),
+        weights=table.weights,
+        name=table.name,
+        architecture=table.architecture,
+        mean=table.mean,
+        std=table.std,
+        resize=table.resize,
+        crop=table.crop,
+        interpolation=table.interpolation,
+        class_count=table.class_count,
+        seed=table.seed,
     )
 
 
-def _name(table: TomlTable, key: str) -> str | None:
-    """A name that the database is to hold; None if absent."""
-    name = table.text(key)
+def _require_channels(place: str, table: _NetworkTable) -> None:
+    """Refuse a mean and a standard deviation that do not belong together."""
+    mean, std = table.mean, table.std
+    if mean is None and std is None:
+        return
+    if mean is None or std is None:
+        found, missing = ("std", "mean") if mean is None else ("mean", "std")
+        raise UsageError(f"{place}: expected mean and std, found {found} without {missing}")
+    for key, numbers in (("mean", mean), ("std", std)):
+        if not all(map(math.isfinite, numbers)):
+            shown = _shown(list(numbers))
+            raise UsageError(f"{place}: {key}: expected finite numbers, found {shown}")
+    if len(mean) != len(std):
+        raise UsageError(f"{place}: std: expected {len(mean)} numbers as in mean, found {len(std)}")
+    if min(std) <= 0:
+        raise UsageError(f"{place}: std: expected numbers above 0, found {min(std):g}")
+
+
+def _require_harmless(place: str, name: str | None) -> None:
     if name is not None and not is_harmless(name):
-        raise table.error(f"{key}: expected a name without control characters, found {name!r}")
-    return name
+        raise UsageError(f"{place}: expected a name without control characters, found {name!r}")
 
 
-def _dataset_name(table: TomlTable, names: list[str]) -> str:
-    wanted = table.text("dataset")
+def _dataset_name(place: str, wanted: str | None, names: list[str]) -> str:
     if wanted is None:
         if len(names) == 1:
             return names[0]
-        raise table.error(f"dataset: expected one of {', '.join(names)}, found none")
+        raise UsageError(f"{place}: dataset: expected one of {', '.join(names)}, found none")
     if wanted not in names:
         declared = ", ".join(closest_first(wanted, names))
-        raise table.error(f"dataset: expected one of {declared}, found {wanted!r}")
+        raise UsageError(f"{place}: dataset: expected one of {declared}, found {wanted!r}")
     return wanted
 
 
-def _number_formats(study: TomlTable) -> tuple[NumberFormat, ...]:
-    try:
-        return matching(study.text("number_formats") or "*")
-    except UsageError as error:
-        raise study.error(f"number_formats: {error}") from error
-
-
-def _refuse_duplicates(study: TomlTable, networks: tuple[NetworkEntry, ...]) -> None:
+def _refuse_duplicates(path: Path, networks: tuple[NetworkEntry, ...]) -> None:
     names = [network.name for network in networks if network.name is not None]
     for name in names:
         if names.count(name) > 1:
-            raise study.error(f"expected a name of its own for each network, found {name!r} twice")
+            raise UsageError(
+                f"{path}: expected a name of its own for each network, found {name!r} twice"
+            )
+
+
+def _shown(value: object) -> str:
+    """The value, no longer than a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too long to print"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _located(path: str, folder: Path) -> str:
@@ -230,8 +343,3 @@ def _located_code(spec: str, folder: Path) -> str:
     if code is not None:
         return _located(code[1], folder) + (code[2] or "")
     return _located(spec, folder) if is_file(folder / spec) else spec
-
-
-def _keys(entry: type, *others: str) -> list[str]:
-    """The keys that a table may have: the fields of its dataclass, less others."""
-    return [field.name for field in fields(entry) if field.name not in others]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ptqdb.curves.points import Floats, Points, checked_points
+from ptqdb.curves.points import Floats, Places, Points, checked_points
 
 # Relative to the largest singular value of the Jacobian with unit-norm columns.
 SINGULAR = 1e-10
@@ -63,21 +63,11 @@ class CurveFunction(ABC):
         """
 
     @abstractmethod
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
-        """Return the curve's y at any `x`; infinite at a pole.
+    def values(self, params: ArrayLike, places: Places) -> Floats:
+        """Return the curve's y at any x, shape (values,); infinite at a pole."""
 
-        Parameters
-        ----------
-        chance_loss
-            Shape (points,) or scalar; used only by curves with `uses_chance_loss`.
-        """
-
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats | None:
-        """Return dy/dparams at `x`, shape (points, parameters); None if it does not exist."""
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats | None:
+        """Return dy/dparams, shape (values, parameters); None if it does not exist."""
         return None
 
     @abstractmethod
@@ -90,7 +80,7 @@ class CurveFunction(ABC):
 
     def log_likelihood(self, params: Floats, points: Points) -> float:
         """Gaussian, with the variance ssr / points that maximizes it (as in OLS); NaN if none."""
-        ssr = float(np.sum((points.y - self.values(params, points.x, points.chance_loss)) ** 2))
+        ssr = float(np.sum((points.y - self.values(params, points.places)) ** 2))
         with np.errstate(divide="ignore"):
             return float(-len(points) / 2 * (np.log(2 * np.pi * np.float64(ssr) / len(points)) + 1))
 
@@ -102,11 +92,11 @@ class CurveFunction(ABC):
         degrees of freedom than parameters), and where no residual degree of freedom is left. It
         ignores the monotone constraint: where that is active, the covariance is too large.
         """
-        jacobian = self.jacobian(params, points.x, points.chance_loss)
+        jacobian = self.jacobian(params, points.places)
         rest = len(points) - self.parameter_count(params, points)
         if jacobian is None or rest <= 0:
             return np.full((len(params), len(params)), np.nan)
-        residuals = points.y - self.values(params, points.x, points.chance_loss)
+        residuals = points.y - self.values(params, points.places)
         return float(np.sum(residuals**2)) / rest * inverse_gram(jacobian)
 
 
@@ -141,8 +131,7 @@ class FixedCurve:
             Of the networks at `x`: shape (values,) or (); for curves that use it.
         """
         held = np.clip(np.asarray(x, dtype=np.float64).ravel(), self.low, self.high)
-        chance = None if chance_loss is None else np.asarray(chance_loss, dtype=np.float64)
-        return self.function.values(self.params, held, chance)
+        return self.function.values(self.params, Places.of(held, chance_loss))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +170,7 @@ class CurveFit:
     @cached_property
     def fittedvalues(self) -> Floats:
         """The curve's y at the points."""
-        return self.function.values(self.params, self.x, self.points.chance_loss)
+        return self.function.values(self.params, self.points.places)
 
     @cached_property
     def resid(self) -> Floats:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from ptqdb.curves.function import CurveFunction
-from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.points import Floats, Places, Points
 from ptqdb.curves.sigmoid import SigmoidSearch, ceiling_of, log_of
 from ptqdb.errors import DataError
 
@@ -44,18 +44,16 @@ class HillFunction(CurveFunction):
         center, k = search.best()
         return np.array([search.height(center, k), np.exp(center), k])
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def values(self, params: ArrayLike, places: Places) -> Floats:
         """Return the curve's y at `x`, shape (points,)."""
+        x = places.x
         height, center, steepness = np.asarray(params, dtype=np.float64)
         y: Floats = height * expit(_logit(x, center, steepness))
         return y
 
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, 3)."""
+        x = places.x
         height, *rest = np.asarray(params, dtype=np.float64)
         share, by_rest = _share_and_slopes(x, *rest)
         return np.column_stack([share, height * by_rest])
@@ -100,9 +98,7 @@ class HillChanceFunction(CurveFunction):
         center, k = SigmoidSearch(log_x, points.y, ceiling).best()
         return np.array([np.exp(center), k])
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def values(self, params: ArrayLike, places: Places) -> Floats:
         """Return the curve's y at `x`, shape (points,).
 
         Raises
@@ -110,16 +106,16 @@ class HillChanceFunction(CurveFunction):
         DataError
             No `chance_loss`.
         """
+        x = places.x
         center, steepness = np.asarray(params, dtype=np.float64)
-        y: Floats = ceiling_of(chance_loss) * expit(_logit(x, center, steepness))
+        y: Floats = ceiling_of(places.chance_loss) * expit(_logit(x, center, steepness))
         return y
 
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, 2); raises as `values`."""
+        x = places.x
         slopes = _share_and_slopes(x, *np.asarray(params, dtype=np.float64))[1]
-        return ceiling_of(chance_loss).reshape(-1, 1) * slopes
+        return ceiling_of(places.chance_loss).reshape(-1, 1) * slopes
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
         """Whether x0 > 0 and k > 0, both finite: the curve is then non-decreasing."""

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
 from ptqdb.curves.function import CurveFunction
-from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.points import Floats, Places, Points
 from ptqdb.errors import UsageError
 
 
@@ -69,10 +69,9 @@ class IsotonicFunction(CurveFunction):
         params: Floats = np.interp(self.knots, x, levels)
         return params
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def values(self, params: ArrayLike, places: Places) -> Floats:
         """Return the curve's y at any `x`."""
+        x = places.x
         y: Floats = np.interp(x, self.knots, np.asarray(params, dtype=np.float64))
         return y
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ptqdb.curves.function import CurveFunction
-from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.points import Floats, Places, Points
 from ptqdb.errors import DataError
 
 
@@ -66,17 +66,15 @@ class LinearFunction(CurveFunction):
         """A column of ones and log x, shape (points, 2)."""
         return np.column_stack([np.ones_like(x), np.log(np.maximum(x, self.floor))])
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def values(self, params: ArrayLike, places: Places) -> Floats:
         """Return the line's y at `x`, shape (points,)."""
+        x = places.x
         y: Floats = self.design(x) @ np.asarray(params, dtype=np.float64)[:2]
         return y
 
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, parameters)."""
+        x = places.x
         beside = len(self.parameter_names) - 2
         return np.pad(self.design(x), ((0, 0), (0, beside)))
 

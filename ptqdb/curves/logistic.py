@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from ptqdb.curves.function import CurveFunction, inverse_gram
-from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.points import Floats, Places, Points
 from ptqdb.curves.sigmoid import REACH, STEEPNESS_RANGE, SigmoidSearch, ceiling_of, log_of
 from ptqdb.errors import DataError
 
@@ -62,9 +62,7 @@ class LogisticFunction(CurveFunction):
         starts = sorted(starts, key=counts.deviance)[:START_COUNT]
         return min((_score(counts, search.range, start) for start in starts), key=counts.deviance)
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def values(self, params: ArrayLike, places: Places) -> Floats:
         """Return the curve's y at `x`, shape (points,).
 
         Raises
@@ -72,18 +70,18 @@ class LogisticFunction(CurveFunction):
         DataError
             No `chance_loss`.
         """
-        y: Floats = ceiling_of(chance_loss) * _share(
+        x = places.x
+        y: Floats = ceiling_of(places.chance_loss) * _share(
             np.asarray(params, dtype=np.float64), log_of(x)
         )
         return y
 
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, 2); raises as `values`."""
+        x = places.x
         log_x = log_of(x)
         share = _share(np.asarray(params, dtype=np.float64), log_x)
-        return (ceiling_of(chance_loss) * share * (1 - share))[:, None] * _design(log_x)
+        return (ceiling_of(places.chance_loss) * share * (1 - share))[:, None] * _design(log_x)
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
         """Whether the parameters are finite and the slope is not negative."""

@@ -80,7 +80,7 @@ class MixedFunction(LinearFunction):
     def log_likelihood(self, params: Floats, points: Points) -> float:
         """Marginal and normal: points of one network share the variance network_sd²."""
         groups = _Groups.of(points)
-        resid = points.y - self.values(params, points.x)
+        resid = points.y - self.values(params, points.places)
         network_variance, variance = params[2] ** 2, params[3] ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = network_variance / variance

@@ -11,7 +11,7 @@ from statsmodels.iolib.summary import Summary
 
 from ptqdb.curves.bootstrap import NetworkBootstrap, network_bootstrap
 from ptqdb.curves.function import CurveFit, CurveFunction
-from ptqdb.curves.points import Floats, checked_points
+from ptqdb.curves.points import Floats, Places, checked_points
 
 
 class CurveModel(Model):  # type: ignore[misc]
@@ -91,10 +91,8 @@ class CurveModel(Model):  # type: ignore[misc]
         Shape (values,); infinite at a pole.
         """
         if exog is None:
-            return self.function.values(params, self.points.x, self.points.chance_loss)
-        chance = None if chance_loss is None else np.asarray(chance_loss, dtype=np.float64)
-        x = np.asarray(exog, dtype=np.float64).ravel()
-        return self.function.values(params, x, chance)
+            return self.function.values(params, self.points.places)
+        return self.function.values(params, Places.of(exog, chance_loss))
 
     def is_monotone(self, params: ArrayLike) -> bool:
         """Whether the curve is proven finite and non-decreasing on `domain`."""
@@ -237,7 +235,7 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
         if self.bootstrap is not None and len(self.bootstrap.fits) > 1:
             variance = self.bootstrap.predictions(x, chance).var(axis=0, ddof=1)
         elif self.bootstrap is None:
-            jacobian = fit.function.jacobian(self.params, x, chance)
+            jacobian = fit.function.jacobian(self.params, Places(x, chance))
             if jacobian is not None:
                 # A parameter without influence at `x` adds nothing, even if its variance is NaN.
                 used = np.any(jacobian != 0, axis=0)

@@ -19,6 +19,29 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True, eq=False)
+class Places:
+    """Where a curve is evaluated.
+
+    Attributes
+    ----------
+    x
+        Shape (values,).
+    chance_loss
+        Of the networks at `x`, shape (values,) or one for all; only curves with
+        ``uses_chance_loss`` need it.
+    """
+
+    x: Floats
+    chance_loss: Floats | float | None = None
+
+    @classmethod
+    def of(cls, x: ArrayLike, chance_loss: ArrayLike | None = None) -> "Places":
+        """Places from whatever converts to float64; `x` of any shape becomes (values,)."""
+        chance = None if chance_loss is None else np.asarray(chance_loss, dtype=np.float64)
+        return cls(np.asarray(x, dtype=np.float64).ravel(), chance)
+
+
+@dataclass(frozen=True, eq=False)
 class Points:
     """Points (x, y) and further columns; every array has shape (points,).
 
@@ -41,6 +64,11 @@ class Points:
     float_accuracy: Floats | None = None
     images: Floats | None = None
     network: NDArray[np.str_] | None = None
+
+    @property
+    def places(self) -> Places:
+        """Where the points are."""
+        return Places(self.x, self.chance_loss)
 
     def __len__(self) -> int:
         return len(self.x)

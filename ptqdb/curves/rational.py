@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import leastsq, minimize
 
 from ptqdb.curves.function import CurveFunction
-from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.points import Floats, Places, Points
 from ptqdb.curves.polynomials import is_nondecreasing, multiply
 from ptqdb.errors import UsageError
 
@@ -114,27 +114,27 @@ class RationalFunction(CurveFunction):
                 params[: self.degree + 1] += center * denominator
                 candidates.append(params)
         # Far from 0, rounding can destroy a curve: compare what `values` returns.
-        ssr = [float(np.sum((y - self.values(params, x)) ** 2)) for params in candidates]
+        ssr = [
+            float(np.sum((y - self.values(params, points.places)) ** 2)) for params in candidates
+        ]
         ranked = sorted((value, i) for i, value in enumerate(ssr) if np.isfinite(value))
         rising = (i for _, i in ranked if self.is_monotone(candidates[i], low, high))
         return candidates[next(rising)]
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def values(self, params: ArrayLike, places: Places) -> Floats:
         """Return the curve's y at any `x`; infinite at a pole."""
+        x = places.x
         numerator, denominator = self._split(params)
         with np.errstate(all="ignore"):
             y: Floats = polyval(x, numerator) / polyval(x, denominator)
         return y
 
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, parameters)."""
+        x = places.x
         powers = np.vander(x, self.degree + 1, increasing=True)
         by_numerator = powers / polyval(x, self._split(params)[1])[:, None]
-        by_denominator = -by_numerator * self.values(params, x)[:, None]
+        by_denominator = -by_numerator * self.values(params, places)[:, None]
         return np.hstack([by_numerator, by_denominator[:, 1:]])
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ptqdb.curves.function import CurveFit, CurveFunction, fit_curve, inverse_gram
 from ptqdb.curves.isotonic import IsotonicFunction
-from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.points import Floats, Places, Points
 from ptqdb.curves.rational import RationalFunction
 from ptqdb.errors import DataError, UsageError
 
@@ -85,23 +85,21 @@ class SegmentedFunction(CurveFunction):
             )
         return RATIONAL.estimate(replace(points, x=np.minimum(points.x, self.breakpoint)))
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def values(self, params: ArrayLike, places: Places) -> Floats:
         """Return the curve's y at any `x`; infinite at a pole."""
+        x = places.x
         rational, cap = self._split(params)
-        return RATIONAL.values(rational, np.minimum(x, cap))
+        return RATIONAL.values(rational, Places(np.minimum(x, cap)))
 
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, parameters).
 
         The derivative by an estimated breakpoint is the slope there for x past it, and 0 up to it.
         """
+        x = places.x
         rational, cap = self._split(params)
         with np.errstate(all="ignore"):
-            by_rational = RATIONAL.jacobian(rational, np.minimum(x, cap))
+            by_rational = RATIONAL.jacobian(rational, Places(np.minimum(x, cap)))
             if self.breakpoint is not None:
                 return by_rational
             by_breakpoint = np.where(x > cap, _slope(rational, cap), 0.0)
@@ -112,8 +110,8 @@ class SegmentedFunction(CurveFunction):
         covariance = super().covariance(params, points)
         rest = len(points) - self.parameter_count(params, points)
         if self.breakpoint is None and np.isnan(covariance).all() and rest > 0:
-            residuals = points.y - self.values(params, points.x)
-            jacobian = self.jacobian(params, points.x)[:, :-1]
+            residuals = points.y - self.values(params, points.places)
+            jacobian = self.jacobian(params, points.places)[:, :-1]
             covariance[:-1, :-1] = float(np.sum(residuals**2)) / rest * inverse_gram(jacobian)
         return covariance
 

@@ -11,7 +11,7 @@ from scipy.interpolate import BSpline
 from scipy.optimize import nnls
 
 from ptqdb.curves.function import CurveFunction
-from ptqdb.curves.points import Floats, Points
+from ptqdb.curves.points import Floats, Places, Points
 from ptqdb.errors import DataError, UsageError
 
 DEGREE = 3
@@ -129,17 +129,14 @@ class SplineFunction(CurveFunction):
         params: Floats = start + np.concatenate(([0.0], np.cumsum(increments)))
         return params
 
-    def values(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
-        """Return the curve's y at any `x`."""
-        y: Floats = self.jacobian(params, x) @ np.asarray(params, dtype=np.float64)
+    def values(self, params: ArrayLike, places: Places) -> Floats:
+        """Return the curve's y at any x."""
+        y: Floats = self.jacobian(params, places) @ np.asarray(params, dtype=np.float64)
         return y
 
-    def jacobian(
-        self, params: ArrayLike, x: Floats, chance_loss: Floats | float | None = None
-    ) -> Floats:
+    def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return the B-splines at `x`, shape (points, parameters): the curve is linear in them."""
+        x = places.x
         ends = (self.knots[0],) * DEGREE, (self.knots[-1],) * DEGREE
         knots = np.concatenate([ends[0], self.knots, ends[1]])
         held = np.clip(x, self.knots[0], self.knots[-1])
@@ -152,7 +149,7 @@ class SplineFunction(CurveFunction):
         The curve is c0 plus the increments of the coefficients, each times one of these sums, which
         rise from 0 to 1 (I-splines; Ramsay, 1988).
         """
-        basis = self.jacobian((), x)
+        basis = self.jacobian((), Places(x))
         return np.cumsum(basis[:, :0:-1], axis=1)[:, ::-1]
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
@@ -162,7 +159,7 @@ class SplineFunction(CurveFunction):
 
     def parameter_count(self, params: Floats, points: Points) -> float:
         """The trace of the smoother over the coefficients that are free at the estimate."""
-        smoother = self.jacobian(params, points.x) * self._response(params, points).T
+        smoother = self.jacobian(params, points.places) * self._response(params, points).T
         # Rounded, or a fit through all points would keep a tiny residual degree of freedom.
         return round(float(np.sum(smoother)), 9)
 
@@ -176,7 +173,7 @@ class SplineFunction(CurveFunction):
         if rest <= 0:
             return np.full((len(params), len(params)), np.nan)
         response = self._response(params, points)
-        residuals = points.y - self.values(params, points.x)
+        residuals = points.y - self.values(params, points.places)
         covariance: Floats = float(np.sum(residuals**2)) / rest * response @ response.T
         return covariance
 

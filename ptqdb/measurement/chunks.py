@@ -1,4 +1,4 @@
-"""Walks through tensors in chunks that stay in the cache, in as many threads as torch uses."""
+"""Processes tensors in chunks that fit the cache, in as many threads as torch uses."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ptqdb.quantization.rounding import in_memory_order
 
-# 192 KiB in float64: the few tensors that a chunk turns into stay in the second-level cache.
+# 192 KiB in float64: the few temporaries of a chunk stay in the L2 cache.
 CHUNK_SIZE = 3 << 13
 GPU_CHUNK_SIZE = 1 << 22
-# More would wait for the interpreter, which each call of an operation holds for a moment.
+# More threads would wait for the interpreter lock, which each operation takes briefly.
 MOST_THREADS = 8
 
 Item = TypeVar("Item")
@@ -20,17 +20,17 @@ Result = TypeVar("Result")
 
 
 def chunk_size(values: Tensor) -> int:
-    """How many elements one chunk of such a tensor has at most, where its shape allows."""
+    """Maximum number of elements of a chunk of this tensor, if its shape allows."""
     return GPU_CHUNK_SIZE if values.is_cuda else CHUNK_SIZE
 
 
 def pieces(values: Tensor, size: int = 0) -> tuple[Tensor, ...]:
-    """Flat chunks of consecutive elements, in memory order where there is one.
+    """Split a tensor into flat chunks of consecutive elements, in memory order if possible.
 
     Parameters
     ----------
     size
-        Elements of a piece, where it is to have more than a chunk.
+        Elements per piece, if more than a chunk.
     """
     flat = in_memory_order(values)
     size = max(size, chunk_size(values))
@@ -38,14 +38,14 @@ def pieces(values: Tensor, size: int = 0) -> tuple[Tensor, ...]:
 
 
 def grouped(values: Tensor) -> Tensor:
-    """A view whose last dimension is that of a softmax: dimension 1, or 0 of a vector."""
+    """Return a view with the softmax dimension last: dimension 1, or 0 of a vector."""
     return values.movedim(1, -1) if values.ndim > 1 else values.reshape(1, -1)
 
 
 def group_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Chunks of whole groups of tensors of one shape, each tuple of them the same elements.
+    """Yield chunks of whole groups of tensors of one shape, as tuples of matching elements.
 
-    A group is what a softmax is taken over; see `grouped`.
+    A group is the range of one softmax; see `grouped`.
 
     Yields
     ------
@@ -62,21 +62,20 @@ def group_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield the results in the order of the items, worked out in as many threads as torch uses.
+    """Yield the results in the order of the items, computed in as many threads as torch uses.
 
-    What is taken as it comes is not held: the results of a large tensor's chunks may be large.
+    Results are not kept once yielded: those of a large tensor's chunks may be large.
 
-    Each thread takes whole items and is alone at them: a chain of small operations that are
-    each split among threads waits for all of them each time, and crawls as soon as another
-    process holds a core. Meanwhile torch splits nothing in the calling thread either. The
-    results are to the bit those of one thread.
+    Each thread processes whole items alone: small operations that are split among threads
+    synchronize each time, and become very slow as soon as another process uses a core. Meanwhile
+    torch does not split operations in the calling thread either. The results are bit-identical to
+    those of one thread.
 
     Parameters
     ----------
     function
-        Runs without gradients and must not depend on the order of its calls. It had better put
-        out numbers than small tensors: the C library takes those from the gaps that the
-        temporary large ones leave, which then no longer fit there.
+        Runs without gradients and must not depend on the order of its calls. It should return
+        numbers, not small tensors: these fragment the memory freed by large temporaries.
     """
 
     def run(item: Item) -> Result:
@@ -85,7 +84,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
 
     waiting, thread_count = list(items), torch.get_num_threads()
     worker_count = min(thread_count, MOST_THREADS, len(waiting))
-    torch.set_num_threads(1)  # of threads that start from now on, too
+    torch.set_num_threads(1)  # also for threads started from now on
     try:
         if worker_count <= 1:
             yield from map(run, waiting)

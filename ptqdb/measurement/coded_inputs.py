@@ -1,8 +1,8 @@
-"""What formats do to the inputs of a layer, which pass by in batches: sums in every format at once.
+"""Quantization statistics of layer inputs: sums for all formats at once, batch by batch.
 
-Narrow formats share one sorting of the values. Where a format's next code begins is found once,
-by asking the rounding itself; each code's values then lie between two places of the sorted ones,
-and their sum is a difference of two partial sums. A wide format is rounded value by value.
+Narrow formats share one sort of the values. The boundary between two codes is found once, by
+bisecting the rounding function. The values of a code then form a range of the sorted values, and
+their sum is a difference of two partial sums. Wide formats are rounded value by value.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import scale_of
 
-# The squared error of a narrow format is a difference of sums: at 8 bits float64 leaves it exact
-# to about 1e-10 of itself, and each further bit costs two binary digits of that. Past 8 bits codes
-# are also too many to look up.
+# The squared error of a narrow format is a difference of sums: at 8 bits its relative error in
+# float64 is about 1e-10, and each further bit costs two binary digits. Above 8 bits there are also
+# too many codes to look up.
 NARROW_BITS = 8
-# Large enough that looking up some 3600 values costs little beside sorting, small enough that
-# the float64 copies stay in the second-level cache.
+# Large enough that looking up some 3600 values is cheap compared to sorting, small enough that the
+# float64 copies stay in the L2 cache.
 SORTED_SIZE = 1 << 16
 _LARGEST_FLOAT32_BITS = 0x7F7F_FFFF
 
 
 def first_values(scale: Tensor, number_format: NumberFormat) -> Tensor:
-    """The smallest values that become each positive code, found by bisection of the rounding.
+    """Find the smallest value that rounds to each positive code, by bisecting the rounding.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def first_values(scale: Tensor, number_format: NumberFormat) -> Tensor:
     guess = ((codes[:-1] + codes[1:]) / 2 * scale.double()).float().view(torch.int32)
     low = (guess - 8).clamp_(min=0)
     high = (guess + 8).clamp_(max=_LARGEST_FLOAT32_BITS)
-    # a scale at the ends of float32's range may be that far off
+    # margin for scales at the ends of float32's range
     low = torch.where(reaches(low), torch.zeros_like(low), low)
     high = torch.where(reaches(high), high, torch.full_like(high, _LARGEST_FLOAT32_BITS))
     while bool((high - low > 1).any()):
@@ -61,12 +61,12 @@ def first_values(scale: Tensor, number_format: NumberFormat) -> Tensor:
 
 
 class CodedInputs:
-    """Adds up what formats do to a tensor that comes in batches.
+    """Accumulates the quantization statistics of a tensor that arrives in batches.
 
     Parameters
     ----------
     max_abs
-        float32, shape (): the range of the tensor, which sets the scale in every format.
+        float32, shape (): amax of the tensor, which sets the scale in every format.
     """
 
     def __init__(self, max_abs: Tensor, number_formats: Sequence[NumberFormat]):
@@ -89,7 +89,7 @@ class CodedInputs:
         self._value_sums = torch.zeros(between, dtype=torch.float64, device=max_abs.device)
 
     def add(self, values: Tensor) -> None:
-        """Quantize further values, float32 of any shape, in every format."""
+        """Quantize more values, float32 of any shape, in every format."""
         for sums, square_sum, counts, value_sums, clipped in map_in_threads(
             self._of_piece, pieces(values, SORTED_SIZE)
         ):
@@ -121,7 +121,7 @@ class CodedInputs:
         )
 
     def _clipped_in(self, ordered: Tensor) -> dict[NumberFormat, int]:
-        """How many values are past the largest code, of formats in which any are."""
+        """Number of values beyond the largest code, for formats with any."""
         if not len(ordered):
             return {}
         max_abs = max(-float(ordered[0]), float(ordered[-1]))
@@ -133,7 +133,7 @@ class CodedInputs:
         }
 
     def facts(self, number_format: NumberFormat) -> QuantizedTensorFacts:
-        """What was added so far, without a histogram."""
+        """The facts so far, without a histogram."""
         scale, clipped = float(self._scales[number_format]), self._clipped[number_format]
         if number_format.bits > NARROW_BITS:
             sums = self._sums[self._wide.index(number_format)]
@@ -151,24 +151,24 @@ class CodedInputs:
 
 
 def _edges(scale: Tensor, number_format: NumberFormat) -> Tensor:
-    """float32 (codes + 1,): from each on, up to the next, values become one code."""
+    """Boundaries of the codes, float32 (codes + 1,): values from one to the next share a code."""
     first = first_values(scale, number_format)
     infinity = first.new_full((1,), torch.inf)
-    # the rounding is symmetric: the values of a negative code end where -first is passed
+    # the rounding is symmetric: the values of a negative code end just past -first
     past = torch.nextafter(-first.flip(0), infinity)
     return torch.cat([-infinity, past, first, infinity])
 
 
 def _sorted(values: Tensor) -> Tensor:
-    """The values in ascending order, in a new tensor."""
+    """Return a sorted copy of the values."""
     if values.device.type != "cpu":
         return values.sort().values
-    # four times as fast as torch's, which also tells where each came from
+    # four times as fast as torch's, which also returns indices
     return torch.from_numpy(np.sort(values.numpy()))
 
 
 def _without_zeros(ordered: Tensor) -> Tensor:
-    """Leave out the zeros, half of what ReLU puts out: they add nothing to any sum."""
+    """Drop zeros, about half of the outputs of a ReLU: they add nothing to the sums."""
     zero = ordered.new_zeros(1)
     low = int(torch.searchsorted(ordered, zero))
     high = int(torch.searchsorted(ordered, zero, right=True))

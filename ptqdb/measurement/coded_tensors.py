@@ -1,4 +1,4 @@
-"""What a format does to a tensor that is at hand as a whole: a weight or a bias."""
+"""Quantization statistics of a whole tensor in memory: a weight or a bias."""
 
 import functools
 import math
@@ -29,7 +29,7 @@ FLOAT32_MANTISSA_BITS = 23
 def coded_tensor_facts(
     values: Tensor, coded: CodedTensor, number_format: NumberFormat, *, is_weight: bool
 ) -> QuantizedTensorFacts:
-    """The facts of a weight or bias in a format, with histogram and softmax divergences.
+    """Return the facts of a weight or bias in a format, with histogram and softmax divergences.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def coded_tensor_facts(
     coded
         Its codes; one scale for the whole tensor.
     number_format
-        That of the codes: for a bias, the format of its family's biases.
+        The format of the codes: for a bias, the bias format of the family.
     """
     scale = float(coded.scale)
     limit = number_format.max_code * scale * (1 + CLIPPING_TOLERANCE)
@@ -69,13 +69,13 @@ def coded_tensor_facts(
 
 
 def code_counts(codes: Tensor, number_format: NumberFormat, *, binned: bool) -> tuple[Array, Array]:
-    """The codes that occur, ascending, and their counts.
+    """Return the codes that occur, ascending, and their counts.
 
     Parameters
     ----------
     binned
-        Codes of formats with more than 4095 of them become the centres of 4095 bins over
-        ``±max_code``, ``bin * max_code / 2047``.
+        For formats with more than 4095 codes, count in 4095 bins over ``±max_code`` with the
+        centres ``bin * max_code / 2047``.
     """
     if number_format.code_count <= BIN_COUNT and codes.dtype == torch.float32:
         return _counted_by_index(codes, number_format)
@@ -91,7 +91,7 @@ def code_counts(codes: Tensor, number_format: NumberFormat, *, binned: bool) -> 
 
 
 def _counted_by_index(codes: Tensor, number_format: NumberFormat) -> tuple[Array, Array]:
-    """Count float32 codes by an index that orders them, without sorting them."""
+    """Count float32 codes by an ordered index, without sorting."""
     index = _CodeIndex(number_format)
 
     length = 2 * index.largest + 1
@@ -104,17 +104,17 @@ def _counted_by_index(codes: Tensor, number_format: NumberFormat) -> tuple[Array
 
 
 def _total(counts_of_pieces: Iterable[Tensor]) -> Array:
-    """The counts of all pieces, added up as they come: they are as long as a piece, or longer."""
+    """Sum the counts of all pieces as they arrive: each may be longer than a piece."""
     total: Array = functools.reduce(Tensor.add_, counts_of_pieces).cpu().numpy()
     return total
 
 
 class _CodeIndex:
-    """Numbers a format's float32 codes in their order: 0 is number 0, the sign is the code's.
+    """Numbers a format's float32 codes in order: code 0 has number 0, the sign is kept.
 
-    Of an INT the number is the code. In the other families it is what the bits of a float32
-    say, less the mantissa bits that every code leaves empty, counted from those of the
-    smallest code; numbers among the subnormal codes are left out.
+    For INT the number is the code. In the other families it is the bit pattern of the float32
+    without the mantissa bits that are always zero, counted from the smallest code; some numbers
+    among the subnormal codes are unused.
     """
 
     def __init__(self, number_format: NumberFormat):
@@ -129,17 +129,17 @@ class _CodeIndex:
         self.largest = int(number_format.max_code) if self._is_integer else largest - self._offset
 
     def of(self, codes: Tensor) -> Tensor:
-        """int32 numbers of float32 codes, of the same shape; both zeros have 0."""
+        """Return the int32 numbers of float32 codes, same shape; both zeros have 0."""
         if self._is_integer:
             return codes.int()
         bits = codes.view(torch.int32)
         magnitude = (bits & 0x7FFF_FFFF).bitwise_right_shift_(self._shift)
         magnitude.sub_(self._offset).clamp_(min=0)
-        sign = bits >> 31  # 0, or -1 in which all bits are set: x ^ -1 is -x - 1
+        sign = bits >> 31  # 0, or -1 (all bits set): x ^ -1 is -x - 1
         return magnitude.bitwise_xor_(sign).sub_(sign)
 
     def codes(self, numbers: Array) -> Array:
-        """float64 codes of such numbers."""
+        """Return the float64 codes of these numbers."""
         if self._is_integer:
             return numbers.astype(np.float64)
         bits = (np.abs(numbers) + self._offset).astype(np.int32) << self._shift

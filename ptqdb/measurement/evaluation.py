@@ -1,4 +1,4 @@
-"""Runs a network over labelled images and counts what it gets right."""
+"""Runs a network on labelled images and counts correct predictions."""
 
 from collections.abc import Iterator, Mapping
 
@@ -20,20 +20,20 @@ from ptqdb.quantization.precision import matrix_precision, precision_of
 from ptqdb.support.interruption import interrupts_kept
 
 LARGEST_BYTES = 32_000_000
-"""From 32 MB on the C library gives every tensor fresh pages, which cost more than the arithmetic:
-of 100 images at a time an Inception takes a third longer than of 16."""
+"""From 32 MB on, the C library allocates new pages for every tensor, which cost more than the
+arithmetic: an Inception takes a third longer with batches of 100 images than of 16."""
 
 MOST_IMAGES = 128
-"""More gain nothing, however small the activations."""
+"""Larger batches gain nothing, however small the activations."""
 
 
 def batch_size(module: nn.Module, example: Tensor) -> int:
-    """How many images at a time keep every tensor of a pass below `LARGEST_BYTES`, at least 1.
+    """Return the largest batch that keeps every tensor below `LARGEST_BYTES`, at least 1.
 
     Parameters
     ----------
     example
-        One normalized image, (1, channels, height, width); a scratch copy runs on it.
+        One normalized image, (1, channels, height, width), for a pass of a scratch copy.
     """
     largest = example.nbytes
 
@@ -47,23 +47,23 @@ def batch_size(module: nn.Module, example: Tensor) -> int:
         for part in scratch.modules():
             part.register_forward_hook(look)
         scratch(example.clone())
-    if example.is_cuda:  # its allocator keeps pages, and small batches leave it idle
+    if example.is_cuda:  # its allocator keeps pages, and small batches underuse it
         return MOST_IMAGES
     return max(1, min(MOST_IMAGES, LARGEST_BYTES // largest))
 
 
 class Batches:
-    """Normalized batches of an image set, made anew at each pass from uint8 pixels.
+    """Normalized batches of an image set, recomputed at each pass from uint8 pixels.
 
     Parameters
     ----------
     mean, std
         Per channel, in units of the full range 0..1.
     size
-        Images of a batch at most; see `batch_size`. All batches are about alike: a layer brings
-        its weights in order for each, however few its images are.
+        Maximum batch size; see `batch_size`. All batches have about equal size: a layer prepares
+        its weights for each batch, however small.
     memory_format
-        What the batches are in.
+        Memory format of the batches.
 
     Raises
     ------
@@ -97,7 +97,7 @@ class Batches:
             yield normalized(pixels, self._mean, self._std, self._memory_format)
 
     def head(self, count: int = 1) -> Tensor:
-        """The first images, (count, channels, height, width)."""
+        """Return the first images, (count, channels, height, width)."""
         return normalized(self._pixels[:count], self._mean, self._std, self._memory_format)
 
 
@@ -107,7 +107,7 @@ def network_batches(
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> Batches:
-    """Images as a network that was prepared is to be fed them.
+    """Return the batches of images for a prepared network.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def network_batches(
 
 
 def logits_of(module: nn.Module, batches: Batches) -> Tensor:
-    """float32 logits, (images, classes), of every image; a scratch copy runs."""
+    """Run a scratch copy and return the float32 logits of every image, (images, classes)."""
     outputs = []
     with scratch_copy(module) as scratch, eager(), torch.no_grad():
         for batch in batches:
@@ -134,15 +134,15 @@ def logits_of(module: nn.Module, batches: Batches) -> Tensor:
 def evaluation_facts(
     logits: Tensor, float_logits: Tensor, labels: Tensor, precision: str
 ) -> EvaluationFacts:
-    """Counts and summed losses of a network beside those of its float original.
+    """Return counts and summed losses of a network, compared with the float network.
 
-    An image whose logits are not usable (see `_are_usable`) has no prediction: it is counted as
-    wrong and left out of the sums, and so is whatever would make a sum infinite.
+    An image without usable logits (see `_are_usable`) has no prediction: it counts as wrong and is
+    excluded from the sums, as is any infinite term.
 
     Parameters
     ----------
     logits, float_logits
-        (images, classes); -infinity marks a class that the network masks.
+        (images, classes); -infinity marks a masked class.
     labels
         int64, (images,).
     """
@@ -178,9 +178,9 @@ def _are_usable(logits: Tensor) -> Tensor:
 
 
 def _rank_of(labels: Tensor, logits: Tensor) -> Tensor:
-    """How many classes come before each label: int64, (images,); 0 for the prediction.
+    """The number of classes ranked before each label: int64, (images,); 0 for the prediction.
 
-    Of equal logits the class of lower index comes first, as in argmax.
+    Among equal logits the class with the lower index comes first, as in argmax.
     """
     of_label = logits.gather(1, labels[:, None])
     is_before = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
@@ -190,7 +190,7 @@ def _rank_of(labels: Tensor, logits: Tensor) -> Tensor:
 def _kl_divergences(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p, q) of each row, in nats; infinite where q is 0 and p is not.
 
-    Where p is 0 the summand is 0, whatever q is.
+    Where p is 0 the term is 0, for any q.
     """
     differences = (log_p - log_q).masked_fill_(log_p.isneginf(), 0.0)
     return (log_p.exp() * differences).sum(1)
@@ -201,21 +201,21 @@ def _finite(values: Tensor) -> Tensor:
 
 
 class NetworkEvaluation:
-    """A network on its labelled images, whose float outputs every evaluation is held to.
+    """A network on labelled images, with the float outputs that evaluations are compared to.
 
     Parameters
     ----------
     network
-        As it was measured, where the codes that it is evaluated with come from.
+        The measured network, the source of the codes.
     images
-        What it is evaluated on; one float pass over them is made at once.
+        Evaluation images; one float pass over them runs immediately.
     precision
         ``auto`` or ``float32``; see ``ptqdb.quantization.precision``.
 
     Raises
     ------
     DataError
-        The images have no labels, or another number of channels than the network takes.
+        The images have no labels, or the wrong number of channels for the network.
     """
 
     def __init__(
@@ -234,29 +234,29 @@ class NetworkEvaluation:
             self._float_logits = logits_of(network.module, self._batches)
 
     def of_float(self) -> EvaluationFacts:
-        """The float network's own."""
+        """The facts of the float network."""
         return evaluation_facts(self._float_logits, self._float_logits, self._labels, "float32")
 
     def of_codes(
         self, coded: Mapping[str, CodedLayer], number_format: NumberFormat, scope: str
     ) -> EvaluationFacts | FailedEvaluation:
-        """Run the network in a format over the images; say why where its own code fails.
+        """Evaluate the network in a format; return the reason if the network's own code fails.
 
-        Only with everything in codes are the products exact in a low precision.
+        Low precision is used only if everything is in codes: only then are products exact.
 
         Parameters
         ----------
         coded
-            Every layer; with the scope ``layer`` the one that is quantized.
+            All layers; with the scope ``layer``, only the quantized one.
 
         Raises
         ------
         KeyboardInterrupt
-            Ctrl-C came.
+            Ctrl-C was pressed.
         MemoryError, RuntimeError
-            Memory is full, or the device failed earlier: that says nothing about the format.
+            Out of memory, or the device failed earlier: not a failure of the format.
         """
-        torch.zeros((), device=self._device).item()  # a GPU that failed refuses whatever comes
+        torch.zeros((), device=self._device).item()  # a failed GPU rejects any operation
         asked = self._precision if scope == "all" else "float32"
         precision = precision_of(number_format, self._device, asked)
         self._network.use_codes(coded, "all" if scope == LAYER_SCOPE else scope)

@@ -1,4 +1,4 @@
-"""The facts as they are measured, before they become rows."""
+"""The measured facts, before they are converted to rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ TensorKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """A float tensor's sums and histogram.
+    """Sums and histogram of a float tensor.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class TensorFacts:
 
 @dataclass(frozen=True)
 class ChannelFacts:
-    """Of a weight, one entry per output channel: float64, (out_channels,)."""
+    """Facts of a weight, one entry per output channel: float64, (out_channels,)."""
 
     min_value: Array
     max_value: Array
@@ -58,19 +58,19 @@ class QuantizedTensorFacts:
     Attributes
     ----------
     scale
-        float; one code is worth that much.
+        float; the value of one code unit.
     clipped_count
-        Elements farther out than the largest code.
+        Elements beyond the largest code.
     sum_codes, sum_codes2, sum_code_x
-        Sums of codes, of their squares, of code times float value.
+        Sums of the codes, of their squares, and of code times float value.
     squared_error_sum
         Sum of ``(code * scale - x)²``.
     codes, code_counts
-        The codes that occur, ascending, and how often; empty for inputs.
+        The codes that occur, ascending, and their counts; empty for inputs.
     softmax_js_fakefreeze, softmax_js_l2, softmax_group_count
         Paired softmax divergence, in bits, summed over the groups; None for inputs.
     channel_squared_errors
-        Of a weight, `squared_error_sum` by output channel: float64, (out_channels,); None for
+        For a weight, `squared_error_sum` by output channel: float64, (out_channels,); None for
         biases and inputs.
     """
 
@@ -90,13 +90,13 @@ class QuantizedTensorFacts:
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """A quantized layer: its place in the order of execution, and its work for one image.
+    """A quantized layer: its position in the order of execution, and its work for one image.
 
     Attributes
     ----------
     uncounted_params
-        How many of its params the network's params do not count: those of an earlier layer, too,
-        and those of a bias that it has only from folding.
+        Params not counted in the network's params: those shared with an earlier layer, and those of
+        a bias created by folding.
     """
 
     position: int
@@ -109,16 +109,16 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class UnquantizedPart:
-    """What a network computes in float whatever the format.
+    """A part that a network computes in float in every format.
 
     Attributes
     ----------
     name
-        Of the module, or of the parameter where its module has other modules too.
+        Of the module, or of the parameter if its module has submodules.
     kind
         Class of the module, or ``Parameter``.
     macs
-        For one image; None where the operation's are not counted, as a recurrent layer's.
+        For one image; None if the operation is not counted, such as a recurrent layer.
     """
 
     name: str
@@ -135,17 +135,17 @@ class EvaluationFacts:
     Attributes
     ----------
     correct_both, same_prediction
-        Images that this and the float network both classify correctly; alike.
+        Images that this and the float network both classify correctly; with the same prediction.
     non_finite_count
-        Images without a prediction, since a logit is NaN or +infinity or none is finite. They
-        are wrong, and left out of the sums.
+        Images without a prediction: a logit is NaN or +infinity, or none is finite. They count as
+        wrong and are excluded from the sums.
     cross_entropy_sum, cross_entropy_count
-        Of this network's outputs with the labels, and over how many images: of those with a
-        prediction all but those whose label the network masks.
+        Cross-entropy of this network's outputs with the labels, and the number of images: those
+        with a prediction whose label is not masked.
     kl_sum, kl_count
-        Kullback-Leibler divergence of this network's outputs from the float network's, and over
-        how many images: of those with a prediction in both all but those where this network
-        masks a class that the float network does not.
+        Kullback-Leibler divergence of this network's outputs from the float network's, and the
+        number of images: those with a prediction in both, except where this network masks a class
+        that the float network does not.
     """
 
     precision: str
@@ -168,9 +168,9 @@ class FailedEvaluation:
     Attributes
     ----------
     layer
-        The last quantized layer that started before the error; None where none is known.
+        The last quantized layer that started before the error; None if unknown.
     reason
-        Kind and message of the error, in one line.
+        Type and message of the error, in one line.
     """
 
     layer: str | None
@@ -179,19 +179,19 @@ class FailedEvaluation:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """All that is measured of a float network, ready to be written in one transaction.
+    """All facts of a float network, ready to be written in one transaction.
 
     Attributes
     ----------
     params
-        Of the float network, each once.
+        Of the float network, each counted once.
     macs
         Of the quantized layers.
     preprocessing
-        How pixels become its input, as JSON.
+        Preprocessing of its input, as JSON.
     tensors
-        In the order of the layers; within a layer weight, bias, input. Without calibration
-        images there are no inputs.
+        In the order of the layers; within a layer weight, bias, input. No inputs without
+        calibration images.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Counts multiply-accumulates for one image: by the module that runs and the weight it reads."""
+"""Counts multiply-accumulates for one image, by module and by the weight it reads."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ from ptqdb.networks.copies import scratch_copy, watch_forward
 from ptqdb.networks.eager import eager
 from ptqdb.quantization.layers import QUANTIZED_KINDS
 
-# Of the operations that read a weight of two or more dimensions, these multiply nothing, or once
-# per element as a norm does, which no MACs of this study count. Those of torch's pointwise
-# operations and its views do not either. What is left is unknown, and never silently 0.
+# Operations that read a weight of two or more dimensions without MACs: they multiply nothing, or
+# once per element as a norm does, which this study does not count. The same holds for torch's
+# pointwise operations and views. All others are unknown, never silently 0.
 _MOVES = (
     *("_to_copy", "_unsafe_view", "as_strided", "cat", "clone", "constant_pad_nd", "copy_"),
     *("detach", "expand", "flip", "gather", "index", "index_select", "pad", "permute", "repeat"),
@@ -41,25 +41,25 @@ _NORMS = (
 _WITHOUT_MACS = frozenset(f"aten.{name}" for name in (*_MOVES, *_NORMS))
 
 MACS_OF_ELEMENT = 64
-"""What writing an element to memory is worth in time, measured on two processors: so counted, the
-reference networks, narrow and of full width, take alike for the same amount within a factor of 1.6
-(by MACs alone 4)."""
+"""MACs that take the time of writing one element to memory, measured on two processors. With this
+weight, the time per unit of work of the reference networks, narrow and of full width, agrees within
+a factor of 1.6 (by MACs alone 4)."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a network multiplies for one image.
+    """The work of a network for one image.
 
     Attributes
     ----------
     macs
-        By (module, parameter): the innermost module that runs, "" being the network, and the
-        parameter that is multiplied, "" where activations are multiplied with each other. None
-        where the operation is unknown. A layer that runs twice counts twice.
+        By (module, parameter): the innermost running module, "" for the network, and the parameter
+        in the product, "" for products of activations. None if the operation is unknown. A layer
+        that runs twice counts twice.
     run, read
-        Names of the modules that ran, and of the parameters that an operation read.
+        Names of the modules that ran, and of the parameters that were read.
     elements
-        Of all that operations put out, views left out: what is written to memory.
+        Elements of all outputs of operations except views: those written to memory.
     """
 
     macs: Mapping[tuple[str, str], int | None]
@@ -69,28 +69,28 @@ class Work:
 
     @property
     def amount(self) -> float:
-        """What takes time: the known MACs, and the elements that are written."""
+        """Estimate of the time: the known MACs, and the elements written."""
         return sum(filter(None, self.macs.values())) + MACS_OF_ELEMENT * self.elements
 
     def merged(self, other: "Work") -> "Work":
-        """Return this work and what only another image brings about."""
+        """Return this work, plus work that occurs only for another image."""
         macs = {**other.macs, **{key: count for key, count in self.macs.items() if count != 0}}
         return Work(macs, self.run | other.run, self.read | other.read, self.elements)
 
     def of_module(self, name: str) -> int:
-        """All known work while the module is the innermost."""
+        """All known MACs with this module as the innermost."""
         return sum(macs or 0 for (module, _), macs in self.macs.items() if module == name)
 
 
 def total(counts: Iterator[int | None]) -> int | None:
-    """The sum; None where a count is unknown."""
+    """Return the sum; None if a count is unknown."""
     found = list(counts)
     known = [count for count in found if count is not None]
     return sum(known) if len(known) == len(found) else None
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks at every operation: how much it multiplies, and which parameter it reads."""
+    """Records the MACs of every operation, and the parameter it reads."""
 
     def __init__(self, module: nn.Module):
         super().__init__()  # type: ignore[no-untyped-call]
@@ -106,9 +106,9 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: what torch.compile would have to skip nobody compiles, and to say so it loads.
+        """Return False: nothing is compiled here, and True would load torch.compile.
 
-        Loading it takes longer than a small network takes to measure.
+        Loading it takes longer than measuring a small network.
         """
         return False
 
@@ -140,7 +140,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _name(self, tensor: Tensor) -> str | None:
         try:
             return self._names.get(tensor.untyped_storage().data_ptr())
-        except (NotImplementedError, RuntimeError):  # a tensor without a storage
+        except (NotImplementedError, RuntimeError):  # a tensor without storage
             return None
 
 
@@ -161,9 +161,9 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 def count_work(module: nn.Module, example: Tensor) -> Work:
-    """Run a scratch copy of the network once and look at what it multiplies.
+    """Run a scratch copy of the network once and count its multiplications.
 
-    Half the floating-point operations that ``torch.utils.flop_counter`` knows.
+    MACs are half the floating-point operations of ``torch.utils.flop_counter``.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def count_work(module: nn.Module, example: Tensor) -> Work:
 
 @contextmanager
 def _running(counter: _Counter, name: str, _: Any) -> Iterator[Callable[[Any], None]]:
-    """Tell the counter which module runs."""
+    """Set the running module in the counter."""
     counter.running.append(name)
     counter.run.add(name)
     try:
@@ -193,7 +193,7 @@ def _running(counter: _Counter, name: str, _: Any) -> Iterator[Callable[[Any], N
 
 @contextmanager
 def _without_fused_attention() -> Iterator[None]:
-    """Keep torch's fused attention, whose work cannot be seen, out of the way."""
+    """Disable torch's fused attention, whose work cannot be counted."""
     has_fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -203,7 +203,7 @@ def _without_fused_attention() -> Iterator[None]:
 
 
 def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
-    """MACs of every convolution and linear layer, by qualified name.
+    """Return the MACs of every convolution and linear layer, by qualified name.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
     Raises
     ------
     UnsupportedLayerError
-        Such a layer counts no operation: the counter does not know it, or it never runs. The
+        No operation was counted for a layer: it is unknown to the counter, or never runs. The
         message names it.
     """
     work = count_work(module, example)
@@ -222,12 +222,12 @@ def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
 
 
 def layer_macs(work: Work, names: list[str]) -> dict[str, int]:
-    """MACs of each of these layers.
+    """Return the MACs of each of these layers.
 
     Raises
     ------
     UnsupportedLayerError
-        One counts no operation; the message names it.
+        No operation was counted for a layer; the message names it.
     """
     found = {name: work.of_module(name) for name in names}
     macs = {name: count for name, count in found.items() if count}

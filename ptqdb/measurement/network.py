@@ -1,4 +1,4 @@
-"""Measures one network: its float facts once, and what each format does to its tensors."""
+"""Measures one network: its float facts, and the effect of each format on its tensors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -53,22 +53,22 @@ def example_images(
     image_size: int | None,
     device: torch.device,
 ) -> Tensor:
-    """What a network is proven and its work is counted on: (N, channels, height, width).
+    """Return images to verify a network and count its work: (N, channels, height, width).
 
-    The first calibration images, normalized; without any, squares of seeded noise, since zeros
-    would hide what a layer multiplies.
+    The first calibration images, normalized; otherwise squares of seeded noise, since zeros would
+    hide multiplications.
 
     Parameters
     ----------
     image_size
-        The square's edge in pixels, where no crop or resize of the preprocessing says it.
+        Edge of the square in pixels, if the preprocessing has no crop or resize.
 
     Raises
     ------
     DataError
         The calibration images have another number of channels than the preprocessing.
     UsageError
-        Nothing says how large the network's images are, or ``image_size`` contradicts what does.
+        The size of the network's images is unknown, or ``image_size`` contradicts it.
     """
     if calibration is None:
         geometry = preprocessing.geometry
@@ -85,7 +85,7 @@ def example_images(
 
 
 def _agreed(image_size: int | None, known: int | None, whose: str) -> int:
-    """The edge of the images, from whoever says it."""
+    """The edge of the images, from either source."""
     if known is not None and image_size not in (None, known):
         raise UsageError(
             f"image_size: expected {whose}, {known} pixels, found {image_size}; leave it out"
@@ -93,8 +93,8 @@ def _agreed(image_size: int | None, known: int | None, whose: str) -> int:
     edge = image_size if known is None else known
     if edge is None:
         raise UsageError(
-            "image_size: expected the edge in pixels of the network's images, which neither "
-            "calibration images nor a crop or resize of its preprocessing say, found none; give it"
+            "image_size: expected the edge in pixels of the network's images, since there are no "
+            "calibration images and its preprocessing has no crop or resize, found none; give it"
         )
     if edge < 1:
         raise UsageError(f"image_size: expected at least 1 pixel, found {edge}")
@@ -102,23 +102,23 @@ def _agreed(image_size: int | None, known: int | None, whose: str) -> int:
 
 
 class NetworkMeasurement:
-    """A float network, calibrated for a set of formats with two float passes over images.
+    """A float network, calibrated for a set of formats by two float passes over images.
 
-    Nothing is evaluated. Without calibration images the weights are measured all the same:
-    a bias, whose scale is the input's times the weight's, and an input are not.
+    Nothing is evaluated. Without calibration images only the weights are measured, not inputs and
+    biases: the scale of a bias is that of the input times that of the weight.
 
     Parameters
     ----------
     calibration
-        Images whose activations set the scales of the inputs, labelled or not; None: no images.
+        Calibration images, which set the scales of the inputs; labels are optional. None: no
+        images.
     number_formats
-        The formats that will be asked for.
+        The formats to measure.
     image_size
-        The edge in pixels of the network's images, where nothing else says it; see
-        ``example_images``.
+        The edge in pixels of the network's images, if otherwise unknown; see ``example_images``.
     with_inputs
-        Whether what the formats do to the inputs is measured, in a second float pass. Without
-        it the images set scales and nothing else.
+        Whether to measure the quantization of the inputs, in a second float pass. Without it the
+        images only set scales.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class NetworkMeasurement:
     ):
         self._scheme, self._device = scheme, device
         fed = trained.preprocessing
-        # of the float network no more is kept: its weights would lie beside the folded ones
+        # keep no more of the float network: its weights would double the memory
         self._name, self._architecture = trained.name, trained.architecture
         self._checkpoint_sha256, self._preprocessing = trained.checkpoint_sha256, fed
         self._param_count = sum(each.numel() for each in trained.module.parameters())
@@ -158,9 +158,9 @@ class NetworkMeasurement:
             self._measure_inputs(number_formats, batches)
 
     def _measure_inputs(self, number_formats: Sequence[NumberFormat], batches: Batches) -> None:
-        """The second float pass: the inputs' own facts and their codes' sums in every format.
+        """Second float pass: the facts of the inputs, and the sums of their codes in every format.
 
-        A tensor that several layers read is measured once, under the name of the first.
+        A tensor read by several layers is measured once, under the name of the first.
         """
         ranges = {name: self._ranges[name] for name in set(self._first_readers.values())}
         self._inputs = {
@@ -180,7 +180,7 @@ class NetworkMeasurement:
         self.network.observe(measure, batches)
 
     def float_facts(self) -> NetworkFacts:
-        """The float network: layers and tensors; inputs where they were measured."""
+        """The facts of the float network: layers and tensors, including measured inputs."""
         layers: list[LayerFacts] = []
         tensors: dict[TensorKey, TensorFacts] = {}
         channels: dict[TensorKey, ChannelFacts] = {}
@@ -209,9 +209,9 @@ class NetworkMeasurement:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know of how the network was prepared, and what stays in float.
+        """Remarks for the user: how the network was prepared, and what stays in float.
 
-        First of all that most of it does, where that is so.
+        If most of it stays in float, that remark comes first.
         """
         params = sum(layer.param_count for layer in self.network.layers.values())
         left = unquantized_statement(self.unquantized, params, sum(self._macs.values()))
@@ -229,17 +229,17 @@ class NetworkMeasurement:
         return facts
 
     def code(self, number_format: NumberFormat) -> dict[str, CodedLayer]:
-        """The codes of every layer in a format.
+        """Return the codes of every layer in a format.
 
         Raises
         ------
         DataError
-            No calibration images have set the scales of inputs and biases.
+            There are no calibration images to set the scales of inputs and biases.
         """
         if not self._ranges:
             raise DataError(
-                f"expected calibration images of {self._name}, whose ranges scale inputs "
-                "and biases, found none; give some, or ask for its weights alone"
+                f"expected calibration images for {self._name}, to set the scales of inputs "
+                "and biases, found none; give some, or measure its weights only"
             )
         return {
             name: layer.code(self._ranges[name], number_format, self._scheme)
@@ -249,7 +249,7 @@ class NetworkMeasurement:
     def quantized_facts(
         self, coded: Mapping[str, CodedLayer], number_format: NumberFormat
     ) -> dict[TensorKey, QuantizedTensorFacts]:
-        """What a format does to every tensor of the network that was measured."""
+        """The facts in a format of every measured tensor of the network."""
         facts: dict[TensorKey, QuantizedTensorFacts] = {}
         for name in self.network.layers:
             facts |= self._layer_facts(name, coded[name], number_format)
@@ -258,13 +258,13 @@ class NetworkMeasurement:
     def facts_without_codes(
         self, number_format: NumberFormat
     ) -> dict[TensorKey, QuantizedTensorFacts]:
-        """As `quantized_facts`, for who does not run the codes: of one layer at a time.
+        """As `quantized_facts`, one layer at a time, without keeping the codes.
 
-        Without calibration images, which a bias's scale needs too, of the weights alone.
+        Without calibration images, weights only: the scale of a bias needs them, too.
         """
         facts: dict[TensorKey, QuantizedTensorFacts] = {}
         for name, layer in self.network.layers.items():
-            # no codes are given a name here: they would stay beside those of the next layer
+            # no variable for the codes: it would keep them alive with those of the next layer
             if self._ranges:
                 facts |= self._layer_facts(
                     name,
@@ -293,7 +293,7 @@ class NetworkMeasurement:
 
 
 def _uncounted_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) -> int:
-    """How many params of a layer are those of an earlier one, too, or made by folding."""
+    """Number of params of a layer that are shared with an earlier one or created by folding."""
     known = {each for other in earlier for each in other.given.values()} | {None}
     sizes = {"weight": layer.weight.numel(), "bias": layer.param_count - layer.weight.numel()}
     return sum(sizes[role] for role, given in layer.given.items() if given in known)
@@ -302,14 +302,14 @@ def _uncounted_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) 
 def _whole_work(
     network: QuantizedNetwork, work: Work, ran: set[str], batches: Iterable[Tensor]
 ) -> Work:
-    """The work of one image, and of layers that it does not run that of the first which does.
+    """The work of one image; for layers that it does not run, that of the first image that does.
 
     Parameters
     ----------
     work
         Of the first image.
     ran
-        Layers that any image runs.
+        Layers that run for any image.
     """
     missing = {name for name in ran if not work.of_module(name)}
     for image in (each for batch in batches for each in torch.split(batch, 1)):
@@ -325,7 +325,7 @@ def _whole_work(
 def _weight_facts(
     layer: QuantizedLayer, coded: CodedTensor, number_format: NumberFormat
 ) -> QuantizedTensorFacts:
-    """The facts of a layer's weight in a format, those of its output channels too."""
+    """The facts of a layer's weight in a format, including its output channels."""
     facts = coded_tensor_facts(layer.weight, coded, number_format, is_weight=True)
     return replace(facts, channel_squared_errors=_channel_errors(layer, coded))
 

@@ -1,4 +1,4 @@
-"""What becomes of the errors that a network's own code raises: any error may be one of them."""
+"""Handling of errors raised by a network's own code: it may raise any error."""
 
 import textwrap
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ import torch
 from ptqdb.errors import DatabaseError, DataError, PtqdbError
 
 LONGEST_MESSAGE = 1000
-"""Characters; some messages quote a whole tensor."""
+"""Maximum length in characters; some messages quote a whole tensor."""
 
 
 def one_line(error: BaseException) -> str:
-    """Kind and message of an error, in one line; of ptqdb's own the message alone."""
+    """Return type and message of an error in one line; for ptqdb's errors only the message."""
     message = textwrap.shorten(str(error), LONGEST_MESSAGE)
     if isinstance(error, PtqdbError):
         return message
@@ -21,27 +21,27 @@ def one_line(error: BaseException) -> str:
 
 
 def is_of_network(error: BaseException) -> bool:
-    """Whether an error says something about the network, and not about the user or the database.
+    """Whether an error is due to the network, not to the user or the database.
 
-    ``SystemExit`` does: some code calls ``sys.exit`` where it finds numbers that it cannot use.
+    ``SystemExit`` is: some code calls ``sys.exit`` on numbers that it cannot use.
     """
     return not isinstance(error, KeyboardInterrupt | DatabaseError)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether the machine has too little memory: elsewhere the same code may succeed."""
+    """Whether the machine ran out of memory: elsewhere the same code may succeed."""
     is_named_so = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return is_named_so or "can't allocate memory" in str(error)
 
 
 @contextmanager
 def own_errors_as_data_errors() -> Iterator[None]:
-    """Make a ``DataError`` of one line of whatever a network's own code raises in the block.
+    """Convert any error of a network's own code in the block to a one-line ``DataError``.
 
     Raises
     ------
     DataError
-        The network's code raised an error that is none of ptqdb or the user.
+        The network's code raised an error that is not due to ptqdb or the user.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Jensen-Shannon divergence of paired softmaxes, element by element and in float64."""
+"""Jensen-Shannon divergence of paired softmaxes, elementwise in float64."""
 
 import math
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from ptqdb.measurement.chunks import group_chunks, grouped, map_in_threads
 
 
 def softmax_group_count(values: Tensor) -> int:
-    """Over how many groups the softmax is taken: dimension 1, or 0 of a vector."""
+    """Return the number of softmax groups; the softmax runs over dimension 1, or 0 of a vector."""
     return values.numel() // grouped(values).shape[-1]
 
 
 def softmax_divergence(values: Tensor, dequantized: Tensor) -> float:
-    """Jensen-Shannon divergence of paired softmaxes, in bits, summed over the groups.
+    """Return the Jensen-Shannon divergence of paired softmaxes, in bits, summed over groups.
 
     Parameters
     ----------
     values, dequantized
-        Of one shape; the softmax runs over dimension 1, or 0 of a vector.
+        Same shape; the softmax runs over dimension 1, or 0 of a vector.
     """
     return softmax_divergences(values, dequantized, [1.0])[0]
 
 
 def softmax_divergences(values: Tensor, codes: Tensor, factors: Sequence[float]) -> list[float]:
-    """As `softmax_divergence`, between values and codes times each of some factors.
+    """As `softmax_divergence`, between values and the codes times each factor.
 
-    Works in chunks of whole groups: nothing of the size of the tensor is made, and what the
-    values alone need is worked out once for all factors.
+    Works in chunks of whole groups: nothing of the size of the tensor is allocated, and terms of
+    the values alone are computed once for all factors.
     """
 
     def of_chunk(chunk: tuple[Tensor, ...]) -> list[float]:
@@ -48,7 +48,7 @@ def _nats(log_p: Tensor, p: Tensor, dequantized: Tensor) -> Tensor:
     """Twice the divergence of a chunk, in nats: float64, shape ()."""
     log_q = torch.log_softmax(dequantized, -1)
     q = log_q.exp()
-    # where both are 0, log_m is -inf: without a bound, 0 times its difference would be NaN
+    # where both are 0, log_m is -inf: without a bound, 0 times the difference would be NaN
     log_m = (p + q).mul_(0.5).log_().clamp_(min=torch.finfo(p.dtype).min)
     of_p = torch.sub(log_p, log_m).mul_(p)
     divergence = of_p.add_(log_q.sub_(log_m).mul_(q)).sum(-1)

@@ -1,4 +1,4 @@
-"""Sums, histograms and divergences of tensors, in float64 and in pieces that stay in the cache."""
+"""Sums, histograms and divergences of tensors, in float64, in pieces that fit the cache."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ CLIPPING_TOLERANCE = 2.0**-20
 
 
 class TensorMeasurement:
-    """Adds up a tensor's facts piece by piece, once its largest absolute value is known.
+    """Accumulates a tensor's facts piece by piece, given its amax.
 
     Parameters
     ----------
     max_abs
-        The range that the histogram spans.
+        The range of the histogram is ``±max_abs``.
     """
 
     def __init__(self, max_abs: float, device: torch.device):
@@ -38,7 +38,7 @@ class TensorMeasurement:
         self._min, self._max = math.inf, -math.inf
 
     def add(self, values: Tensor) -> None:
-        """Count further elements, float32 of any shape."""
+        """Add elements, float32 of any shape."""
         if not values.numel():
             return
         for sums, counts, low, high in map_in_threads(self._of_piece, pieces(values)):
@@ -63,7 +63,7 @@ class TensorMeasurement:
         return sums, histogram(exact, self._max_abs), float(low), float(high)
 
     def facts(self) -> TensorFacts:
-        """What was added so far."""
+        """The facts so far."""
         counts = self._histogram.cpu().numpy()
         filled = np.flatnonzero(counts)
         sum_x, sum_abs, sum_x2, sum_x3, sum_x4 = self._sums.tolist()
@@ -82,7 +82,7 @@ class TensorMeasurement:
 
 
 def histogram(values: Tensor, max_abs: float) -> Tensor:
-    """int64 counts, (4095,), of ``round(x * 2047 / max_abs)``, ties toward zero.
+    """Return int64 counts, (4095,), of ``round(x * 2047 / max_abs)``, ties toward zero.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def histogram(values: Tensor, max_abs: float) -> Tensor:
 
 
 def tensor_facts(values: Tensor) -> TensorFacts:
-    """The facts of a tensor that is at hand as a whole."""
+    """Return the facts of a whole tensor."""
     measurement = TensorMeasurement(
         float(torch.stack(torch.aminmax(values)).abs().amax()), values.device
     )
@@ -107,19 +107,19 @@ def tensor_facts(values: Tensor) -> TensorFacts:
 
 
 def channel_facts(weight: Tensor) -> ChannelFacts:
-    """Range and sum of squares of each row: the weight by output channel."""
+    """Return amax and sum of squares of each row of a weight by output channel."""
     low, high = torch.aminmax(weight, dim=1)
     squares = _by_row(lambda rows: weight[rows].double().square(), weight)
     return ChannelFacts(low.double().cpu().numpy(), high.double().cpu().numpy(), squares)
 
 
 def channel_squared_errors(weight: Tensor, codes: Tensor, scale: float) -> Array:
-    """Sum of ``(code * scale - x)²`` of each row, float64 (rows,): the weight by output channel.
+    """Return the sum of ``(code * scale - x)²`` per row (output channel), float64 (rows,).
 
     Parameters
     ----------
     weight, codes
-        float32, (out_channels, elements of each).
+        float32, (out_channels, elements per channel).
     """
 
     def squared_errors(rows: slice) -> Tensor:
@@ -129,7 +129,7 @@ def channel_squared_errors(weight: Tensor, codes: Tensor, scale: float) -> Array
 
 
 def _by_row(values: Callable[[slice], Tensor], rows: Tensor) -> Array:
-    """Add up each row of what is made, chunk by chunk, of rows of a tensor: float64, (rows,)."""
+    """Sum each row of the values computed from chunks of rows of a tensor: float64, (rows,)."""
     sums = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
     step = max(1, chunk_size(rows) // max(1, rows.shape[1]))
 
@@ -144,7 +144,7 @@ def _by_row(values: Callable[[slice], Tensor], rows: Tensor) -> Array:
 
 
 def code_sums(codes: Tensor, exact: Tensor, scale: float) -> Tensor:
-    """What `sums_as_facts` takes, float64 (4,), of flat float64 codes of float64 values."""
+    """Return the sums for `sums_as_facts`, float64 (4,), of flat float64 codes and values."""
     error = torch.sub(exact, codes, alpha=scale)
     return torch.stack(
         [codes.sum(), torch.dot(codes, codes), torch.dot(codes, exact), torch.dot(error, error)]
@@ -152,7 +152,7 @@ def code_sums(codes: Tensor, exact: Tensor, scale: float) -> Tensor:
 
 
 def sums_as_facts(scale: float, clipped_count: int, sums: Sequence[float]) -> QuantizedTensorFacts:
-    """Facts without a histogram, of the sums that `code_sums` gives."""
+    """Return the facts, without a histogram, from the sums of `code_sums`."""
     sum_codes, sum_codes2, sum_code_x, squared_error_sum = sums
     return QuantizedTensorFacts(
         scale=scale,

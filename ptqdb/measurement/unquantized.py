@@ -1,4 +1,4 @@
-"""Lists what a quantized network still computes in float, with its params and MACs."""
+"""Lists the parts that a quantized network still computes in float, with params and MACs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,22 +12,21 @@ from ptqdb.quantization.network import QuantizedNetwork
 
 UNFOLDED = "batch norm that cannot be folded"
 MOSTLY = 0.5
-"""From this share of its params in float on, a network is hardly quantized at all."""
+"""With this fraction of its params in float, a network is hardly quantized."""
 ROOT = "network"
-"""How the network itself is called where it multiplies something outside of its modules."""
+"""Name of the network itself, for multiplications outside of its modules."""
 
 
 def unquantized_parts(network: QuantizedNetwork, work: Work) -> tuple[UnquantizedPart, ...]:
-    """Everything with params that is no quantized layer, and products outside of such layers.
+    """Return everything with params that is not quantized, and products outside of layers.
 
-    A module without modules of its own is one part, any other one for each parameter; what
-    multiplies activations with each other is a part without params, and so is a batch norm
-    without any.
+    A module without submodules is one part; others have one part per parameter. Products of
+    activations are parts without params, as are batch norms without params.
 
     Parameters
     ----------
     work
-        Of the quantized network's module.
+        The work of the quantized network's module.
     """
     modules = dict(network.module.named_modules())
     quantized = {
@@ -78,15 +77,15 @@ def _reason(
     if isinstance(part, QUANTIZED_KINDS):
         computed = "weight" not in part._parameters
         return (
-            "its weight is computed anew at each pass"
+            "its weight is recomputed at each pass"
             if computed
             else "its weight is read by a function"
         )
     if macs is None:
-        return "no convolution or linear layer; its multiplications are not counted"
+        return "not a convolution or linear layer; its multiplications are not counted"
     if macs > 0:
         return "multiplied by a function, not by a layer"
-    return "no convolution or linear layer"
+    return "not a convolution or linear layer"
 
 
 def _products(
@@ -121,9 +120,9 @@ def _products(
 def unquantized_statement(
     parts: Sequence[UnquantizedPart], layer_params: int, layer_macs: int
 ) -> str:
-    """One line: which share of the params and MACs stays in float, and in what; or empty.
+    """Return one line on the fraction of params and MACs that stays in float, or an empty string.
 
-    A warning where that is most of the params: what is measured says little of the network.
+    A warning if that is most of the params: the facts then say little about the network.
 
     Parameters
     ----------
@@ -145,7 +144,7 @@ def unquantized_statement(
 
 
 def is_mostly_float(parts: Sequence[UnquantizedPart], layer_params: int) -> bool:
-    """Whether more of the params stay in float than are quantized."""
+    """Whether more params stay in float than are quantized."""
     params = sum(part.params for part in parts)
     return params > MOSTLY * (params + layer_params)
 

@@ -1,4 +1,4 @@
-"""Compares the outputs of a prepared network with those of the network as it was given."""
+"""Compares the outputs of a prepared network with those of the given network."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -13,50 +13,50 @@ from ptqdb.networks.copies import full_copy, scratch_copy, tensors_in
 from ptqdb.networks.eager import eager
 
 CLOSE = 1e-5
-"""Distance of two outputs, relative to the largest, that nobody needs to look into."""
+"""Relative distance of two outputs that needs no further check."""
 
 DOUBTFUL = 0.1
-"""No rounding moves outputs that far, not even that of 8 bits in an autocast network."""
+"""Rounding never moves outputs this far, not even 8-bit rounding in an autocast network."""
 
 CLOSE_IN_FLOAT64 = 1e-9
-"""As `CLOSE`, where rounding is 2^29 times as fine."""
+"""As `CLOSE`, for float64, where rounding errors are 2^29 times smaller."""
 
 ROUNDING_FACTOR = 16
-"""By how much rounding may move outputs farther than a change of the images' last bits does."""
+"""Rounding may move outputs this factor farther than a change of the images' last bits."""
 
 PASSES_OF_RANDOM_NETWORKS = 32
-"""A network that draws random numbers may give the same outputs twice by chance."""
+"""A network that draws random numbers may return equal outputs twice by chance."""
 
 FAILURES = (Exception, SystemExit)
-"""What a network's own code may raise; Ctrl-C is nobody's failure."""
+"""Errors that a network's own code may raise; Ctrl-C is not a failure."""
 
 
 _Outputs = dict[str, list[Tensor]]
 
 
 class GivenNetwork:
-    """The network as it was given, and its outputs on a few images.
+    """The given network and its outputs on a few images.
 
     Parameters
     ----------
     module
-        In evaluation mode. It never runs itself: scratch copies do.
+        In evaluation mode. It is never run itself, only scratch copies of it.
     images
         Normalized, (N, channels, height, width).
 
     Attributes
     ----------
     is_batched
-        Whether an image has the same outputs alone and among others. Where it has not, it is
-        compared, and has to be measured, one image at a time.
+        Whether an image has the same outputs alone and in a batch. If not, images are compared and
+        measured one at a time.
     draws
-        Whether a pass draws random numbers, although the outputs were the same in every pass.
+        Whether a forward pass draws random numbers, although all passes gave the same outputs.
 
     Raises
     ------
     DataError
-        The network fails on the images, or two passes over them give different outputs; then
-        the message names the first module whose output differs.
+        The network fails on the images, or two passes give different outputs; the message names the
+        first module whose output differs.
     """
 
     def __init__(self, module: nn.Module, images: Tensor):
@@ -67,13 +67,13 @@ class GivenNetwork:
             self.is_batched = self._agrees_alone()
         except DataError:
             raise
-        except FAILURES:  # perhaps it takes no more than one image
+        except FAILURES:  # it may accept only single images
             self.is_batched = False
         if not self.is_batched:
             self.expected = self._run_given()
 
     def batches(self, images: Tensor | None = None) -> Sequence[Tensor]:
-        """Return the images as they are to be fed: together, or one at a time."""
+        """Return the images as batches: all together, or one at a time."""
         images = self.images if images is None else images
         return [images] if self.is_batched else torch.split(images, 1)
 
@@ -85,23 +85,21 @@ class GivenNetwork:
         *,
         may_overflow: bool = False,
     ) -> bool:
-        """Whether a network that was prepared puts out the same.
+        """Whether a prepared network returns the same outputs.
 
-        Up to what float32 rounding explains: in doubt both are compared in float64, and where
-        the code of the network cannot run in float64, with what a change in the last bits of the
-        images does.
+        Allows for float32 rounding: in doubt, both are compared in float64. If the network cannot
+        run in float64, the tolerance is the effect of a change in the last bits of the images.
 
         Parameters
         ----------
         module
-            The prepared network. It runs: give a copy.
+            The prepared network. It is run: pass a copy.
         exact
-            Makes the same network in float64.
+            Returns the same network in float64.
         memory_format
-            What the images are fed in.
+            Memory format of the images.
         may_overflow
-            Whether outputs that are not finite are left out: in other units sums overflow
-            elsewhere.
+            Whether to ignore outputs that are not finite: in scaled units, different sums overflow.
         """
         try:
             found = _run(module, [x.to(memory_format=memory_format) for x in self.batches()])
@@ -120,7 +118,7 @@ class GivenNetwork:
         return relative_distance(found, self._expected_in_float64) <= CLOSE_IN_FLOAT64
 
     def refuse(self, module: nn.Module) -> None:
-        """Refuse a network of which not even a plain copy puts out the same.
+        """Raise: not even a plain copy of the network returns the same outputs.
 
         Raises
         ------
@@ -128,20 +126,20 @@ class GivenNetwork:
             Always; the message names the first module whose output differs.
         """
         raise DataError(
-            "expected a copy of the network to put out the same as the network, found other "
-            f"outputs{self._first_difference(module)}; let its state be in "
+            "expected a copy of the network to return the same outputs as the network, found "
+            f"others{self._first_difference(module)}; keep its state in "
             "parameters and buffers, not in global variables or closures"
         )
 
     def _run(self, batches: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """The outputs of a scratch copy; without batches, on the images."""
+        """The outputs of a scratch copy; by default on the images."""
         with scratch_copy(self.module) as scratch:
             return _run(scratch, self.batches() if batches is None else batches)
 
     def _run_given(self) -> list[Tensor]:
-        """Two passes, or more where random numbers are drawn; the outputs of the first.
+        """Run two passes, or more if random numbers are drawn; return the outputs of the first.
 
-        One copy makes them all: what it remembers of a pass must not change the next one.
+        One copy runs them all, so state kept from one pass that changes the next is detected.
         """
         before = _random_states()
         with scratch_copy(self.module) as scratch:
@@ -153,14 +151,14 @@ class GivenNetwork:
         if differs:
             raise DataError(
                 "expected the same outputs in two passes over the same images, found others"
-                f"{self._first_change()}: the network draws random numbers or remembers earlier "
+                f"{self._first_change()}: the network draws random numbers or keeps state between "
                 "passes; switch dropout and noise off in evaluation mode, as "
                 "functional.dropout(x, p, training=self.training) does"
             )
         return first
 
     def _is_close(self, found: list[Tensor], expected: list[Tensor]) -> bool:
-        """Whether two passes of the given network put out the same up to rounding."""
+        """Whether two passes of the given network agree up to rounding."""
         distance = relative_distance(found, expected)
         if distance <= CLOSE or distance > DOUBTFUL:
             return distance <= CLOSE
@@ -180,7 +178,7 @@ class GivenNetwork:
 
     @cached_property
     def _moved_by_rounding(self) -> float:
-        """How far the outputs move, relatively, when the last bits of the images change."""
+        """Relative change of the outputs when the last bits of the images change."""
         generator = torch.Generator().manual_seed(0)
         signs = torch.randint(0, 2, self.images.shape, generator=generator) * 2 - 1
         moved = self.images * (1 + signs.to(self.images) * 2.0**-22)
@@ -189,7 +187,7 @@ class GivenNetwork:
 
     @cached_property
     def _expected_in_float64(self) -> list[Tensor] | None:
-        """The outputs in float64; None where the code of the network cannot run in it."""
+        """The outputs in float64; None if the network cannot run in float64."""
         try:
             exact = full_copy(self.module).double()
             return _run(exact, [batch.double() for batch in self.batches()])
@@ -197,13 +195,13 @@ class GivenNetwork:
             return None
 
     def _first_difference(self, other: nn.Module) -> str:
-        """Where another network parts from the given one: the first module to return."""
+        """The first module whose output differs between another network and the given one."""
         with scratch_copy(self.module) as one, scratch_copy(other) as two:
             outputs, found = (_outputs_by_module(each, self.batches()) for each in (one, two))
         return self._parting(outputs, found)
 
     def _first_change(self) -> str:
-        """Where a pass parts from an earlier one of the same copy."""
+        """The first module whose output differs between two passes of the same copy."""
         with scratch_copy(self.module) as scratch:
             outputs = _outputs_by_module(scratch, self.batches())
             for _ in range(PASSES_OF_RANDOM_NETWORKS):
@@ -221,37 +219,37 @@ class GivenNetwork:
 
 
 def _random_states() -> tuple[object, ...]:
-    """Where the global random number generators are."""
+    """The states of the global random number generators."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     return torch.get_rng_state().tolist(), random.getstate(), kind, list(keys), rest
 
 
 def _run(module: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
-    """Return each tensor that the network puts out, all batches one after another.
+    """Return each output tensor of the network, concatenated over the batches.
 
     Raises
     ------
     DataError
-        The batches give different numbers of tensors.
+        The number of output tensors differs between batches.
     """
     with eager(), torch.no_grad():
         outputs = [list(tensors_in(module(batch.clone()))) for batch in batches]
     if len({len(tensors) for tensors in outputs}) > 1:
-        raise DataError("expected as many outputs of each batch, found others")
+        raise DataError("expected the same number of outputs for each batch, found others")
     return [torch.cat(list(map(torch.atleast_1d, parts))) for parts in zip(*outputs, strict=True)]
 
 
 def relative_distance(
     found: Sequence[Tensor], expected: Sequence[Tensor], *, may_overflow: bool = False
 ) -> float:
-    """Largest absolute difference over the largest absolute value of each tensor, the worst.
+    """Return the largest absolute difference relative to the tensor's largest absolute value.
 
-    Infinity where shapes differ, or the places of values that are not finite.
+    The maximum over all tensors. Infinity if shapes, or the positions of non-finite values, differ.
 
     Parameters
     ----------
     may_overflow
-        Whether to leave out the places where an expected value is not finite.
+        Whether to ignore positions where the expected value is not finite.
     """
     if len(found) != len(expected):
         return float("inf")
@@ -277,7 +275,7 @@ def _relative_distance(found: Tensor, expected: Tensor, may_overflow: bool) -> f
 
 
 def _outputs_by_module(module: nn.Module, batches: Sequence[Tensor]) -> _Outputs:
-    """The tensors that each module returns at its first call, in the order of returning."""
+    """The tensors that each module returns at its first call, in order."""
     outputs: _Outputs = {}
 
     def look(name: str, _: nn.Module, inputs: object, output: object) -> None:

@@ -1,7 +1,7 @@
-"""Attention that reads the weights of its linear layers, replaced by such that calls the layers.
+"""Replaces attention that reads the weights of its linear layers by attention that calls them.
 
-``nn.MultiheadAttention`` and torchvision's shifted-window attention hand their weights to
-functions. A quantized layer in the place of such a linear layer would never run.
+``nn.MultiheadAttention`` and torchvision's shifted-window attention pass their weights to
+functions. A quantized layer in place of such a linear layer would never run.
 """
 
 import copy
@@ -21,15 +21,15 @@ _WINDOW_ATTENTION = ("ShiftedWindowAttention", "ShiftedWindowAttentionV2")
 
 
 class LayeredAttention(nn.Module):
-    """What ``nn.MultiheadAttention`` computes in evaluation, by linear layers that are called.
+    """``nn.MultiheadAttention`` in evaluation mode, computed by calls of linear layers.
 
     Parameters
     ----------
     original
         Its parameters are shared, not copied.
     is_self_attention
-        Whether query, key and value are one tensor: then one layer, ``in_proj``, makes all
-        three. Else ``q_proj``, ``k_proj`` and ``v_proj`` read one each.
+        Whether query, key and value are the same tensor: then one layer, ``in_proj``, computes all
+        three. Otherwise ``q_proj``, ``k_proj`` and ``v_proj`` read one each.
     """
 
     def __init__(self, original: nn.MultiheadAttention, *, is_self_attention: bool):
@@ -53,7 +53,7 @@ class LayeredAttention(nn.Module):
             self.q_proj, self.k_proj, self.v_proj = map(linear_layer, weights, biases)
         self.out_proj = linear_layer(original.out_proj.weight, original.out_proj.bias)
         self.train(original.training)
-        # What nn.TransformerEncoderLayer asks before it takes its fast path, past the layers.
+        # nn.TransformerEncoderLayer checks these before its fast path, which bypasses the layers.
         self.in_proj_bias = self.in_proj_weight = None
         self._qkv_same_embed_dim = False
 
@@ -69,7 +69,7 @@ class LayeredAttention(nn.Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As ``nn.MultiheadAttention``."""
-        # A causal mask that is announced is not looked at, where torch does not look either.
+        # Like torch, ignore the mask where is_causal replaces it.
         is_causal = is_causal and key_padding_mask is None and not need_weights
         attn_mask = None if is_causal else attn_mask
         is_batched = query.dim() == 3
@@ -111,7 +111,7 @@ class LayeredAttention(nn.Module):
     def _merged_mask(
         self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, dtype: torch.dtype
     ) -> Tensor | None:
-        """Both masks as what is added to the scores, (batch or 1, heads or 1, query, key)."""
+        """Both masks as a term added to the scores, (batch or 1, heads or 1, query, key)."""
         mask = None
         if attn_mask is not None:
             mask = _additive(attn_mask, dtype)
@@ -125,7 +125,7 @@ class LayeredAttention(nn.Module):
     def _heads(
         self, projected: list[Tensor], mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """(batch, heads, length, head size), with the keys and values that are always there."""
+        """(batch, heads, length, head size), including the constant keys and values."""
         q, k, v = projected
         added = 0
         if self.bias_k is not None and self.bias_v is not None:
@@ -144,7 +144,7 @@ class LayeredAttention(nn.Module):
 
 @cache
 def _layered_attention_class() -> type[nn.Module]:
-    """Both the class that computes, and what the network's code may take it for."""
+    """A subclass of both, so that isinstance checks in the network's code still pass."""
     kinds: tuple[Any, ...] = (LayeredAttention, nn.MultiheadAttention)
     members = {"__module__": __name__, "__doc__": LayeredAttention.__doc__}
     return type(nn.MultiheadAttention.__name__, kinds, members)
@@ -157,7 +157,7 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def linear_layer(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A linear layer with this weight, (out, in), and bias; a parameter is shared."""
+    """Return a linear layer with this weight, (out, in), and bias; parameters are shared."""
     layer = nn.Linear(1, 1, bias=False, device="meta")
     layer.out_features, layer.in_features = weight.shape
     layer.weight = _parameter(weight)
@@ -172,10 +172,10 @@ def _parameter(tensor: Tensor) -> nn.Parameter:
 
 
 class _LayeredWindows(nn.Module):
-    """The forward of torchvision's shifted-window attention, by linear layers that are called."""
+    """The forward of torchvision's shifted-window attention, with calls of linear layers."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, height, width, channels) to the same."""
+        """(batch, height, width, channels) to the same shape."""
         part: Any = self
         batch, height, width, channels = x.shape
         rows, columns = part.window_size
@@ -208,7 +208,7 @@ class _LayeredWindows(nn.Module):
 
 
 def _window_scores(part: Any, q: Tensor, k: Tensor) -> Tensor:
-    """Scaled dot products; the second version's are cosines, times a factor per head."""
+    """Scaled dot products; for version 2, cosines times a factor per head."""
     if not hasattr(part, "logit_scale"):
         scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         return scores
@@ -218,7 +218,7 @@ def _window_scores(part: Any, q: Tensor, k: Tensor) -> Tensor:
 
 
 def _window_mask(padded: torch.Size, window: list[int], shift: list[int], like: Tensor) -> Tensor:
-    """-100 between places that are no neighbours: (windows, places, places)."""
+    """-100 between positions that are not neighbours: (windows, positions, positions)."""
     regions = like.new_zeros(tuple(padded))
     number = 0
     for vertical in (slice(-window[0]), slice(-window[0], -shift[0]), slice(-shift[0], None)):
@@ -232,20 +232,20 @@ def _window_mask(padded: torch.Size, window: list[int], shift: list[int], like: 
 
 @cache
 def _layered_windows_class(original: Any) -> type[nn.Module]:
-    """A class of the original's name, with all of it but the forward."""
+    """A subclass with the original's name and everything but its forward."""
     members = {"__module__": __name__, "__doc__": _LayeredWindows.__doc__}
     return type(original.__name__, (_LayeredWindows, original), members)
 
 
 def _layered_windows(original: nn.Module) -> nn.Module:
-    """A twin that shares the original's parameters."""
+    """A replacement that shares the original's parameters."""
     twin = copy.copy(original)
     twin._modules, twin._parameters = dict(original._modules), dict(original._parameters)
     kind: Any = type(original)  # which mypy does not know to be hashable
     twin.__class__ = _layered_windows_class(kind)
     qkv: Any = twin.qkv
     if hasattr(twin, "logit_scale") and qkv.bias is not None:
-        # The second version has no bias for keys and zeroes that third at each pass.
+        # Version 2 has no key bias and zeroes that third at each pass.
         bias = qkv.bias.detach().clone()
         bias[len(bias) // 3 : 2 * len(bias) // 3] = 0
         twin.qkv = linear_layer(qkv.weight, bias)
@@ -253,20 +253,20 @@ def _layered_windows(original: nn.Module) -> nn.Module:
 
 
 def replace_attention(module: nn.Module, batches: Sequence[Tensor]) -> bool:
-    """Replace attention by twins that call their linear layers, in place.
+    """Replace attention by equivalents that call their linear layers, in place.
 
     Parameters
     ----------
     module
         In evaluation mode.
     batches
-        Normalized images, (N, channels, height, width): they show which attention is
+        Normalized images, (N, channels, height, width), used to find out which attention is
         self-attention.
 
     Returns
     -------
     bool
-        Whether there was any to replace.
+        Whether any attention was replaced.
     """
     found = _attention(module)
     if not found:
@@ -304,7 +304,7 @@ def _attention(module: nn.Module) -> dict[str, nn.Module]:
 def _self_attention(
     module: nn.Module, names: Iterable[str], batches: Sequence[Tensor]
 ) -> dict[str, bool]:
-    """Whether all uses of each attention that runs have one tensor."""
+    """Whether each attention that runs always has the same tensor as query, key and value."""
     is_self: dict[str, bool] = {}
 
     def look(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -322,7 +322,7 @@ def _self_attention(
 
 
 def _leave_fast_paths(module: nn.Module) -> None:
-    """Let torch's encoders always call their layers."""
+    """Make torch's encoders always call their layers."""
     for part in module.modules():
         if isinstance(part, nn.TransformerEncoder):
             vars(part)["use_nested_tensor"] = 0

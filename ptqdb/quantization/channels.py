@@ -1,14 +1,14 @@
-"""Where the output channels lie in the weight of a convolution or linear layer."""
+"""Output channels in the weight of a convolution or linear layer."""
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 
 def by_output_channel(layer: nn.Module, weight: Tensor) -> Tensor:
-    """The weight's elements by output channel: (out_channels, elements of each).
+    """Return the weight's elements by output channel: (out_channels, elements per channel).
 
-    A transposed convolution keeps (in_channels, out_channels / groups, ...): each group of input
-    channels has output channels of its own.
+    The weight of a transposed convolution is (in_channels, out_channels / groups, ...): each group
+    of input channels has its own output channels.
     """
     if isinstance(layer, _ConvTransposeNd):
         grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
@@ -17,7 +17,7 @@ def by_output_channel(layer: nn.Module, weight: Tensor) -> Tensor:
 
 
 def along_output_channels(layer: nn.Module, values: Tensor) -> Tensor:
-    """One value per output channel, (out_channels,), shaped to multiply the layer's weight."""
+    """Reshape one value per output channel, (out_channels,), to broadcast over the weight."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     ones = [1] * (weight.ndim - 2)

@@ -16,7 +16,7 @@ class CodedTensor:
     Attributes
     ----------
     codes
-        Of the tensor's shape; float32 for weights, float64 for biases.
+        Same shape as the tensor; float32 for weights, float64 for biases.
     scale
         float32 (weights) or float64 (biases), shape () or broadcastable to ``codes``.
     """
@@ -34,7 +34,7 @@ class CodedLayer:
     input_scale
         float32, shape ().
     bias
-        None where the layer has none.
+        None if the layer has none.
     """
 
     number_format: NumberFormat
@@ -44,13 +44,13 @@ class CodedLayer:
 
 
 def code_weight(weight: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedTensor:
-    """Codes of a float32 weight: ``round(weight / scale)``, a true float32 division."""
+    """Quantize a float32 weight: ``round(weight / scale)``, with a true float32 division."""
     scale = scale_of(scheme.weight_max_abs(weight), number_format)
     return CodedTensor(scaled_codes(weight, scale, number_format), scale)
 
 
 def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> CodedTensor:
-    """Codes of a bias in the format that its family keeps for biases, in float64, saturating.
+    """Quantize a bias to the bias format of the family, in float64, saturating.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> Coded
     scale
         float64, the scale of the input times that of the weight.
     number_format
-        The format of weights and inputs; its family decides the bias's.
+        The format of weights and inputs; its family determines that of the bias.
     """
     codes = scaled_codes(bias.double(), scale, bias_format(number_format.family))
     return CodedTensor(codes, scale)

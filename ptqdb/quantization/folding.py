@@ -1,4 +1,4 @@
-"""Folds batch norm into the layer before it, where a pass shows that nothing else is between."""
+"""Folds batch norm into the preceding layer, where a trace shows nothing in between."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ _MULTIPLICATIONS = frozenset(
 )
 LISTED_COUNT = 3
 EPS = 1e-5
-"""What torch's own batch norms add to the variance, for one that does not say."""
+"""Default eps of torch's batch norms, for norms without the attribute."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """What a batch norm computes of each channel: ``(x - mean) / sqrt(variance + eps)``, scaled.
+    """A batch norm per channel: ``gamma * (x - mean) / sqrt(variance + eps) + beta``.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Affine:
     beta: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Float64, (N, channels, ...), to the same."""
+        """Apply it to float64 of shape (N, channels, ...)."""
         shape = (1, -1, *[1] * (x.ndim - 2))
         mean, factor, beta = (
             part.reshape(shape) for part in (self.mean, self.inverse * self.gamma, self.beta)
@@ -53,12 +53,12 @@ class Affine:
 
 @dataclass(frozen=True)
 class Folding:
-    """What became of a network's batch norms.
+    """Which batch norms of a network were folded.
 
     Attributes
     ----------
     folded, unfolded
-        Names of those that are part of a layer now, and of those that stay in float.
+        Names of those folded into a layer, and of those that stay in float.
     """
 
     folded: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Folding:
 
     @property
     def statement(self) -> str:
-        """One sentence on which batch norms stay in float; or empty."""
+        """Sentence on the batch norms that stay in float, or an empty string."""
         if not self.unfolded:
             return ""
         more = len(self.unfolded) - LISTED_COUNT
@@ -76,18 +76,17 @@ class Folding:
 
 @dataclass(frozen=True)
 class Fold:
-    """A batch norm that becomes part of a layer: both by name."""
+    """The names of a batch norm and of the layer it is folded into."""
 
     layer: str
     norm: str
 
     def apply(self, module: nn.Module) -> None:
-        """Give the layer the folded weight and bias; let the norm pass on what it receives.
+        """Set the folded weight and bias in the layer, and make the norm the identity.
 
-        ``y = gamma * (w x + b - mean) / sqrt(var + eps) + beta`` becomes one layer with weights
-        ``w * gamma / sqrt(var + eps)``, computed in float64 (Jacob et al., 2018, section 3.2).
-        The norm stays where it is, and what it is; of a norm with modules of its own, such as
-        an activation, these still run.
+        ``y = gamma * (w x + b - mean) / sqrt(var + eps) + beta`` becomes one layer with weights ``w
+        * gamma / sqrt(var + eps)``, computed in float64 (Jacob et al., 2018, section 3.2). The norm
+        keeps its class and place in the network; its submodules, such as an activation, still run.
         """
         layer, norm = module.get_submodule(self.layer), module.get_submodule(self.norm)
         assert isinstance(layer, _ConvNd | nn.Linear)
@@ -105,14 +104,14 @@ class Fold:
 
 
 def _run_children(norm: nn.Module, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    """What is left of a folded norm."""
+    """The forward of a folded norm."""
     for child in norm.children():
         x = child(x)
     return x
 
 
 def batch_norms(module: nn.Module) -> dict[str, nn.Module]:
-    """The network's batch norms by name: torch's, and whatever has running statistics."""
+    """Return the batch norms by name: torch's, and other modules with running statistics."""
     return {name: part for name, part in module.named_modules() if _has_statistics(part)}
 
 
@@ -124,10 +123,11 @@ def _has_statistics(part: nn.Module) -> bool:
 
 
 def find_folds(module: nn.Module, traces: Sequence[Trace]) -> tuple[Fold, ...]:
-    """Each batch norm whose only input is a convolution or linear layer used once.
+    """Find each batch norm whose only input is the output of a layer that is used once.
 
-    The layer's output is read by nothing else, and its parameters and the norm's by no one else.
-    That holds in each of the traces, and none of them depends on values of the images.
+    The layer is a convolution or linear layer. Nothing else reads its output, its parameters or
+    those of the norm. This must hold in every trace, and no trace may depend on values of the
+    images.
     """
     norms = batch_norms(module)
     if not norms or any(trace.depends_on_values for trace in traces):
@@ -169,7 +169,7 @@ def _is_pair(module: nn.Module, name: str, norm_name: str, trace: Trace) -> bool
         for part in (layer, norm)
     ):
         return False
-    # Dimension 1 of the output holds its channels, and the norm's.
+    # Dimension 1 of the output is the channel dimension, also of the norm.
     if call.output.ndim != layer.weight.ndim:
         return False
     operation, made_of = trace.producers.get(id(call.output), ("", []))
@@ -185,7 +185,7 @@ def _is_pair(module: nn.Module, name: str, norm_name: str, trace: Trace) -> bool
 
 
 def _is_weight(tensor: Tensor, weight: Tensor, trace: Trace) -> bool:
-    """Whether this is the weight, or a cast of it as autocast makes it."""
+    """Whether this is the weight, or its cast by autocast."""
     operation, made_of = trace.producers.get(id(tensor), ("", []))
     sources = [tensor, *(made_of if operation in ("_to_copy", "to") else [])]
     return any(
@@ -194,15 +194,15 @@ def _is_weight(tensor: Tensor, weight: Tensor, trace: Trace) -> bool:
 
 
 def _is_read_inside(name: str, trace: Trace) -> bool:
-    """Whether the module's own parameters and buffers are read while it runs, and only then."""
+    """Whether the module's own parameters and buffers are read only while it runs."""
     return all(read.inside == name for own in trace.own[name] for read in trace.reads.get(own, ()))
 
 
 def _affine(norm: nn.Module, rank: int) -> Affine | None:
-    """What the norm computes of each channel before its children run; None for anything else.
+    """The affine map of a norm before its children run; None if it computes anything else.
 
-    Read off its attributes and tried on seeded noise, for a subclass may do more. A norm that
-    does not say its ``eps`` is asked what it makes of zeros and ones.
+    Taken from its attributes and verified on seeded noise, since a subclass may do more. Without an
+    ``eps`` attribute, the map is determined from the outputs for zeros and ones.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def _affine(norm: nn.Module, rank: int) -> Affine | None:
                 affine = read(exact, rank)
                 expected = _run_children(exact, affine(noise))
                 found = exact(noise.clone())
-        except Exception:  # of the norm's own code
+        except Exception:  # raised by the norm's own code
             continue
         largest = float(expected.abs().max())
         if isinstance(found, Tensor) and torch.allclose(found, expected, 1e-9, 1e-9 * largest):

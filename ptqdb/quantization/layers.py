@@ -1,4 +1,4 @@
-"""Convolutions and linear layers that compute with floats or in codes."""
+"""Convolutions and linear layers that compute in floats or in codes."""
 
 import copy
 import inspect
@@ -38,7 +38,7 @@ _TORCH_CONV_FORWARDS = frozenset(
 
 @dataclass(frozen=True)
 class _Codes:
-    """How a layer computes in codes; None stands for what stays in float."""
+    """The codes a layer computes with; None for a part that stays in float."""
 
     input_scale: Tensor | None
     number_format: NumberFormat
@@ -48,28 +48,28 @@ class _Codes:
 
 
 class QuantizedLayer:
-    """Lets a layer compute with floats or in codes, and leaves it what it is.
+    """Switches a layer between floats and codes without replacing it.
 
-    The layer keeps its class, its parameters, its hooks and its place in the network. Only its
-    ``forward`` is exchanged, on the instance, between `attach` and `detach`.
+    The layer keeps its class, parameters, hooks and place in the network. Only the ``forward`` of
+    the instance is replaced between `attach` and `detach`.
 
     Parameters
     ----------
     layer
-        The float layer; its parameters are read and never written.
+        The float layer; its parameters are never written.
     name
         Its qualified name in the network.
 
     Attributes
     ----------
     observe
-        Receives the layer's name and input before each pass, where it is set.
+        If set, receives the layer's name and input before each pass.
     given
-        Identities of the parameters that were weight and bias before anything was done to the
-        network; None without one. The parameters themselves are not kept alive.
+        The ids of weight and bias before any change to the network; None without one. Holds no
+        references to the parameters.
     first_reader
-        The layer that reads the same input before this one does, if there is one: its codes
-        are used again. ``is_read_on`` is set in that layer.
+        The layer that read the same input earlier, if any: its codes are reused. ``is_read_on`` is
+        set in that layer.
     """
 
     def __init__(self, layer: nn.Module, name: str):
@@ -91,7 +91,7 @@ class QuantizedLayer:
         self._starts = [0]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "QuantizedLayer":
-        """The same for a copy of the layer; codes and the observer are shared."""
+        """Return the same for a copy of the layer; codes and the observer are shared."""
         twin = copy.copy(self)
         memo[id(self)] = twin
         twin.layer, twin._original, twin.first_reader = copy.deepcopy(
@@ -102,15 +102,15 @@ class QuantizedLayer:
 
     @property
     def start_number(self) -> int:
-        """Grows from pass to pass of any layer; 0 before the first since the last `use_…`."""
+        """Counter of layer starts; 0 before the first start since the last `use_…`."""
         return self._starts[0]
 
     def attach(self) -> None:
-        """Exchange the layer's ``forward``."""
+        """Replace the layer's ``forward``."""
         vars(self.layer)["forward"] = self.forward
 
     def detach(self) -> None:
-        """Give the layer back the ``forward`` that it had."""
+        """Restore the layer's own ``forward``."""
         if self._has_own_forward:
             vars(self.layer)["forward"] = self._original
         else:
@@ -125,7 +125,7 @@ class QuantizedLayer:
 
     @property
     def bias(self) -> Tensor | None:
-        """The float bias, float32, if there is one."""
+        """The float bias, float32, if any."""
         bias = self.layer.bias
         return bias.detach().float() if isinstance(bias, Tensor) else None
 
@@ -141,7 +141,7 @@ class QuantizedLayer:
 
     @property
     def has_torch_forward(self) -> bool:
-        """Whether the layer computes as torch's own class of its kind does."""
+        """Whether the layer uses the forward of torch's own class."""
         return (
             type(self.layer).forward in _TORCH_FORWARDS
             and getattr(type(self.layer), "_conv_forward", None) in _TORCH_CONV_FORWARDS
@@ -149,12 +149,12 @@ class QuantizedLayer:
         )
 
     def code(self, max_abs: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedLayer:
-        """Codes of weight and bias in a format.
+        """Quantize weight and bias to a format.
 
         Parameters
         ----------
         max_abs
-            float32, shape (): the range of the layer's input over the calibration images.
+            float32, shape (): the amax of the layer's input over the calibration images.
         """
         input_scale = scale_of(max_abs, number_format)
         weight = code_weight(self.weight, number_format, scheme)
@@ -165,14 +165,15 @@ class QuantizedLayer:
         return CodedLayer(number_format, input_scale, weight, bias)
 
     def use_float(self) -> None:
-        """Compute with the float weights and inputs."""
+        """Compute in floats."""
         self._codes = self._kept = self._trial = None
         self._starts[0] = 0
 
     def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
-        """Compute with codes of what the scope names: ``all``, ``weight``, ``bias`` or ``input``.
+        """Compute with codes of the given scope: ``all``, ``weight``, ``bias`` or ``input``.
 
-        The sum runs over codes and is scaled once; a float bias is brought to that scale.
+        The layer accumulates codes and rescales the sum once; a float bias is divided by that
+        scale.
         """
         self.use_float()
         codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
@@ -186,7 +187,7 @@ class QuantizedLayer:
             elif scope == "bias":
                 bias = (coded.bias.codes * coded.bias.scale).float()
             else:
-                largest = torch.finfo(torch.float32).max  # a tiny scale would make it infinite
+                largest = torch.finfo(torch.float32).max  # a tiny scale would overflow it
                 output_scale = input_scale.double() * weight_scale.double().reshape(-1)
                 bias = (bias.double() / output_scale).clamp_(-largest, largest).float()
         self._codes = _Codes(
@@ -198,11 +199,11 @@ class QuantizedLayer:
         )
 
     def use_scaled_units(self) -> None:
-        """Compute with floats in other units, exactly: a trial of what computing in codes needs.
+        """Compute in floats with scaled units, exactly: tests the requirements of codes.
 
-        Inputs by 2, weights by 4, so biases and outputs by 8: float32 divides by powers of two
-        without rounding, and nothing overflows. A layer whose outputs do not scale so, or that
-        reads its weight or input in another way, puts out something else.
+        Inputs are divided by 2, weights by 4, biases and outputs by 8: float32 divides by powers of
+        two without rounding or overflow. The outputs change if the layer's outputs do not scale
+        accordingly, or if it reads its weight or input in another way.
         """
         self.use_float()
         weight, bias = self.layer.weight, self.layer.bias
@@ -214,7 +215,7 @@ class QuantizedLayer:
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's own, whatever it computes with."""
+        """The layer's forward, in floats or codes."""
         name = self._keyword(args, kwargs)
         inputs = args[0] if args else kwargs.get(name)
         if not isinstance(inputs, Tensor):
@@ -237,17 +238,17 @@ class QuantizedLayer:
         return outputs.to(_output_dtype(inputs))
 
     def _keyword(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """The name under which the input is given, where it is not the first argument."""
+        """The keyword of the input, if it is not the first positional argument."""
         if args or isinstance(kwargs.get(self._input_name), Tensor):
             return self._input_name
         tensors = (name for name, value in kwargs.items() if isinstance(value, Tensor))
         return next(tensors, self._input_name)
 
     def computes_in_scaled_units(self, inputs: Tensor) -> bool:
-        """Whether scaling weight and bias, or input and bias, scales the outputs alike.
+        """Whether scaling weight and bias, or input and bias, scales the outputs equally.
 
-        That is what computing in codes rests on. The classes of torch do; a subclass with a
-        forward of its own is tried with powers of two, which float32 multiplies by exactly.
+        Computing in codes requires it. It holds for torch's own classes; a subclass with its own
+        forward is tested with powers of two, which are exact in float32.
         """
         if self.has_torch_forward:
             return True
@@ -263,12 +264,14 @@ class QuantizedLayer:
                     by_weight = self._original(inputs.clone())
                 with self._parameters(weight, scaled_bias):
                     by_input = self._original(inputs * 4)
-        except Exception:  # it takes more than its input: the network as a whole is to tell
+        except (
+            Exception
+        ):  # it needs more than its input: the comparison of the whole network decides
             return True
         return torch.equal(by_weight, expected * 4) and torch.equal(by_input, expected * 4)
 
     def _codes_of(self, inputs: Tensor) -> Tensor:
-        """The input in codes, or as it is; a tensor that several layers read is coded once."""
+        """The input in codes, or unchanged; a tensor read by several layers is quantized once."""
         if self._codes is not None and self._codes.input_scale is None:
             return inputs.float()
         kept = None if self.first_reader is None else self.first_reader._kept
@@ -288,7 +291,7 @@ class QuantizedLayer:
         return codes
 
     def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The outputs of a trial; NaN where the network has changed the weight since."""
+        """The outputs in scaled units; NaN if the network has changed the weight since."""
         assert self._trial is not None
         weight, bias, norm = self._trial
         with self._parameters(weight / 4, None if bias is None else bias / 8):
@@ -297,7 +300,7 @@ class QuantizedLayer:
 
     @contextmanager
     def _nonzero_parameters(self) -> Iterator[None]:
-        """Let ones stand in for further parameters that are all 0: products of 0 tell nothing."""
+        """Temporarily replace other parameters that are all 0 by ones: zeros would hide scaling."""
         before = self.layer._parameters
         vars(self.layer)["_parameters"] = {
             name: nn.Parameter(torch.ones_like(value), requires_grad=False)
@@ -312,7 +315,7 @@ class QuantizedLayer:
 
     @contextmanager
     def _parameters(self, weight: Tensor, bias: Tensor | None) -> Iterator[None]:
-        """Let the layer find other parameters than its own meanwhile."""
+        """Temporarily replace the layer's parameters."""
         before = self.layer._parameters
         vars(self.layer)["_parameters"] = {
             **before,
@@ -325,21 +328,21 @@ class QuantizedLayer:
             vars(self.layer)["_parameters"] = before
 
     def _along_channels(self, scale: Tensor) -> Tensor:
-        """A scale per output channel, shaped to the outputs; a single one stays as it is."""
+        """Reshape a scale per output channel to the outputs; a single scale stays unchanged."""
         if scale.ndim == 0 or isinstance(self.layer, nn.Linear):
             return scale.reshape(-1) if scale.ndim else scale
         return scale.reshape(-1, *[1] * (self.weight.ndim - 2))
 
 
 def _norm(weight: Tensor) -> float:
-    """What changes when the weight does."""
+    """A fingerprint of the weight, to detect changes."""
     return float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
 
 
 def _factors(input_scale: Tensor, weight_scale: Tensor) -> tuple[Tensor, ...]:
-    """What outputs are multiplied by: the product of both scales, or one after the other.
+    """The factors of the outputs: the product of both scales, or one after the other.
 
-    A product that float32 cannot hold would make 0 times infinity, a NaN, of an output of 0.
+    If the product overflows float32, an output of 0 would become 0 times infinity, a NaN.
     """
     product, limits = input_scale * weight_scale, torch.finfo(torch.float32)
     if bool(((product >= limits.tiny) & (product <= limits.max)).all()):
@@ -348,7 +351,7 @@ def _factors(input_scale: Tensor, weight_scale: Tensor) -> tuple[Tensor, ...]:
 
 
 def _output_dtype(inputs: Tensor) -> torch.dtype:
-    """What the float layer would put out: autocast makes it a lower precision."""
+    """The output dtype of the float layer: autocast lowers it."""
     device = inputs.device.type
     if torch.is_autocast_enabled(device) and inputs.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
@@ -356,18 +359,17 @@ def _output_dtype(inputs: Tensor) -> torch.dtype:
 
 
 def _without_autocast(inputs: Tensor) -> AbstractContextManager[object]:
-    """Codes are multiplied in float32, whatever precision the network asks for around it."""
+    """Disable autocast: codes are multiplied in float32."""
     if torch.is_autocast_enabled(inputs.device.type):
         return torch.autocast(inputs.device.type, enabled=False)
     return nullcontext()
 
 
 def quantizable_layers(module: nn.Module) -> dict[str, QuantizedLayer]:
-    """Every convolution and linear layer of a network, by name; not attached yet.
+    """Return every convolution and linear layer of a network, by name; not yet attached.
 
-    A layer that stands in several places has the first of its names. A weight that is no
-    parameter, but computed anew at each pass, cannot be held in codes, and one without elements
-    has nothing to quantize: such a layer is left out.
+    A layer used under several names has the first one. Layers are omitted if their weight is not a
+    parameter but recomputed at each pass, or has no elements.
     """
     return {
         name: QuantizedLayer(layer, name)

@@ -1,4 +1,4 @@
-"""A network whose convolutions and linear layers can be switched between floats and codes."""
+"""Networks whose convolutions and linear layers can switch between floats and codes."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,35 +28,35 @@ from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer, quantizab
 from ptqdb.quantization.tracing import Trace, watch
 
 PROOF_IMAGES = 8
-"""On how many images, at most, a prepared network is compared with the given one."""
+"""Maximum number of images for the comparison of a prepared network with the given one."""
 
 Item = TypeVar("Item")
 
-NOT_LINEAR = "its own forward does not scale with its weight"
-OTHER_OUTPUTS = "the network puts out something else when this layer computes in codes"
+NOT_LINEAR = "its output does not scale with its weight"
+OTHER_OUTPUTS = "the network's outputs change when this layer computes in codes"
 
 
 @dataclass(frozen=True)
 class QuantizedNetwork:
-    """A copy of a float network that was proven to put out the same, with its quantized layers.
+    """A copy of a float network, proven to return the same outputs, with its quantized layers.
 
     Attributes
     ----------
     module
-        Takes images and gives logits, with floats until told otherwise.
+        Maps images to logits; computes in floats by default.
     layers
         By qualified name, in the order of execution.
     folding
-        What happened to the batch norms.
+        Which batch norms were folded.
     left
-        Layers that run and stay in float all the same, by name, with the reason.
+        Layers that run but stay in float, by name, with the reason.
     memory_format
-        What images are fed in.
+        Memory format of the images.
     is_batched
-        Whether an image has the same outputs alone and among others. If not, images are fed one
+        Whether an image has the same outputs alone and in a batch. If not, images are processed one
         at a time.
     draws
-        Whether a pass draws random numbers, although the outputs were the same in every pass.
+        Whether a forward pass draws random numbers, although all passes gave the same outputs.
     """
 
     module: nn.Module
@@ -77,10 +77,10 @@ class QuantizedNetwork:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a user should know of how the network was prepared."""
+        """Remarks for the user on how the network was prepared."""
         said = [self.folding.statement]
         if not self.is_batched:
-            said.append("an image has other outputs among other images: measured one at a time")
+            said.append("an image's outputs depend on its batch: measured one image at a time")
         if self.draws:
             said.append(
                 "the network draws random numbers in evaluation; its outputs were the same in "
@@ -90,24 +90,24 @@ class QuantizedNetwork:
 
     @property
     def last_started(self) -> str | None:
-        """The layer that started last since the network was told how to compute, if any did."""
+        """The layer that started last since the last `use_…`, if any."""
         last = max(self.layers.values(), key=lambda layer: layer.start_number)
         return last.name if last.start_number else None
 
     def keep(self, names: Collection[str]) -> "QuantizedNetwork":
-        """Return the network with some of its layers, in the order given; the others are float."""
+        """Return a network with some of the layers, in the given order; others stay in float."""
         for name, layer in self.layers.items():
             if name not in names:
                 layer.detach()
         return replace(self, layers={name: self.layers[name] for name in names})
 
     def release(self) -> None:
-        """Give all layers back their own ``forward``, so that the memory is free at once."""
+        """Restore each layer's ``forward``, which frees the memory at once."""
         for layer in self.layers.values():
             layer.detach()
 
     def use_float(self) -> None:
-        """Compute with floats."""
+        """Compute in floats."""
         for layer in self.layers.values():
             layer.use_float()
 
@@ -117,14 +117,14 @@ class QuantizedNetwork:
         Parameters
         ----------
         coded
-            By layer; those that are left out compute with floats.
+            By layer; other layers compute in floats.
         """
         self.use_float()
         for name, codes in coded.items():
             self.layers[name].use_codes(codes, scope)
 
     def observe(self, observer: Callable[[str, Tensor], None], batches: Iterable[Tensor]) -> None:
-        """Run a float pass and show each layer's name and input to the observer."""
+        """Run a float pass and call the observer with each layer's name and input."""
         self.use_float()
         for layer in self.layers.values():
             layer.observe = observer
@@ -139,7 +139,7 @@ class QuantizedNetwork:
 
 @dataclass(frozen=True)
 class _Changes:
-    """What is done to a copy of the given network before it is measured."""
+    """The changes to a copy of the given network before it is measured."""
 
     folds: tuple[Fold, ...] = ()
     layers: tuple[str, ...] = ()
@@ -166,36 +166,36 @@ class _Changes:
 
 
 def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
-    """Fold batch norms and quantize layers of a copy; prove that it puts out the same.
+    """Fold batch norms and prepare layers of a copy; verify that its outputs are the same.
 
-    The copy is compared with the network on the images. Where they differ, less is done: no
-    channels-last memory, then fewer norms folded, then fewer layers quantized, until they agree.
+    The copy is compared with the network on the images. If they differ, changes are dropped until
+    they agree: first channels-last memory, then folded norms, then quantized layers.
 
     Parameters
     ----------
     module
         Any float network; it is not modified.
     images
-        Normalized, (N, channels, height, width): they show the order of execution, and are what
-        both are compared on. One is enough, more prove more.
+        Normalized, (N, channels, height, width), for the order of execution and the comparison. One
+        suffices; more make the comparison stricter.
 
     Raises
     ------
     DataError
-        A weight is not finite, the outputs are random, or the network is quantized already or a
+        A weight is not finite, the outputs are random, or the network is already quantized or a
         TorchScript module; the message says where.
     UnsupportedLayerError
         No layer can be quantized.
     """
     module = float_network(sharing_copy(module))
-    module.eval()  # of which a class of its own may return nothing
+    module.eval()  # a subclass may return None
     for each, tensor in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(tensor):
-            raise DataError(f"expected weights, found none yet in {each}: the layer is lazy")
+            raise DataError(f"expected weights, found none in {each}: the layer is lazy")
     refuse_infinite(module, type(module).__name__)
     name = type(module).__name__
     if isinstance(module, QUANTIZED_KINDS):
-        module = nn.Sequential(module)  # so that the layer has a name
+        module = nn.Sequential(module)  # gives the layer a name
     given = GivenNetwork(module, images)
     base = _base(given)
     traces = _traces(base, given)
@@ -231,8 +231,8 @@ def _refuse_foreign(trace: Trace) -> None:
     if trace.foreign:
         raise DataError(
             "expected all weights among the network's parameters, found one of shape "
-            f"{tuple(trace.foreign[0].shape)} that comes from elsewhere: a plain list, a closure "
-            "or a global variable; register its module, in an nn.ModuleList for example"
+            f"{tuple(trace.foreign[0].shape)} from elsewhere: a plain list, a closure "
+            "or a global variable; register its module, for example in an nn.ModuleList"
         )
 
 
@@ -242,7 +242,7 @@ def _reasons(left: Mapping[str, str]) -> str:
 
 
 def _base(given: GivenNetwork) -> nn.Module:
-    """A copy with plain parameters and attention that calls its layers, as far as it agrees."""
+    """A copy with plain parameters and, if it agrees, attention that calls its layers."""
     base = sharing_copy(given.module)
     if has_computed_weights(base):
         settled = full_copy(base)
@@ -264,7 +264,7 @@ def _exact(module: nn.Module) -> nn.Module:
 
 
 def _traces(base: nn.Module, given: GivenNetwork) -> list[Trace]:
-    """What happens to two images together, where that may be, and to one alone."""
+    """Traces of two images together, if batches are possible, and of one alone."""
     names = [*quantizable_layers(base), *batch_norms(base)]
     one = given.images[:1]
     batches = [torch.cat([one, given.images[-1:]]), one] if given.is_batched else [one]
@@ -274,9 +274,9 @@ def _traces(base: nn.Module, given: GivenNetwork) -> list[Trace]:
 def _linear_layers(
     base: nn.Module, traces: Sequence[Trace]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Layers that may compute in codes, in the order of execution; and those that may not.
+    """The layers that can compute in codes, in the order of execution, and those that cannot.
 
-    Without those that did not run, where no value of an image can make them run.
+    Omits layers that did not run, unless values of an image could make them run.
     """
     found = quantizable_layers(base)
     ordered = [name for name in traces[0].calls if name in found]
@@ -288,9 +288,9 @@ def _linear_layers(
         if call is None:
             continue
         if call.input is None or call.output is None:
-            left[name] = "it takes or gives no single tensor"
+            left[name] = "its input or output is not a single tensor"
         elif any((name, inner) in traces[0].nested for inner in found):
-            left[name] = "another layer runs inside of it"
+            left[name] = "another layer runs inside it"
         elif not found[name].computes_in_scaled_units(call.input):
             left[name] = NOT_LINEAR
     return tuple(name for name in ordered if name not in left), left
@@ -306,12 +306,12 @@ def _convolutions(module: nn.Module) -> list[nn.Module]:
 
 
 def _agreeing(base: nn.Module, given: GivenNetwork, wanted: _Changes) -> _Changes:
-    """The most of the changes under which the network still puts out the same.
+    """The most changes under which the network still returns the same outputs.
 
     Raises
     ------
     DataError
-        Not even without any change does it.
+        The outputs differ even without any change.
     """
     holds = partial(_holds, base, given)
     for changes in (wanted, replace(wanted, is_channels_last=False)):
@@ -331,7 +331,7 @@ def _agreeing(base: nn.Module, given: GivenNetwork, wanted: _Changes) -> _Change
 def _holds(
     base: nn.Module, given: GivenNetwork, changes: _Changes, *, in_scaled_units: bool = True
 ) -> bool:
-    """Whether the network puts out the same with the changes, its layers in other units."""
+    """Whether the network agrees with the changes, its layers in scaled units."""
 
     def changed(module: nn.Module) -> nn.Module:
         for layer in changes.apply(module).values():
@@ -349,7 +349,7 @@ def _holds(
 
 
 def _grown(items: tuple[Item, ...], holds: Callable[[tuple[Item, ...]], bool]) -> tuple[Item, ...]:
-    """Most of the items that hold together, found by halving the groups that do not."""
+    """A large subset of items that holds, found by bisecting the groups that do not."""
     kept: tuple[Item, ...] = ()
     groups = [items]
     while groups:
@@ -363,7 +363,7 @@ def _grown(items: tuple[Item, ...], holds: Callable[[tuple[Item, ...]], bool]) -
 
 
 def _link_readers(layers: Mapping[str, QuantizedLayer], trace: Trace) -> None:
-    """Link layers that read one tensor; one that runs several times reads several."""
+    """Link layers that read the same tensor; a layer that runs several times reads several."""
     first: dict[tuple[int, int, int], str] = {}
     for name, layer in layers.items():
         calls = trace.calls[name]
@@ -376,9 +376,9 @@ def _link_readers(layers: Mapping[str, QuantizedLayer], trace: Trace) -> None:
 
 
 def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """The largest absolute input of each layer over the calibration images: float32, shape ().
+    """Return the input amax of each layer over the calibration images: float32, shape ().
 
-    In the order in which the layers first run. Layers that never run have none.
+    Ordered by the first run of each layer. Layers that never run are omitted.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The number formats INT, POT and FLOAT: their codes, their names and the grid of the study."""
+"""The number formats INT, POT and FLOAT: codes, names and the grid of the study."""
 
 import math
 import re
@@ -14,11 +14,10 @@ from ptqdb.support.closest import closest_first
 
 Family = Literal["INT", "POT", "FLOAT"]
 
-# Every code within these limits is a float64: an INT_64 but for the last bits of its largest
-# codes, the others exactly.
+# Within these limits float64 holds every code exactly, except the last bits of large INT codes.
 _MAX_BITS: dict[Family, int] = {"INT": 64, "POT": 11, "FLOAT": 32}
 _MAX_EBITS = 10
-# 32768 magnitudes; a wider format's are not worth listing.
+# 32768 magnitudes; wider formats have too many to list.
 _MAX_LISTED_BITS = 16
 
 _VALID_NAMES = (
@@ -29,7 +28,7 @@ _VALID_NAMES = (
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """A symmetric set of codes: zero, and magnitudes with either sign.
+    """A symmetric set of codes: zero, and magnitudes of either sign.
 
     The codes are in units of the scale. `number_format` builds one from its name.
 
@@ -44,7 +43,7 @@ class NumberFormat:
         elements of the OCP Microscaling Formats (MX) Specification v1.0: FLOAT_4_E2 is its
         E2M1, FLOAT_6_E2 its E2M3, FLOAT_6_E3 its E3M2.
     bits
-        Of one code, the sign included.
+        Bits per code, including the sign.
     ebits, mbits
         Exponent and mantissa bits of a FLOAT; None otherwise.
     """
@@ -57,7 +56,7 @@ class NumberFormat:
 
     @property
     def max_code(self) -> float:
-        """The largest code; of INT_55 and wider, the largest float64 that is not above it.
+        """The largest code; for INT_55 and wider, rounded down to float64.
 
         >>> number_format("INT_8").max_code, number_format("FLOAT_4_E2").max_code
         (127.0, 6.0)
@@ -67,7 +66,7 @@ class NumberFormat:
         if self.family == "POT":
             return 1.0
         if self.ebits is not None and self.mbits is not None:
-            # The all-ones exponent field is an ordinary one, since every code is finite.
+            # The all-ones exponent field is an ordinary one: every code is finite.
             max_exponent = self.min_exponent + (1 << self.ebits) - 2
             return math.ldexp(2.0 - 2.0**-self.mbits, max_exponent)
         exact = (1 << self.bits - 1) - 1
@@ -76,7 +75,7 @@ class NumberFormat:
 
     @property
     def min_exponent(self) -> int:
-        """Log2 of the smallest code that is not subnormal (INT and POT have no subnormals)."""
+        """log2 of the smallest normal code (INT and POT have no subnormals)."""
         if self.family == "INT":
             return 0
         if self.ebits is None:
@@ -86,7 +85,7 @@ class NumberFormat:
 
     @property
     def code_count(self) -> int:
-        """How many different values the codes have: zero counts once.
+        """Number of distinct codes; zero counts once.
 
         >>> number_format("FLOAT_4_E2").code_count
         15
@@ -95,9 +94,9 @@ class NumberFormat:
 
     @property
     def significant_bits(self) -> int:
-        """The most significant bits that the magnitude of a code needs.
+        """Maximum number of significant bits in the magnitude of a code.
 
-        Codes of up to 8 are exact in bfloat16, of up to 11 in TF32, of up to 24 in float32.
+        Up to 8 are exact in bfloat16, up to 11 in TF32, up to 24 in float32.
         """
         if self.family == "INT":
             return self.bits - 1
@@ -114,8 +113,8 @@ class NumberFormat:
         Returns
         -------
         NDArray[np.float64]
-            Shape (2^(bits-1),), ascending, in units of the scale; the position is the
-            magnitude index that decides ties.
+            Shape (2^(bits-1),), ascending, in units of the scale; the position is the magnitude
+            index, which decides ties.
 
         Raises
         ------
@@ -129,13 +128,14 @@ class NumberFormat:
         """
         if self.bits > _MAX_LISTED_BITS:
             raise UsageError(
-                f"expected a format of at most {_MAX_LISTED_BITS} bits, found {self.name}, whose "
-                "codes are too many to list; use max_code and code_count instead"
+                f"expected a format of at most {_MAX_LISTED_BITS} bits, found {self.name}, which "
+                "has too many codes to list; use max_code and code_count instead"
             )
         index = np.arange(1 << self.bits - 1)
         if self.family == "INT":
             return index.astype(np.float64)
-        # A POT's index is an exponent field without a mantissa, so the FLOAT formula serves both.
+        # The index of a POT is an exponent field without a mantissa: the FLOAT formula applies to
+        # both.
         mbits = self.mbits or 0
         field, mantissa = index >> mbits, index & ((1 << mbits) - 1)
         significand = np.where(field > 0, mantissa + (1 << mbits), mantissa)
@@ -145,7 +145,7 @@ class NumberFormat:
 
 
 def number_format(name: str) -> NumberFormat:
-    """Return the format of that name, whether or not it is in the study's grid.
+    """Return the format of that name, which need not be in the study's grid.
 
     Raises
     ------
@@ -196,12 +196,12 @@ _BIAS_FORMATS = {
 
 
 def bias_format(family: str) -> NumberFormat:
-    """Return the format of a bias beside a weight in a format of that family.
+    """Return the bias format of a family.
 
     Raises
     ------
     UsageError
-        There is no such family.
+        No such family.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def matching(patterns: str) -> tuple[NumberFormat, ...]:
         if not matches:
             raise UsageError(
                 f"expected patterns that each match a format of the study's grid, found "
-                f"{pattern!r}, which matches none; the closest are {_closest(pattern)}; "
+                f"{pattern!r}, which matches none; closest are {_closest(pattern)}; "
                 "a pattern such as INT_* or FLOAT_8_E? matches several"
             )
         chosen |= matches
@@ -245,5 +245,5 @@ def matching(patterns: str) -> tuple[NumberFormat, ...]:
 
 
 def _closest(name: str, count: int = 5) -> str:
-    """Join the names of the grid that resemble this one most, the closest first."""
+    """Join the names of the grid that are most similar to this one, the closest first."""
     return ", ".join(closest_first(name, (known.name for known in STUDY_GRID))[:count])

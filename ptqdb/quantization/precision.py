@@ -1,4 +1,4 @@
-"""In which precision a convolution of codes may run so that its products stay exact."""
+"""Choose the precision of a convolution of codes so that its products stay exact."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ PROBE_SIZE = 512
 
 @cache
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether float32 products really run in low precision there when they are allowed to.
+    """Whether a device really runs float32 products in low precision when allowed to.
 
-    Asked by multiplying numbers that a bfloat16 (or a TF32) cannot hold: a processor's flags
-    promise units that the library may not use. On AVX-512 with bfloat16 but without AMX, oneDNN
-    takes the permission and computes in float32 all the same (torch 2.15, AMD EPYC family 26).
+    Tested by multiplying numbers that bfloat16 (or TF32) cannot represent, since the library may
+    not use units that the processor flags announce. On AVX-512 with bfloat16 but without AMX,
+    oneDNN still computes in float32 (torch 2.15, AMD EPYC family 26).
     """
     factors = torch.full((PROBE_SIZE, PROBE_SIZE), 1 + 2.0**-12, device=device)
     with torch.inference_mode(), matrix_precision("bfloat16"):
@@ -28,7 +28,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 
 def precision_of(number_format: NumberFormat, device: torch.device, asked: str = "auto") -> str:
-    """``bfloat16`` where codes and products are exact in it and units exist, else ``float32``.
+    """Return ``bfloat16`` if codes and products are exact and units exist, else ``float32``.
 
     A bfloat16 holds 8 significant bits; the product of two such codes has at most 16 and is
     exact in the float32 accumulator.
@@ -46,12 +46,12 @@ def precision_of(number_format: NumberFormat, device: torch.device, asked: str =
 
 @contextmanager
 def matrix_precision(precision: str) -> Iterator[None]:
-    """Let float32 convolutions and matrix products run at that precision inside the block.
+    """Run float32 convolutions and matrix products at that precision inside the block.
 
-    On a GPU the 11 bits of TF32 hold such codes exactly as well, and float32 goes in and out
-    without a copy: ``bfloat16`` selects them there.
+    On a GPU, ``bfloat16`` selects TF32: its 11 bits hold such codes exactly, and no copy from or to
+    float32 is needed.
     """
-    # torch builds these modules at run time, where a type checker cannot see them
+    # torch creates these modules at run time, invisible to type checkers
     mkldnn, cudnn, cuda = (
         cast(Any, module)
         for module in (torch.backends.mkldnn, torch.backends.cudnn, torch.backends.cuda)

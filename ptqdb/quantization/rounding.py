@@ -1,4 +1,4 @@
-"""Rounding of tensors to the nearest code of a number format, in closed form."""
+"""Closed-form rounding of tensors to the nearest code of a number format."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,15 +9,14 @@ from torch import Tensor
 from ptqdb.errors import DataError, UsageError
 from ptqdb.quantization.number_formats import NumberFormat
 
-# Per thread: a chunk and its buffer, half a MiB each, stay in the second-level cache, so that a
-# tensor moves through memory once and not once for each operation. Half as large, chunks cost a
-# tenth more, in calls.
+# Per thread: a chunk and its buffer, half a MiB each, stay in the L2 cache, so a tensor passes
+# through memory once, not once per operation. Chunks of half the size cost 10 % more, due to calls.
 _CHUNK_ELEMENTS = 1 << 17
 
 
 @dataclass(frozen=True)
 class _BitLayout:
-    """Where the bits of an IEEE 754 type are, seen as integers of the same size."""
+    """Bit layout of an IEEE 754 type, viewed as an integer of the same size."""
 
     integer: torch.dtype
     mantissa_bits: int
@@ -36,18 +35,18 @@ def round_to_codes_(
 ) -> Tensor:
     """Replace each value, in place, by the nearest code.
 
-    Values past the largest code, infinities too, become the largest code (`max_code`, with
-    the sign). Ties go to the code of even magnitude index (for INT an even integer, for FLOAT
-    an even mantissa); in POT, 1.5 * 2^i goes to the larger code and half the smallest to 0.
-    A zero may carry either sign.
+    Values beyond the largest code, including infinities, saturate to it (`max_code`, with the
+    sign). Ties go to the code of even magnitude index (for INT an even integer, for FLOAT an even
+    mantissa); in POT, 1.5 * 2^i goes to the larger code and half the smallest to 0. Zero may have
+    either sign.
 
     Parameters
     ----------
     values
-        float32 or float64, any shape, strides and device, already divided by the scale.
+        float32 or float64, any shape, strides and device; already divided by the scale.
     keep_nan
-        Whether a NaN stays a NaN, as it does in floating point. Otherwise it is refused, which
-        takes a pass over the values to look for one.
+        Whether NaN stays NaN, as in floating point. Otherwise NaN raises, which takes an extra pass
+        over the values.
 
     Returns
     -------
@@ -57,11 +56,10 @@ def round_to_codes_(
     Raises
     ------
     DataError
-        `values` hold a NaN that is not to be kept, or have another dtype; they are left as they
-        were.
+        `values` contain NaN without `keep_nan`, or have another dtype; they stay unchanged.
     UsageError
-        The dtype is float32 and cannot hold every code of the format (every format of the
-        study's grid fits); `values` are left as they were.
+        The dtype is float32 and cannot hold every code of the format (every format of the study's
+        grid fits); `values` stay unchanged.
 
     Examples
     --------
@@ -89,8 +87,7 @@ def round_to_codes(
     Raises
     ------
     DataError
-        `values` hold a NaN that is not to be kept, or have a dtype other than float32 and
-        float64.
+        `values` contain NaN without `keep_nan`, or have a dtype other than float32 and float64.
     UsageError
         The dtype is float32 and cannot hold every code of the format.
 
@@ -114,7 +111,7 @@ def scaled_codes(
 ) -> Tensor:
     """Return the nearest code of each ``value / scale``, a true division.
 
-    Equal to the bit to dividing first and rounding then, in one pass over memory.
+    Bit-identical to division followed by rounding, in one pass over memory.
 
     Parameters
     ----------
@@ -123,16 +120,16 @@ def scaled_codes(
     scale
         Of the same dtype and positive; shape () or broadcastable to `values`.
     out
-        What the codes are written to, of the shape and dtype of `values`; a new tensor when
-        None. One that is kept saves fresh pages, which cost more than the arithmetic.
+        Output for the codes, with the shape and dtype of `values`; None: a new tensor. Reusing one
+        avoids new memory pages, which cost more than the arithmetic.
     keep_nan
         As in `round_to_codes_`.
 
     Raises
     ------
     DataError
-        A quotient is a NaN that is not to be kept, and `out` holds rubbish then; or `values` have
-        a dtype other than float32 and float64.
+        A quotient is NaN without `keep_nan` (`out` is then undefined), or `values` have a dtype
+        other than float32 and float64.
     UsageError
         The dtype is float32 and cannot hold every code of the format.
 
@@ -165,8 +162,8 @@ def _refuse_unfit(values: Tensor, number_format: NumberFormat) -> None:
         raise DataError(
             f"expected values in float32 or float64, found {values.dtype}; convert them first"
         )
-    # 22 of float32's 24 significant bits: _round_to_binades_ needs a sum of value and anchor
-    # that stays in the anchor's binade, so the value may be a third of the anchor at most.
+    # 22 of float32's 24 significant bits: _round_to_binades_ needs the sum of value and anchor to
+    # stay in the anchor's binade, so the value may be at most a third of the anchor.
     fits = values.dtype == torch.float64 or (
         number_format.significant_bits <= 22
         and number_format.max_code <= torch.finfo(torch.float32).max
@@ -180,16 +177,16 @@ def _refuse_unfit(values: Tensor, number_format: NumberFormat) -> None:
 
 
 def _refuse_nan(largest: Tensor) -> None:
-    """Refuse values by their maximum, NaN if any is; a sum would take inf - inf for one."""
+    """Raise if the maximum is NaN, as it is if any value is; in a sum, inf - inf would be NaN."""
     if bool(largest.isnan()):
         raise DataError(
-            "expected numbers to quantize, found NaN; look for a division by zero or an "
-            "overflow where the values come from"
+            "expected numbers to quantize, found NaN; check for a division by zero or an "
+            "overflow in their computation"
         )
 
 
 def in_memory_order(values: Tensor) -> Tensor | None:
-    """A flat view of consecutive elements; None where strides leave gaps or another order."""
+    """Return a flat view of consecutive elements; None if strides leave gaps or reorder them."""
     if values.is_contiguous():
         return values.view(-1)
     if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
@@ -198,9 +195,9 @@ def in_memory_order(values: Tensor) -> Tensor | None:
 
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield views that cover tensors of one shape, each tuple of them the same elements.
+    """Yield tuples of views that cover tensors of one shape, with matching elements.
 
-    A GPU gets one tuple, for there each call costs a launch.
+    On a GPU there is one tuple, since each call costs a kernel launch.
     """
     flat = [in_memory_order(tensor) for tensor in tensors]
     is_flat = len({tensor.stride() for tensor in tensors}) == 1
@@ -219,7 +216,7 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def _round_chunk_(
     chunk: Tensor, buffer: Tensor | None, number_format: NumberFormat
 ) -> Tensor | None:
-    """Round a chunk in place; return the buffer for the next one, if the family needs any."""
+    """Round a chunk in place; return the buffer for the next one, if the family needs one."""
     if number_format.family == "INT":
         chunk.round_().clamp_(-number_format.max_code, number_format.max_code)
         return None
@@ -230,20 +227,20 @@ def _round_chunk_(
 
 
 def _round_to_binades_(chunk: Tensor, buffer: Tensor, number_format: NumberFormat) -> None:
-    """Round, in place, to a FLOAT or POT, whose spacing depends on the binade.
+    """Round in place to a FLOAT or POT, whose spacing depends on the binade.
 
-    From 2^k up to 2^(k+1) the codes are 2^(k-m) apart, and below the smallest binade they
-    stay as far apart as in it (of a POT and of m = 0 only zero is there). Adding 1.5 * 2^k *
-    2^(p-m), p being the mantissa bits of the dtype, leaves the last bit of the sum worth
-    2^(k-m): the addition itself rounds, ties to even. The subtraction is exact.
+    From 2^k to 2^(k+1) the codes are 2^(k-m) apart; below the smallest binade they keep its spacing
+    (for POT and m = 0 only zero is there). With the p mantissa bits of the dtype, adding 1.5 * 2^k
+    * 2^(p-m) makes the last bit of the sum worth 2^(k-m): the addition itself rounds, ties to even.
+    The subtraction is exact.
 
     Parameters
     ----------
     chunk
-        Shape (n, ...), float32 or float64. A NaN, whose exponent bits are those of infinity,
-        becomes NaN + infinity, a NaN again.
+        Shape (n, ...), float32 or float64. NaN, with the exponent bits of infinity, becomes NaN +
+        infinity, which is NaN.
     buffer
-        The same shape, integers of the same size; overwritten.
+        Same shape, integers of the same size; overwritten.
     """
     layout = _LAYOUTS[chunk.dtype]
     mbits = number_format.mbits or 0
@@ -251,10 +248,10 @@ def _round_to_binades_(chunk: Tensor, buffer: Tensor, number_format: NumberForma
     torch.bitwise_and(chunk.view(layout.integer), layout.exponent_mask, out=buffer)
     binade = buffer.view(chunk.dtype).clamp_(min=2.0**number_format.min_exponent)
     if number_format.mbits == 0 and number_format.ebits != 1:
-        # Without a mantissa the parity of the index is that of the exponent field, and the
-        # tie 1.5 * 2^k must not always go up as in POT. The field of the dtype has the same
-        # parity, for both biases are odd (FLOAT_2_E1, whose bias is 0, has no such tie).
-        # One unit in the last place less turns the tie down and no other value.
+        # Without a mantissa the parity of the index is that of the exponent field, and the tie 1.5
+        # * 2^k must not always go up as in POT. The exponent field of the dtype has the same
+        # parity, since both biases are odd (FLOAT_2_E1, with bias 0, has no such tie).
+        # Subtracting one ULP rounds only the tie down.
         is_even = (buffer >> layout.mantissa_bits).bitwise_not_().bitwise_and_(1)
         chunk.view(layout.integer).sub_(is_even)
     anchor = 1.5 * 2.0 ** (layout.mantissa_bits - mbits)

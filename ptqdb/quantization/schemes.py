@@ -1,4 +1,4 @@
-"""Ways of quantizing: which values share a scale, and how the scale follows from them."""
+"""Quantization schemes: which values share a scale, and how the scale is computed."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from ptqdb.quantization.number_formats import NumberFormat
 
 @dataclass(frozen=True)
 class Scheme:
-    """One way of quantizing, as it is stored with the facts.
+    """A quantization scheme, as stored with the facts.
 
     Attributes
     ----------
     granularity
         Which values share one scale: ``tensor``.
     symmetry
-        ``symmetric``: zero is a code and the range is even about it.
+        ``symmetric``: zero is a code (zero point 0) and the range is symmetric.
     range_rule
         ``max``: the largest absolute value becomes the largest code.
     quantized
         The roles of the tensors that are quantized.
     calibration
-        What the ranges of the inputs are taken over.
+        The data for the ranges of the inputs.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Scheme:
     calibration: str
 
     def weight_max_abs(self, weight: Tensor) -> Tensor:
-        """float32 range of each group of the weights that shares a scale; here of all, shape ()."""
-        low, high = torch.aminmax(weight)  # unlike abs() it makes no second weight
+        """Return the float32 amax of each group of weights with one scale; here one, ()."""
+        low, high = torch.aminmax(weight)  # unlike abs(), allocates no copy
         return torch.maximum(-low, high)
 
 
@@ -50,18 +50,17 @@ PER_TENSOR_SYMMETRIC_MAX = Scheme(
 
 
 def scale_of(max_abs: Tensor, number_format: NumberFormat) -> Tensor:
-    """float32 scale, ``max_abs / largest code``; 1 where that is 0 or subnormal.
+    """Return the float32 scale, ``max_abs / largest code``; 1 where that is 0 or subnormal.
 
-    A subnormal has few bits left: as a divisor it would throw codes off the grid, and 0 makes
-    them infinite or NaN. Values whose scale would be that small are treated as zeros. Divided
-    by 1 they become code 0, and what is multiplied by the scale later, such as a bias, is kept.
-    Only POT_8 has codes that small, down to 2^-126, and keeps its codes of values above half
-    of that.
+    Dividing by a subnormal is imprecise, and by 0 gives infinity or NaN. Values with such a small
+    scale are treated as zeros: divided by 1 they become code 0, and values multiplied by the scale
+    later, such as a bias, are unchanged. Only POT_8 has codes that small, down to 2^-126, and keeps
+    its codes for values above half of that.
 
     Parameters
     ----------
     max_abs
-        float32, any shape; the scale has the same.
+        float32, any shape; the scale has the same shape.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Watches one pass of a network: which layers run, what they read, and who reads their outputs.
+"""Traces one forward pass: which layers run, what they read, and what reads their outputs.
 
-The pass is a real one. Symbolic tracing sees other values (no tensors, no numbers) and may take
-another way through the network's code than a real image does.
+The pass is a real one. Symbolic tracing has no tensors or numbers and may take another path through
+the network's code than a real image.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ _READS_VALUES = frozenset(
         *("masked_select", "_unique", "_unique2", "unique_dim", "unique_consecutive"),
     }
 )
-"""Operations that hand a tensor's values to Python, or make a shape of them: it may branch."""
+"""Operations that pass values of a tensor to Python or to a shape: the code may branch on them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Read:
     Attributes
     ----------
     inside
-        Name of the innermost watched module that runs; "" outside of all.
+        Name of the innermost watched module that is running; "" if none.
     """
 
     inside: str
@@ -49,10 +49,10 @@ class Call:
     Attributes
     ----------
     input_key
-        Identity, memory and version of the first tensor that it was given: a tensor that is
-        overwritten in place has another version. None without a tensor.
+        Id, storage and version of the first tensor argument: overwriting a tensor in place changes
+        its version. None without a tensor.
     input, output
-        The tensors themselves; None where there is none.
+        The tensors themselves; None if there is none.
     """
 
     input_key: tuple[int, int, int] | None
@@ -62,25 +62,25 @@ class Call:
 
 @dataclass
 class Trace:
-    """What was seen in one pass.
+    """The record of one pass.
 
     Attributes
     ----------
     own
-        By module, the identities of its own parameters and buffers.
+        By module, the ids of its own parameters and buffers.
     calls
         By module, in the order of the first call.
     reads
-        By identity of a tensor, the operations that read it.
+        By id of a tensor, the operations that read it.
     producers
-        By identity of a tensor, the operation that made it and the tensors which that read.
+        By id of a tensor, the operation that produced it and the tensors it read.
     depends_on_values
-        Whether values computed from the images were handed to Python: the network's way may
-        depend on them.
+        Whether values computed from the images were passed to Python: the control flow may depend
+        on them.
     nested
-        Pairs of watched modules of which the second runs inside the first.
+        Pairs of watched modules; the second runs inside the first.
     foreign
-        Parameters that were read and are none of the network's.
+        Parameters that were read but do not belong to the network.
     """
 
     own: dict[str, list[int]] = field(default_factory=dict)
@@ -93,13 +93,13 @@ class Trace:
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation on tensors."""
+    """Records every operation on tensors."""
 
     def __init__(self, module: nn.Module, images: Tensor):
         super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.running = [""]
-        # Tensors are kept, so that an identity means one tensor throughout the pass.
+        # Keep the tensors, so that their ids stay unique during the pass.
         self.kept: list[Tensor] = [images]
         self.from_images = {id(images)}
         self.writes: Counter[int] = Counter()
@@ -111,12 +111,12 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False
 
     def key(self, tensor: Tensor) -> tuple[int, int, int]:
-        """Identity, memory and version of a tensor now."""
+        """Current id, storage and version of a tensor."""
         storage = _storage(tensor)
         return id(tensor), storage, self.writes[storage]
 
     def written(self, values: Any) -> None:
-        """Note that tensors are written to."""
+        """Record writes to tensors."""
         self.writes.update(map(_storage, tensors_in(values)))
 
     def __torch_dispatch__(
@@ -147,7 +147,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _ValueReader(TorchFunctionMode):
-    """Sees what never becomes an operation: values that go to NumPy or to lists."""
+    """Records what is not an operation: conversion of values to NumPy or lists."""
 
     def __init__(self, watcher: _Watcher):
         super().__init__()
@@ -160,7 +160,7 @@ class _ValueReader(TorchFunctionMode):
         if name in ("tolist", "numpy", "__array__"):
             taken = any(id(tensor) in self._watcher.from_images for tensor in tensors_in(args))
             self._watcher.trace.depends_on_values |= taken
-        if name in ("numpy", "__array__", "__set__"):  # NumPy shares the memory, and may write
+        if name in ("numpy", "__array__", "__set__"):  # NumPy shares the memory and may write to it
             self._watcher.written(args)
         return func(*args, **(kwargs or {}))
 
@@ -168,7 +168,7 @@ class _ValueReader(TorchFunctionMode):
 def _arguments(
     func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[tuple[Any, Any]]:
-    """Pair an operation's arguments, as its schema has them, with what is given."""
+    """Pair an operation's arguments in its schema with the given values."""
     for place, argument in enumerate(func._schema.arguments):
         if place < len(args):
             yield argument, args[place]
@@ -177,7 +177,7 @@ def _arguments(
 
 
 def _storage(tensor: Tensor) -> int:
-    """Return what views of one memory have in common; 0 for a tensor without a storage."""
+    """Return an id shared by all views of one storage; 0 for a tensor without storage."""
     try:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):
@@ -185,14 +185,14 @@ def _storage(tensor: Tensor) -> int:
 
 
 def watch(module: nn.Module, images: Tensor, watched: Iterable[str]) -> Trace:
-    """Run a scratch copy of the network once and look at some of its modules.
+    """Run a scratch copy of the network once and trace some of its modules.
 
     Parameters
     ----------
     images
         Normalized, (N, channels, height, width).
     watched
-        Names of the modules to look at.
+        Names of the modules to trace.
     """
     images = images.clone()
     with scratch_copy(module) as scratch:
@@ -209,10 +209,10 @@ def watch(module: nn.Module, images: Tensor, watched: Iterable[str]) -> Trace:
 
 @contextmanager
 def _called(watcher: _Watcher, name: str, arguments: Any) -> Iterator[Callable[[Any], None]]:
-    """Note one call of a watched module: what it is given, and what it returns."""
+    """Record one call of a watched module: its input and output."""
     given = next(tensors_in(arguments), None)
     key = None if given is None else watcher.key(given)
-    watcher.trace.calls.setdefault(name, [])  # in the order of entering
+    watcher.trace.calls.setdefault(name, [])  # in the order of entry
 
     def returned(output: Any) -> None:
         found = output if isinstance(output, Tensor) else None

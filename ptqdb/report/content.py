@@ -27,7 +27,7 @@ from ptqdb.fitting.validation import ValidationRow, validate_view_frame
 from ptqdb.fitting.view_fit import ALL, finite_rows
 from ptqdb.report.figures import Choice, Figure, Key, Section
 from ptqdb.report.fits import Fits
-from ptqdb.report.text import Number, amount, code, fixed, percent, said, table
+from ptqdb.report.text import Number, amount, code, fixed, percent, said, subheading, table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,6 +36,9 @@ Body = list[str | Figure]
 Charts = dict[Key, Any]
 EVERY_NETWORK = "all networks"
 CROWDING_VIEW = "fakefreeze_flops"
+# Of more networks, these many get charts of their own: a page of 200 networks would take minutes
+# to write and gigabytes of memory.
+MOST_NETWORKS = 40
 
 
 def section(
@@ -83,7 +86,7 @@ def collected(connection: "DuckDBPyConnection") -> Body:
             "Params: parameters of the float network. MACs: multiply-accumulates of its quantized",
             "layers for one image. Formats: those in which the whole network was evaluated.",
         ),
-        "<h3>Runs</h3>",
+        subheading("Runs"),
         table(("Started (UTC)", "Ended", "ptqdb", "Device", "Cells", "Outcome"), runs.rows()),
         *failed(connection),
     ]
@@ -111,12 +114,12 @@ def failed(connection: "DuckDBPyConnection") -> Body:
     if runs.height or ended.height:
         rows = [*runs.rows(), *((at, "the whole run", outcome) for at, outcome in ended.rows())]
         body += [
-            "<h3>Networks and runs that failed</h3>",
+            subheading("Networks and runs that failed"),
             table(("Started (UTC)", "Network", "Reason"), rows),
         ]
     if cells.height:
         body += [
-            "<h3>Formats that could not be evaluated</h3>",
+            subheading("Formats that could not be evaluated"),
             table(("Network", "Format", "Scope", "Layer", "Reason"), cells.rows()),
         ]
     return body
@@ -139,9 +142,9 @@ def prediction(fits: Fits) -> Body:
             "predict the loss of another network, without evaluating it quantized.",
         ),
         Figure("prediction-fit", {(): picture}),
-        "<h3>Each network predicted from the others</h3>",
+        subheading("Each network predicted from the others"),
         *_or_why(lambda: _validation(whole)),
-        "<h3>Accuracy loss by bit width</h3>",
+        subheading("Accuracy loss by bit width"),
         Figure("frontier", {(): frontier_chart(frame, subtitle=by)}),
     ]
 
@@ -199,8 +202,9 @@ def leaderboard(connection: "DuckDBPyConnection", fits: Fits) -> Body:
 
 
 def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
-    """The fit of any view, curve and network."""
-    networks = fits[views[0], curves[0]].networks
+    """The fit of any view, curve and network; of many networks, the first `MOST_NETWORKS`."""
+    every = fits[views[0], curves[0]].networks
+    networks = every[:MOST_NETWORKS]
     charts: Charts = {}
     for view in views:
         frame = fits[view, curves[0]].frame
@@ -223,7 +227,20 @@ def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
         said(
             "Trust the held-out R²: each network is predicted by a curve fitted without it.",
         ),
+        *left_out(len(every)),
         Figure("explorer", charts, choices),
+    ]
+
+
+def left_out(count: int) -> Body:
+    """A sentence if there are too many networks for charts of each."""
+    if count <= MOST_NETWORKS:
+        return []
+    return [
+        said(
+            f"The first {MOST_NETWORKS} of {count} networks are shown one by one:",
+            "`ptqdb chart fit --network NAME` draws any of them.",
+        )
     ]
 
 
@@ -240,7 +257,7 @@ def networks(fits: Fits, views: Sequence[str], curve: str) -> Body:
             },
             choice,
         ),
-        "<h3>Residuals of the pooled curve</h3>",
+        subheading("Residuals of the pooled curve"),
         Figure(
             "residuals",
             {
@@ -284,7 +301,7 @@ def layers(connection: "DuckDBPyConnection") -> Body:
     }
     return [
         Figure("layers", maps, (Choice("Network", names),), is_wide=True),
-        "<h3>Layers with the largest contributions</h3>",
+        subheading("Layers with the largest contributions"),
         said("For each network, the two that add most to its divergence in the formats shown."),
         Figure("worst-layers", most, (Choice("Network", tuple(worst)),), is_wide=True),
     ]
@@ -337,5 +354,5 @@ def questions(file: str | None) -> Body:
         ),
     ]
     for question, sql in QUERIES:
-        body += [f"<h3>{question}</h3>", code(sql)]
+        body += [subheading(question), code(sql)]
     return body

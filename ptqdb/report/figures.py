@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import altair as alt
@@ -53,26 +52,6 @@ class Figure:
     is_wide: bool = False
     caption: str = ""
 
-    @property
-    def html(self) -> str:
-        """The HTML element into which the script draws."""
-        lists = "".join(
-            f'<label>{escape(choice.label)} <select data-place="{place}">'
-            + "".join(
-                f'<option value="{escape(option)}">{escape(option)}</option>'
-                for option in map(visible, choice.options)
-            )
-            + "</select></label>"
-            for place, choice in enumerate(self.choices)
-        )
-        controls = f'<div class="controls">{lists}</div>' if lists else ""
-        caption = f"<p class=said>{escape(self.caption)}</p>" if self.caption else ""
-        wide = " wide" if self.is_wide else ""
-        return (
-            f'<figure id="{escape(self.name)}" class="picture{wide}">{controls}'
-            f"<figcaption></figcaption><div class=chart></div>{caption}</figure>"
-        )
-
     def data(self, parts: Parts) -> dict[str, Any]:
         """Return the chart specifications for the script."""
         return {
@@ -99,16 +78,6 @@ class Section:
     heading: str
     body: Sequence[str | Figure] = field(default_factory=tuple)
     is_folded: bool = False
-
-    @property
-    def html(self) -> str:
-        """The section as HTML, with elements for its figures."""
-        parts = [part if isinstance(part, str) else part.html for part in self.body]
-        body, heading = "\n".join(parts), f"<h2>{escape(self.heading)}</h2>"
-        if self.is_folded:
-            heading = ""
-            body = f"<details><summary><h2>{escape(self.heading)}</h2></summary>{body}</details>"
-        return f'<section id="{escape(self.name)}">{heading}{body}</section>'
 
     @property
     def figures(self) -> list[Figure]:

@@ -10,7 +10,7 @@ from ptqdb.charts.variants import Variant
 from ptqdb.fitting.fitted_view import FittedView
 from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.report.figures import Figure
-from ptqdb.report.text import said
+from ptqdb.report.text import said, subheading
 from ptqdb.support.text import visible
 
 if TYPE_CHECKING:
@@ -91,13 +91,13 @@ def gallery(
     """
     layers = chosen_layers(connection)
     words = ("pointed", "flat") if len(layers) == 2 else ("only",)
-    body: list[str | Figure] = ["<h3>Distributions</h3>"]
+    body: list[str | Figure] = [subheading("Distributions")]
     for word, layer in zip(words, layers, strict=True):
         name = f"distribution-{word}"
         chart = distribution_chart(distributions_of(connection, [layer]))
         body.append(Figure(name, {(): chart}, caption=CAPTIONS[word]))
     for chapter in CHAPTERS:
-        body.append(f"<h3>{chapter.heading}</h3>")
+        body.append(subheading(chapter.heading))
         body += [part for view in chapter.pooled for part in _pooled(fitted, view)]
         if chapter.single:
             body += [

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import polars as pl
 from altair.utils.schemapi import debug_mode
 
 from ptqdb.charts.reading import view_rows
-from ptqdb.charts.saving import check_path, filled, script_json, vega_script
+from ptqdb.charts.saving import check_path, script_json, vega_script
 from ptqdb.charts.style import DARK, LIGHT
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.defaults import (
@@ -32,6 +31,7 @@ from ptqdb.report.fits import Fits, Task, fit_views
 from ptqdb.report.gallery import DEGREES, VIEWS, gallery
 from ptqdb.report.parts import Parts
 from ptqdb.support.paths import written_beside
+from ptqdb.support.templates import render
 from ptqdb.support.text import visible
 from ptqdb.version import VERSION
 
@@ -167,7 +167,7 @@ def _sections(
     file: str | None,
 ) -> list[Section]:
     """What the page is made of, from top to bottom: what to rely on, then the study."""
-    make = content.section
+    make, shown = content.section, networks[: content.MOST_NETWORKS]
     return [
         make(
             "prediction",
@@ -191,7 +191,7 @@ def _sections(
         make(
             "gallery",
             "The gallery of the study",
-            lambda: gallery(connection, lambda view, curve: fits.get((view, curve)), networks),
+            lambda: gallery(connection, lambda view, curve: fits.get((view, curve)), shown),
             is_folded=True,
         ),
         make("sql", "Ask more in SQL", lambda: content.questions(file)),
@@ -201,37 +201,30 @@ def _sections(
 def _assembled(sections: Sequence[Section], file: str | None) -> str:
     parts = Parts()
     figures = {figure.name: figure.data(parts) for one in sections for figure in one.figures}
-    source = file or "the embedded study"
-    return filled(
-        _file("page.html"),
-        {
-            "title": escape(visible(f"ptqdb: {source}")),
-            "about": escape(
-                "What trained networks lose in quantized number formats. "
-                f"Written by ptqdb {VERSION} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
-            ),
-            "links": "".join(
-                f'<a href="#{escape(one.name)}">{escape(one.heading)}</a>' for one in sections
-            ),
-            "style": _file("page.css"),
-            "sections": "\n".join(one.html for one in sections),
-            "data": script_json(
-                {
-                    "parts": parts.parts,
-                    "figures": figures,
-                    "config": PAGE_THEME.config(),
-                    "cells": {
-                        name: {
-                            "heatmap": list(theme.sequential),
-                            "diverging": list(theme.diverging),
-                        }
-                        for name, theme in (("light", LIGHT), ("dark", DARK))
-                    },
-                }
-            ),
-            "vega": vega_script(),
-            "script": _file("page.js"),
-        },
+    return render(
+        "ptqdb.report",
+        "page.html",
+        title=visible(f"ptqdb: {file or 'the embedded study'}"),
+        about="What trained networks lose in quantized number formats. "
+        f"Written by ptqdb {VERSION} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
+        style=_file("page.css"),
+        sections=sections,
+        data=script_json(
+            {
+                "parts": parts.parts,
+                "figures": figures,
+                "config": PAGE_THEME.config(),
+                "cells": {
+                    name: {
+                        "heatmap": list(theme.sequential),
+                        "diverging": list(theme.diverging),
+                    }
+                    for name, theme in (("light", LIGHT), ("dark", DARK))
+                },
+            }
+        ),
+        vega=vega_script(),
+        script=_file("page.js"),
     )
 
 

@@ -1,40 +1,33 @@
 """Pieces of HTML: tables, paragraphs, code; everything is escaped."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from typing import Any
 
-import polars as pl
+from markupsafe import Markup
 
+from ptqdb.support.templates import environment
 from ptqdb.support.text import visible
 
-LINES = "\n\t"
+_PIECES: Any = environment("ptqdb.report").get_template("pieces.html").module
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table that scrolls where it is too wide; numbers stand to the right."""
-    rows = list(rows)
-    numeric = [any(_is_number(row[place]) for row in rows) for place in range(len(columns))]
-    head = "".join(
-        f"<th{_kind(is_number)}>{escape(visible(column))}</th>"
-        for column, is_number in zip(columns, numeric, strict=True)
-    )
-    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-    content = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f"<div class=table><table>{content}</table></div>"
+@dataclass(frozen=True)
+class _Cell:
+    text: str
+    is_number: bool
 
 
-def _cell(value: Any) -> str:
-    return f"<td{_kind(_is_number(value))}>{escape(plain(value))}</td>"
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
+    """A table that scrolls where it is too wide; numbers are aligned to the right."""
+    cells = [[_Cell(plain(value), _is_number(value)) for value in row] for row in rows]
+    numeric = [any(row[place].is_number for row in cells) for place in range(len(columns))]
+    return Markup(_PIECES.table(columns, cells, numeric))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | Number) and not isinstance(value, bool)
-
-
-def _kind(is_number: bool) -> str:
-    return " class=number" if is_number else ""
 
 
 class Number(str):
@@ -94,16 +87,16 @@ def fixed(value: float | None, digits: int = 3) -> Number | None:
     return None if value is None else Number(f"{value:.{digits}f}")
 
 
-def said(*sentences: str) -> str:
+def said(*sentences: str) -> Markup:
     """A paragraph."""
-    return "<p>" + escape(visible(" ".join(sentences))) + "</p>"
+    return Markup(_PIECES.said(" ".join(sentences)))
 
 
-def code(text: str) -> str:
+def code(text: str) -> Markup:
     """Lines to copy."""
-    return f"<pre><code>{escape(visible(text, keep=LINES))}</code></pre>"
+    return Markup(_PIECES.code(text))
 
 
-def frame_table(frame: pl.DataFrame) -> str:
-    """A frame as a table."""
-    return table(frame.columns, frame.iter_rows())
+def subheading(text: str) -> Markup:
+    """A heading within a section."""
+    return Markup("<h3>{}</h3>").format(visible(text))

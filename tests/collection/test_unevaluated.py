@@ -302,6 +302,6 @@ def test_codes_of_inputs_and_biases_need_calibration_images(tmp_path: Path) -> N
         device=torch.device("cpu"),
         image_size=32,
     )
-    with pytest.raises(DataError, match="expected calibration images of AlexNet"):
+    with pytest.raises(DataError, match="expected calibration images for AlexNet"):
         measurement.code(FORMATS[0])
     assert {role for _, role in measurement.facts_without_codes(FORMATS[0])} == {"weight"}

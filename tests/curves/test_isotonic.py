@@ -13,7 +13,7 @@ from ptqdb.curves import CURVES, curve
 from ptqdb.curves.bootstrap import network_bootstrap
 from ptqdb.curves.function import fit_curve
 from ptqdb.curves.isotonic import IsotonicFunction
-from ptqdb.curves.points import Points
+from ptqdb.curves.points import Places, Points
 from ptqdb.errors import DataError, UsageError
 
 # Few distinct values: many points share their x, and many neighbours are in the wrong order.
@@ -108,7 +108,7 @@ def test_between_and_past_the_knots() -> None:
     fit = curve("isotonic").estimate([0, 1, 3], [0, 2, 6])
     np.testing.assert_allclose(fit.predict([-9, 0.25, 2, 3, 99]), [0, 0.5, 4, 6, 6])
     function, params = fit.function, fit.params
-    np.testing.assert_allclose(function.values(params, np.array([-9.0, 99.0])), [0, 6])
+    np.testing.assert_allclose(function.values(params, Places.of([-9.0, 99.0])), [0, 6])
 
 
 def test_other_points_are_read_at_the_knots() -> None:
@@ -156,7 +156,9 @@ def test_can_be_written_and_read() -> None:
     again = IsotonicFunction(knots=tuple(fields["knots"]))
     assert again == fit.function
     x = np.linspace(0, 1, 50)
-    np.testing.assert_array_equal(again.values(params, x), fit.function.values(fit.params, x))
+    np.testing.assert_array_equal(
+        again.values(params, Places.of(x)), fit.function.values(fit.params, Places.of(x))
+    )
 
 
 def test_points_that_carry_no_levels() -> None:

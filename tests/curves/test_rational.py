@@ -170,7 +170,7 @@ def test_a_wider_search_finds_no_better(monkeypatch: pytest.MonkeyPatch) -> None
 
     def r_squared() -> float:
         function = RationalFunction(4)
-        residuals = points.y - function.values(function.estimate(points), points.x)
+        residuals = points.y - function.values(function.estimate(points), points.places)
         return 1 - float(np.sum(residuals**2)) / tss
 
     found = r_squared()

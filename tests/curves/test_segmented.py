@@ -11,7 +11,7 @@ from ptqdb.curves import curve, segmented
 from ptqdb.curves.bootstrap import network_bootstrap
 from ptqdb.curves.function import CurveFit, fit_curve
 from ptqdb.curves.model import CurveModel
-from ptqdb.curves.points import Points
+from ptqdb.curves.points import Places, Points
 from ptqdb.curves.rational import RationalFunction
 from ptqdb.curves.segmented import SegmentedFunction
 from ptqdb.errors import DataError, UsageError
@@ -201,17 +201,17 @@ def test_parameters_that_are_not_finite() -> None:
 
 def test_jacobian() -> None:
     params = np.array([0.1, 0.3, 0.4, 0.1, 0.05, 1.5])
-    x = np.array([0.0, 0.5, 1.4, 1.6, 3.0])
+    places = Places.of([0.0, 0.5, 1.4, 1.6, 3.0])
     function = SegmentedFunction()
     columns = []
     for i in range(6):
         step = 1e-6 * (np.arange(6) == i)
-        rise = function.values(params + step, x) - function.values(params - step, x)
+        rise = function.values(params + step, places) - function.values(params - step, places)
         columns.append(rise / 2e-6)
-    np.testing.assert_allclose(function.jacobian(params, x), np.array(columns).T, atol=1e-8)
+    np.testing.assert_allclose(function.jacobian(params, places), np.array(columns).T, atol=1e-8)
     given = SegmentedFunction(breakpoint=1.5)
     np.testing.assert_array_equal(
-        given.jacobian(params[:5], x), function.jacobian(params, x)[:, :5]
+        given.jacobian(params[:5], places), function.jacobian(params, places)[:, :5]
     )
 
 
@@ -220,7 +220,7 @@ def test_standard_errors() -> None:
     y = rising(np.minimum(x, 1.5)) + np.random.default_rng(0).normal(0, 0.01, 81)
     results = curve("segmented").fit(x, y)
     assert (results.df_model, results.df_resid) == (5, 75)
-    jacobian = results.model.function.jacobian(results.params, x)
+    jacobian = results.model.function.jacobian(results.params, Places.of(x))
     covariance = results.ssr / 75 * np.linalg.inv(jacobian.T @ jacobian)
     np.testing.assert_allclose(results.bse, np.sqrt(np.diag(covariance)), rtol=1e-4)
     # The 50 points past it are known to 0.01 / 50^0.5 = 0.0014, the end of the curve of 31 points

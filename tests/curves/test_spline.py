@@ -15,7 +15,7 @@ from scipy.optimize import lsq_linear, nnls
 from ptqdb.curves import curve, spline
 from ptqdb.curves.bootstrap import network_bootstrap
 from ptqdb.curves.function import CurveFit
-from ptqdb.curves.points import Points
+from ptqdb.curves.points import Places, Points
 from ptqdb.curves.spline import PENALTIES, SplineFunction
 from ptqdb.errors import DataError, UsageError
 
@@ -313,7 +313,7 @@ def test_proof() -> None:
     assert not function.is_monotone([0, 1.6, 0.4, 2], 0, 1)
     assert not function.is_monotone([0, 1, float("nan"), 2], 0, 1)
     assert not function.is_monotone([0, 1, 2, float("inf")], 0, 1)
-    np.testing.assert_allclose(function.values([0, 1, 2, 3], np.array([-5, 0.5, 8])), [0, 1.5, 3])
+    np.testing.assert_allclose(function.values([0, 1, 2, 3], Places.of([-5, 0.5, 8])), [0, 1.5, 3])
 
 
 def test_can_be_written_and_read() -> None:
@@ -322,7 +322,7 @@ def test_can_be_written_and_read() -> None:
     fields, params = json.loads(text)
     again = SplineFunction(tuple(fields["knots"]), fields["penalty"])
     assert again == fit.function
-    np.testing.assert_array_equal(again.values(params, fit.x), fit.fittedvalues)
+    np.testing.assert_array_equal(again.values(params, Places(fit.x)), fit.fittedvalues)
 
 
 # --- misuse and time -------------------------------------------------------------------------

@@ -42,7 +42,7 @@ PART = {
     "kind": ["LayerNorm"],
     "params": [4],
     "macs": [6],
-    "reason": ["no convolution or linear layer"],
+    "reason": ["not a convolution or linear layer"],
 }
 
 

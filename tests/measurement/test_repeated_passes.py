@@ -71,7 +71,7 @@ def test_passes_leave_no_trace_in_the_network() -> None:
 
 
 def test_outputs_that_depend_on_earlier_passes_are_refused() -> None:
-    with pytest.raises(DataError, match="remembers earlier passes"):
+    with pytest.raises(DataError, match="keeps state between passes"):
         prepare(Counts(depends=True), IMAGES)
 
 
@@ -104,4 +104,4 @@ class Whitens(Parts):
 def test_an_image_that_depends_on_others_is_measured_alone() -> None:
     network = prepared(Whitens())
     assert not network.is_batched
-    assert "measured one at a time" in network.remarks[-1]
+    assert "measured one image at a time" in network.remarks[-1]

@@ -291,7 +291,7 @@ def test_weights_in_a_plain_list_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.classify(self.more[0](self.norm(self.conv(x))))
 
-    with pytest.raises(DataError, match=r"shape \(8, 8, 1, 1\) that comes from elsewhere"):
+    with pytest.raises(DataError, match=r"shape \(8, 8, 1, 1\) from elsewhere"):
         prepare(lived_in(Net()), IMAGES)
 
 

@@ -88,7 +88,7 @@ def test_commands_that_download_are_well_formed(monkeypatch: pytest.MonkeyPatch)
 
     shown = re.findall(r"```sh no-run\n(.*?)```", PAGE, re.DOTALL)
     specs = re.findall(r"--network (\S+) --weights (\S+)", "".join(shown))
-    assert len(specs) == 2
+    assert len(specs) == 3
     for spec, weights in specs:
         pytest.importorskip(spec.partition(":")[0], reason="an extra")
         assert network_source(spec, weights=weights).preprocessing is not None

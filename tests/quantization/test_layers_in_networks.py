@@ -122,7 +122,7 @@ def test_a_layer_that_holds_another_stays_in_float() -> None:
     module = Middle(lambda net, y: net.chunked(y), chunked=Chunked(8, 8))
     module.conv = Separable()
     network = holds(module, ["conv.point", "head"])
-    assert network.left["conv"] == "another layer runs inside of it"
+    assert network.left["conv"] == "another layer runs inside it"
     assert "chunked" in network.left
 
 

@@ -176,6 +176,17 @@ def test_a_study_of_small_networks_opens_with_a_view_that_has_rows(
     assert {"prediction-fit", "frontier", "leaderboard"} <= set(figures)
 
 
+def test_of_many_networks_some_are_shown_one_by_one(
+    few_pictures: None, monkeypatch: pytest.MonkeyPatch, shown: Study
+) -> None:
+    networks = sorted(shown.sql("select name from network")["name"])
+    monkeypatch.setattr(content, "MOST_NETWORKS", len(networks) - 1)
+    text = report_page(shown.connection, curves=("isotonic",))
+    alone = {key.split("|")[2] for key in payload(text)["figures"]["explorer"]}
+    assert alone == {content.EVERY_NETWORK, *networks[:-1]}
+    assert f"The first {len(networks) - 1} of {len(networks)} networks are shown" in text
+
+
 def test_shared_parts_come_back_whole(page: Path, shown: Study) -> None:
     data = payload(page.read_text("utf-8"))
     spec = whole(data["figures"]["explorer"]["l2_param|hill|Small"], data["parts"])
