@@ -1,6 +1,6 @@
-"""The front door: a study is a database and what may be asked of it.
+"""The main interface: `Study` opens a database and offers everything ptqdb does with it.
 
-Nothing here prints. What takes long to import is imported by the method that needs it.
+Nothing here prints. Slow imports are made inside the methods that need them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A database and what may be asked of it; also a context manager that closes it.
+    """A database with the operations on it; also a context manager that closes it.
 
-    The file is opened to be read when something is first asked. `collect`, `merge` and `compare`
-    close it, write, and let it be opened again.
+    The file is opened for reading at first use. `collect`, `merge` and `compare` close it to
+    write; the next use opens it again.
 
     Attributes
     ----------
@@ -67,12 +67,12 @@ class Study:
 
     @property
     def connection(self) -> "duckdb.DuckDBPyConnection":
-        """The DuckDB connection, read-only, for whatever this class does not offer.
+        """The read-only DuckDB connection, for anything that this class does not offer.
 
         Raises
         ------
         DatabaseError
-            The file is missing, damaged, no database of ptqdb, or open for writing elsewhere
+            The file is missing, damaged, not a ptqdb database, or open for writing elsewhere
             without a snapshot; or the study was closed.
         """
         if self._is_closed:
@@ -89,17 +89,17 @@ class Study:
 
     @property
     def snapshot(self) -> "Snapshot | None":
-        """What is read in place of a file that a collection is writing; None: the file itself."""
-        self.connection  # noqa: B018  # opens the file where it is not open
+        """The snapshot read instead of a file that a collection is writing; None: the file."""
+        self.connection  # noqa: B018  # opens the file if it is not open
         return self._snapshot
 
     @property
     def snapshot_time(self) -> "datetime | None":
-        """When the snapshot that is read was published, in UTC; None: the file itself is read."""
+        """When the snapshot in use was published, in UTC; None: the file itself is read."""
         return None if self.snapshot is None else self.snapshot.time
 
     def views(self, pattern: str = "*") -> "pl.DataFrame":
-        """The views whose name matches a glob: columns ``view, description, sql``.
+        """Return the views whose name matches a glob: columns ``view, description, sql``.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Study:
         return list_views(self.connection, pattern)
 
     def view(self, name: str = FIT_VIEW, where: str | None = None) -> "pl.DataFrame":
-        """The rows of a view, or of a call such as ``variant(measure := 'nsr')``.
+        """Return the rows of a view, or of a call such as ``variant(measure := 'nsr')``.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class Study:
         return read_view(self.connection, name, where)
 
     def sql(self, text: str) -> "pl.DataFrame":
-        """The rows of a query.
+        """Return the rows of a query.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class Study:
         where: str | None = None,
         leave_out: str = "network",
     ) -> "list[GroupFit]":
-        """Fit a curve of accuracy loss over divergence: the pool ``ALL`` first, then each group.
+        """Fit accuracy loss over divergence: to all points (``ALL``), then to each group.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Study:
         curve
             A curve's name.
         by
-            The column whose values are the groups; None: the pool alone.
+            The column whose values are the groups; None: only ``ALL``.
         where
             A SQL condition on the view's columns.
         leave_out
@@ -165,7 +165,7 @@ class Study:
         Raises
         ------
         UsageError
-            No such view, curve or column; the message names the valid ones.
+            No such view, curve or column; the message lists the valid ones.
         """
         from ptqdb.fitting.view_fit import fit_view_frame
 
@@ -206,15 +206,15 @@ class Study:
         )
 
     def remarks(self, view: str, where: str | None = None) -> list[str]:
-        """What to know of figures over a view: networks without rows, or that count as one."""
+        """Return remarks on a view: networks without rows, and networks that count as one."""
         from ptqdb.fitting.view_fit import view_remarks
 
         return view_remarks(self.view(view, where), view)
 
     def best_prediction(self, leave_out: str = "network") -> "BestPrediction | None":
-        """The view and curve that predict unseen networks best, as far as is known.
+        """Return the view and curve known to predict unseen networks best.
 
-        That is the best that `compare` stored; else the default of `predict`.
+        This is the best that `compare` stored, or else the default of `predict`.
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class Study:
 
         Returns
         -------
-        None where nothing can be left out, as with a single network.
+        None if nothing can be left out, as with a single network.
         """
         from ptqdb.fitting.store import best_prediction
 
@@ -240,24 +240,24 @@ class Study:
         wait_s: float = 0.0,
         remarked: Callable[[str], None] | None = None,
     ) -> "Leaderboard":
-        """Fit views with curves and rank them by their predictions of networks they did not see.
+        """Fit views with curves and rank them by their predictions of unseen networks.
 
-        What is found stays in the tables ``fit`` and ``fit_fold``; what is unchanged is not
-        fitted again.
+        Results are stored in the tables ``fit`` and ``fit_fold``; unchanged fits are not
+        repeated.
 
         Parameters
         ----------
         views
-            A name or glob, or a call of ``variant``; the baselines are always among them.
+            A name or glob, or a call of ``variant``; the baselines are always included.
         leave_out
             ``network`` or ``architecture``.
         job_count
-            Processes; with more than one, a script needs the guard
+            Number of processes; with more than one, a script needs the guard
             ``if __name__ == "__main__"``.
         reporter
             Receives progress.
         wait_s
-            For how many seconds to wait for another process to close the file.
+            Seconds to wait for another process to close the file.
         remarked
             Receives a line when the wait begins.
 
@@ -266,7 +266,7 @@ class Study:
         UsageError
             No such view or curve.
         DatabaseError
-            The file cannot be read, or cannot be written although there is something to keep.
+            The file cannot be read, or cannot be written although there are new results.
         """
         from ptqdb.fitting.compare import compare
 
@@ -295,37 +295,37 @@ class Study:
         device: str = "cpu",
         reporter: "Reporter | None" = None,
     ) -> "Predictions":
-        """Predict a network's loss in every number format; no quantized network is evaluated.
+        """Predict a network's loss in every number format, without evaluating it quantized.
 
         The reference is this study: the curve is fitted to its evaluated networks.
 
         Parameters
         ----------
         network
-            As `ptqdb.network` gives it.
+            As returned by `ptqdb.network`.
         calibration
-            Images, labelled or not, that set the scales of the layers' inputs; None: only the
-            weights are quantized, and only views of the weights alone can be used.
+            Images, labelled or not, to calibrate the scales of the layers' inputs; None: only the
+            weights are quantized, and only views of the weights can be used.
         view
             A view, or a call of ``variant``. None: ``channelnsr_layer_rootdepth_rootfanin``, or
             without images ``channelnsr_weightonly_layer_rootdepth_rootfanin``.
         number_formats
             Comma-separated names or globs of the study's grid, or the formats themselves.
         leave_out
-            What the intervals count the spread between: ``network`` or ``architecture``.
+            The unit whose spread the intervals include: ``network`` or ``architecture``.
         coverage
-            Of the prediction intervals.
+            The nominal coverage of the prediction intervals.
         float_accuracy
-            The network's, a fraction; only curves that saturate at chance ask for it. None: the
-            mean of the reference's.
+            The network's float accuracy, a fraction; needed only by curves that saturate at
+            chance. None: the mean of the reference networks.
         image_size
-            Edge of the network's images in pixels, where neither images nor the preprocessing
-            say.
+            Edge of the network's images in pixels, if neither images nor preprocessing
+            determine it.
 
         Raises
         ------
         UsageError
-            No such view, curve or format, or a view that needs more than there is.
+            No such view, curve or format, or a view that needs more data than given.
         DataError
             The network cannot be measured, or the reference is too small to fit the curve.
         """
@@ -356,14 +356,14 @@ class Study:
         )
 
     def check_prediction_view(self, view: str, curve: str, *, has_images: bool) -> None:
-        """Refuse a view or curve that is missing, or in which a new network would have no row.
+        """Refuse an unknown view or curve, or a view that has no row for a new network.
 
-        PyTorch is not imported.
+        Does not import PyTorch.
 
         Raises
         ------
         UsageError
-            The message names a view or curve to choose.
+            The message suggests a view or curve.
         """
         from ptqdb.fitting.prediction import check_view
 
@@ -378,16 +378,16 @@ class Study:
         expected: bool = False,
         **options: Any,
     ) -> "list[Recommendation]":
-        """The number formats that a network bears, fewest bits first; see `predict`.
+        """Recommend number formats within a loss, fewest bits first; see `predict`.
 
         Parameters
         ----------
         max_loss
-            What may be lost, a fraction of the float accuracy.
+            Largest acceptable loss, a fraction of the float accuracy.
         expected
-            Ask the predicted loss to be within it, not the upper bound of the interval.
+            Compare `max_loss` with the predicted loss, not the upper bound of the interval.
         **options
-            Those of `predict`.
+            As in `predict`.
         """
         return self.predict(network, calibration, **options).recommend(max_loss, expected=expected)
 
@@ -404,22 +404,22 @@ class Study:
         x_scale: str = "",
         theme: str = "light",
     ) -> Any:
-        """Draw a picture of the study; `ptqdb.charts.save_chart` writes it to a file.
+        """Draw a chart of the study; `ptqdb.charts.save_chart` writes it to a file.
 
         Parameters
         ----------
         view, curve
-            A name or several, as many as the kind draws. None: the kind's own.
+            One name or several, as many as the kind draws. Empty: the defaults of the kind.
         kind
             ``fit``, ``networks``, ``variants``, ``distribution``, ``layers``, ``frontier``,
             ``leaderboard``, ``crowding`` or ``residuals``.
         network
-            Draw this one alone. ``layers`` draws one: without a name the first.
+            Draw only this network. ``layers`` draws a single one, by default the first.
         layers
-            Of ``distribution``: ``LAYER`` of the network, or ``NETWORK:LAYER``. None: the most
-            pointed and the flattest.
+            For ``distribution``: ``LAYER`` of the network, or ``NETWORK:LAYER``. Empty: the
+            layers with the highest and the lowest kurtosis.
         x_scale
-            ``auto`` (where it is left out), ``linear``, ``log`` or ``symlog``.
+            ``auto`` (the default), ``linear``, ``log`` or ``symlog``.
         theme
             ``light`` or ``dark``.
 
@@ -430,7 +430,7 @@ class Study:
         Raises
         ------
         UsageError
-            No such kind, view, curve, network or layer; the message names the valid ones. Or an
+            No such kind, view, curve, network or layer; the message lists the valid ones. Or an
             argument that the kind does not use.
         DataError
             There is nothing to draw.
@@ -456,25 +456,25 @@ class Study:
         job_count: int = 1,
         reporter: "CompareReporter | None" = None,
     ) -> None:
-        """Write one page of the whole study that needs no other file and no network.
+        """Write the whole study as one self-contained page.
 
         Parameters
         ----------
         path
             Ends in ``.html``; an existing file is replaced.
         views
-            Names, globs or calls of ``variant`` to choose in the page, beside the study's own.
+            Further views to offer in the page: names, globs or calls of ``variant``.
         curves
-            Names of the curves to choose in the page.
+            Names of the curves to offer in the page.
         job_count
-            Processes.
+            Number of processes.
         reporter
             Receives progress.
 
         Raises
         ------
         UsageError
-            No such view or curve; the folder is missing, or the file's name ends otherwise.
+            No such view or curve; the folder is missing, or the file name has another ending.
         DataError
             There is no evaluated network, or the file cannot be written.
         """
@@ -493,14 +493,14 @@ class Study:
     # --- facts --------------------------------------------------------------------------------
 
     def check(self, pattern: str = "*", *, quick: bool = False) -> "list[CheckResult]":
-        """Run the checks: which rows contradict each other or are missing.
+        """Run the checks for contradictory or missing rows.
 
         Parameters
         ----------
         pattern
             A check's name or glob.
         quick
-            Neither read every block of the file nor run the checks of the large tables.
+            Skip reading every block of the file and the checks of the large tables.
 
         Raises
         ------
@@ -512,7 +512,7 @@ class Study:
         return check(self.connection, pattern, quick=quick)
 
     def export(self, folder: Path | str) -> None:
-        """Write the facts as one Parquet file per table; `merge` reads them.
+        """Write the facts as one Parquet file per table, to be read by `merge`.
 
         Raises
         ------
@@ -533,22 +533,22 @@ class Study:
         wait_s: float = 0.0,
         remarked: Callable[[str], None] | None = None,
     ) -> dict[str, int]:
-        """Add an exported study, whole or not at all; a missing file is created.
+        """Add an exported study, all or nothing; a missing file is created.
 
         Parameters
         ----------
         folder
-            As `export` writes it.
+            As written by `export`.
         prefix
-            Put before the names of the added networks.
+            Prefix for the names of the added networks.
         wait_s
-            For how many seconds to wait for another process to close the file.
+            Seconds to wait for another process to close the file.
         remarked
-            Receives what a user should know, such as that facts are incomplete.
+            Receives remarks for the user, such as that facts are incomplete.
 
         Returns
         -------
-        How many rows were added, by table.
+        Number of added rows by table.
 
         Raises
         ------
@@ -581,41 +581,41 @@ class Study:
         wait_s: float = 0.0,
         reporter: "Reporter | None" = None,
     ) -> "CollectionOutcome":
-        """Quantize networks in every format and store what was measured.
+        """Quantize networks in every format and store the measurements.
 
-        A missing file is created; what is there already stays. Interrupted? Call it again; it
+        A missing file is created; existing results are kept. Interrupted? Call it again; it
         resumes.
 
         Parameters
         ----------
         networks
-            As `ptqdb.network` gives them.
+            As returned by `ptqdb.network`.
         images, calibration
-            To evaluate on; to take the ranges of the inputs from. As `ptqdb.images` gives them.
+            Images for evaluation and for calibration, as returned by `ptqdb.images`.
         number_formats
             Comma-separated names or globs of the study's grid, or the formats themselves.
         scopes
-            What to quantize alone, beside everything together: any of weight, bias, input, and
-            layer, which evaluates the network once per layer and format.
+            What to quantize alone, in addition to everything together: any of weight, bias, input,
+            layer; layer evaluates the network once per layer and format.
         device, precision
             ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
         replace
-            Whether facts that are there already are collected anew.
+            Whether to delete existing results and collect them again.
         wait_s
-            For how many seconds to wait for another process to close the file.
+            Seconds to wait for another process to close the file.
         reporter
             Receives progress.
 
         Returns
         -------
-        How many cells were filled and were there, and which networks failed, with the reason.
+        Numbers of filled and of existing cells, and the failed networks with the reason.
 
         Raises
         ------
         UsageError
-            An unknown format, scope or device, or two networks of one name.
+            An unknown format, scope or device, or two networks with one name.
         MismatchError
-            The database holds one of the networks with other arguments; nothing was written.
+            The database has one of the networks with other arguments; nothing was written.
         DatabaseError
             The file cannot be opened for writing.
         """
@@ -660,7 +660,7 @@ class Study:
     def _released(
         self, wait_s: float = 0.0, remarked: Callable[[str], None] | None = None
     ) -> "Iterator[OpenDatabase]":
-        """Close the reading connection while the file is written; gives what opens the file."""
+        """Close the reading connection for a write; yield a function that opens the file."""
         self._stack.close()
         self._connection = self._snapshot = None
         if self.path is None:
@@ -694,27 +694,27 @@ class Study:
 
 
 def open_study(path: Path | str | None = None, *, create: bool = False) -> Study:
-    """Open a database to read it, or to collect into it.
+    """Open a database to read it or to collect into it.
 
-    While ``ptqdb collect`` writes the file, its last published snapshot is read:
-    ``Study.snapshot_time`` says so.
+    While ``ptqdb collect`` writes the file, its last published snapshot is read instead; see
+    ``Study.snapshot_time``.
 
     Parameters
     ----------
     path
-        A file that ``ptqdb collect`` wrote; None opens the study that ships with the package.
+        A file written by ``ptqdb collect``; None opens the study that ships with the package.
     create
         Whether the file may be missing: `Study.collect` and `Study.merge` create it.
 
     Raises
     ------
     DatabaseError
-        The file is missing, damaged, no database of ptqdb, or open for writing elsewhere
+        The file is missing, damaged, not a ptqdb database, or open for writing elsewhere
         without a snapshot.
     """
     study = Study(None if path is None else Path(path))
     if not create:
-        study.connection  # noqa: B018  # raises now, not when something is first asked
+        study.connection  # noqa: B018  # raises now, not at first use
     return study
 
 
@@ -738,31 +738,32 @@ def train(
     device: str = "cpu",
     replace: bool = False,
 ) -> "list[TrainedReference]":
-    """Train reference networks; finished checkpoints stay, a stopped training resumes.
+    """Train reference networks; finished checkpoints are kept, interrupted trainings resume.
 
     Parameters
     ----------
     names
         One or several reference networks.
     images, test_images
-        To train on; to judge on. As `ptqdb.images` gives them, 3 channels of 32 x 32 pixels.
+        Images for training and for testing, as returned by `ptqdb.images`, 3 channels of 32 x 32
+        pixels.
     folder
-        Receives ``NAME.safetensors`` and ``NAME.log.parquet`` of each.
+        Receives ``NAME.safetensors`` and ``NAME.log.parquet`` of each network.
     width
-        Factor on every hidden channel count.
+        Factor for all hidden channel counts.
     epochs, batch_size, learning_rate
-        Where None, each network's own.
+        None: each network's own setting.
     replace
-        Whether what is there already is trained anew.
+        Whether to replace existing checkpoints.
 
     Raises
     ------
     UsageError
-        No such network or device, or a number beyond its bounds.
+        No such network or device, or a number out of bounds.
     MismatchError
-        The folder holds weights of the same name that other settings or images gave.
+        The folder has a checkpoint of the same name from other settings or images.
     DataError
-        The images cannot be trained on, or the folder cannot be written.
+        The images cannot be used for training, or the folder cannot be written.
     """
     from ptqdb.collection.requests import require_device
     from ptqdb.networks.training import Training

@@ -1,4 +1,4 @@
-"""Pictures: what a person looks at, one file per chart."""
+"""Charts, one module per kind."""
 
 from ptqdb.charts.crowding import crowding_chart
 from ptqdb.charts.distribution import distribution_chart

@@ -1,4 +1,4 @@
-"""The axes of a view's points: what x is in words, and on which scale it is drawn."""
+"""The axes of a view's points: their titles and scales."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,13 +12,13 @@ from ptqdb.errors import UsageError
 from ptqdb.support.closest import closest_first
 
 SCALES = ("auto", "linear", "log", "symlog")
-LOSS_TITLE = "Relative loss of accuracy (% of the float network's)"
+LOSS_TITLE = "Relative accuracy loss (% of the float accuracy)"
 CURVE_POINTS = 400
-# x that spans more than this is drawn on a logarithmic axis.
+# Above this ratio of the largest to the smallest positive x, the axis is logarithmic.
 LOG_SPAN = 100.0
-# A line of an axis's title is not longer, so that it fits beneath a small panel.
+# Longest line of an axis title that fits below a small panel.
 TITLE_CHARACTERS = 50
-# Below this share of the largest x a symlog axis is linear.
+# A symlog axis is linear below this share of the largest x.
 SYMLOG_SHARE = 1e-3
 TICK_LABEL = (
     "datum.value == 0 || abs(datum.value) >= 0.001 && abs(datum.value) < 1e6 "
@@ -32,7 +32,7 @@ HEAD_WORDS = {
     "channelnsr": "Noise-to-signal ratio of the median channel",
 }
 BASELINE_TITLES = {
-    "baseline_bits": "Relative width of a code, 2^(1 - bits)",
+    "baseline_bits": "Relative step size, 2^(1 - bits)",
     "baseline_nsr": "Noise-to-signal ratio, weights only, mean over the layers",
 }
 SHARE_WORDS = {
@@ -59,7 +59,7 @@ COMBINE_WORDS = {
 
 
 def axis_title(view: str) -> str:
-    """Say in words what a view's x is.
+    """Return the title of a view's x axis.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def axis_title(view: str) -> str:
 
 
 def title_lines(text: str) -> list[str]:
-    """Break a title at its commas: what is measured, then how, in lines that fit a panel.
+    """Break a title at its commas into lines that fit a panel: first the measure, then the rest.
 
     Examples
     --------
@@ -102,17 +102,16 @@ def title_lines(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class XAxis:
-    """The scale that x is drawn on.
+    """The scale of the x axis.
 
     Attributes
     ----------
     kind
         linear, log or symlog.
     low, high
-        Where the drawn x begin and end; on a logarithmic axis `low` is above 0, and smaller x
-        stand there.
+        The range of x; on a logarithmic axis `low` is above 0, and smaller x are drawn there.
     at_low
-        How many of the points stand at `low` and belong further left.
+        Number of points drawn at `low` although their x is smaller.
     """
 
     kind: Literal["linear", "log", "symlog"]
@@ -122,18 +121,18 @@ class XAxis:
 
     @classmethod
     def of(cls, x: Floats, scale: str = "auto") -> "XAxis":
-        """The axis of these x, shape (points,).
+        """Return the axis for x of shape (points,).
 
         Parameters
         ----------
         scale
-            ``linear``, ``log``, ``symlog``, or ``auto``: logarithmic where positive x span more
-            than a hundredfold and none is negative.
+            ``linear``, ``log``, ``symlog``, or ``auto``: logarithmic if positive x span more than
+            a factor of 100 and none is negative.
 
         Raises
         ------
         UsageError
-            Another scale, or a logarithmic one without an x above 0.
+            Unknown scale, or a logarithmic one without an x above 0.
         """
         if scale not in SCALES:
             names = ", ".join(closest_first(scale, SCALES))
@@ -148,31 +147,31 @@ class XAxis:
             raise UsageError(f"expected divergences above 0 on a {scale} axis, found none")
         if scale == "symlog":
             return cls("symlog", least, most)
-        # A little to the left of the smallest, so that points at 0 stand apart.
+        # Leave a gap between points at 0 and the smallest positive x.
         below = int(np.sum(x <= 0))
         return cls("log", float(positive.min()) / (2 if below else 1), most, below)
 
     @property
     def note(self) -> str:
-        """What a reader must know about the axis, or nothing."""
+        """A note on the axis for the reader, or empty."""
         if not self.at_low:
             return ""
         points = "1 point" if self.at_low == 1 else f"{self.at_low} points"
-        return f"{points} of divergence 0 drawn at the left end of the logarithmic axis"
+        return f"{points} with divergence 0 drawn at the left end of the logarithmic axis"
 
     @property
     def _constant(self) -> float:
         return max(abs(self.low), abs(self.high)) * SYMLOG_SHARE
 
     def placed(self, x: Floats) -> Floats:
-        """Where x stands along the axis, in a unit of its own."""
+        """Position of x along the axis, in arbitrary units."""
         if self.kind == "linear":
             return x
         placed: Floats = np.log(x) if self.kind == "log" else np.arcsinh(x / self._constant)
         return placed
 
     def grid(self) -> Floats:
-        """Where to compute a curve, x ascending: dense on this axis and on a linear one."""
+        """Return ascending x for computing curves, dense on this axis and on a linear one."""
         grid = np.linspace(self.low, self.high, CURVE_POINTS)
         low, high = self.placed(np.array([self.low, self.high]))
         if self.kind == "log":
@@ -183,14 +182,14 @@ class XAxis:
         return np.unique(np.clip(grid, self.low, self.high))
 
     def encoding(self, title: str, *, small: bool = False, whole: bool = False) -> alt.X:
-        """The encoding of the column ``x``.
+        """Return the encoding of the column ``x``.
 
         Parameters
         ----------
         small
             For a panel among others: fewer ticks.
         whole
-            Whether the axis is drawn from `low` to `high` whatever the points of the panel.
+            Whether the axis always spans `low` to `high`, regardless of the panel's points.
         """
         further: dict[str, Any] = {"constant": self._constant} if self.kind == "symlog" else {}
         if self.kind == "linear":
@@ -211,7 +210,7 @@ class XAxis:
         )
 
     def _ticks(self) -> list[float]:
-        """Whole decades only: the lines between them would be the loudest thing in the picture."""
+        """Only whole decades: more grid lines would dominate the chart."""
         if self.kind == "linear":
             return []
         low = self.low if self.kind == "log" else self._constant * 10
@@ -225,7 +224,7 @@ class XAxis:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table made elsewhere: what they mean, and in which unit, nobody knows.
+    """The columns of a user's table, of unknown meaning and unit.
 
     Attributes
     ----------
@@ -238,9 +237,9 @@ class Columns:
 
 
 def loss_axis(*, small: bool = False, named: bool = True, columns: Columns | None = None) -> alt.Y:
-    """The encoding of a loss in percent, or of the y of a table."""
+    """Return the encoding of a loss in percent, or of a table's y."""
     sizes = SMALL_AXIS if small else {}
-    said = "Relative loss of accuracy" if small else LOSS_TITLE
+    said = "Relative accuracy loss" if small else LOSS_TITLE
     return alt.Y(
         "accuracy_loss:Q",
         title=(said if columns is None else columns.y) if named else None,

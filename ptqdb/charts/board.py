@@ -1,4 +1,4 @@
-"""The leaderboard for a picture: what ``compare`` stored, or else a few views fitted now."""
+"""The entries of a leaderboard chart: stored by ``compare``, or else a few views fitted now."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -29,15 +29,15 @@ def board_of(
     views: Sequence[str] = (),
     fitted: Mapping[tuple[str, str], FittedView] = MappingProxyType({}),
 ) -> tuple[pl.DataFrame, str]:
-    """Columns as `ptqdb.charts.leaderboard` takes them, and where the figures are from.
+    """Return the entries for `ptqdb.charts.leaderboard`, and a note on their origin.
 
     Parameters
     ----------
     views
-        Names, globs or calls of ``variant`` to fit; none: what ``ptqdb compare`` stored, and
-        where it has not run, a few views.
+        Names, globs or calls of ``variant`` to fit; empty: use the fits stored by ``ptqdb
+        compare``, or else fit a few views.
     fitted
-        Fits that are at hand, by view and curve.
+        Fits already made, by view and curve.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def board_of(
                 frames[view], view, curve, by_network=False
             )
             rows.append({name: getattr(whole.pool, name) for name in FIGURES})
-    note = f"{len(names)} views fitted for this picture; ptqdb compare fits and keeps them all"
+    note = f"{len(names)} views fitted for this chart; ptqdb compare fits and stores all views"
     return _marked(pl.DataFrame(rows, infer_schema_length=None)), note
 
 

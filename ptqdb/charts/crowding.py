@@ -1,4 +1,4 @@
-"""How powers of two crowd into one column of points, whatever their width."""
+"""Crowding: POT formats of all widths have nearly the same divergence."""
 
 import altair as alt
 import polars as pl
@@ -19,14 +19,14 @@ from ptqdb.charts.style import (
 from ptqdb.errors import DataError
 
 FAMILY = "POT"
-# Points that lie nearer than this share of each axis have one label together.
+# Points closer than this share of each axis get one label together.
 NEAR = 0.07
-# What a label covers: so much of the axis of x beside its point, and of y above and below.
+# Size of a label: share of the x axis beside its point, and of the y axis above and below.
 LABEL, BESIDE = 0.26, 0.04
 
 
 def crowding_chart(frame: pl.DataFrame, *, view: str, theme: str = "light") -> alt.ConcatChart:
-    """Draw the POT formats of each network, named, before all its others in grey.
+    """Draw the labelled POT formats of each network over its other formats in grey.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def crowding_chart(frame: pl.DataFrame, *, view: str, theme: str = "light") -> a
     Raises
     ------
     DataError
-        No row has a divergence and a loss, or none of them is of POT.
+        No row has a divergence and a loss, or none of them is a POT format.
     UsageError
         No such theme.
     """
@@ -44,7 +44,7 @@ def crowding_chart(frame: pl.DataFrame, *, view: str, theme: str = "light") -> a
     if FAMILY not in set(rows["family"]):
         raise DataError(
             f"expected formats of the family {FAMILY} in the view {view}, found none; "
-            "collect some, such as --number-formats 'POT_*'"
+            "collect some with --number-formats 'POT_*'"
         )
     names = sorted(set(rows["network"]))
     panels = []
@@ -52,8 +52,8 @@ def crowding_chart(frame: pl.DataFrame, *, view: str, theme: str = "light") -> a
         of_network = rows.filter(pl.col("network") == name)
         named = place % columns_of(len(names)) == 0
         panels.append(_panel(of_network, name, view, y_named=named))
-    said = "the POT formats of each network (blue) among all its formats (grey)"
-    return side_by_side(panels, f"{view}: the column of powers of two", said, theme=theme)
+    said = "POT formats of each network (blue) among its other formats (grey)"
+    return side_by_side(panels, f"{view}: crowding of POT formats", said, theme=theme)
 
 
 def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.LayerChart:
@@ -65,7 +65,7 @@ def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.La
     )
     y = alt.Y(
         "accuracy_loss:Q",
-        title="Relative loss of accuracy" if y_named else None,
+        title="Relative accuracy loss" if y_named else None,
         scale=alt.Scale(nice=False, padding=12),
         axis=alt.Axis(format="%", tickCount=5, **SMALL_AXIS),
     )
@@ -101,7 +101,7 @@ def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.La
 
 
 def _labels(powers: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """A label for each run of widths whose points stand near each other."""
+    """Return one label for each run of widths whose points are close together."""
     points = {row["number_format"]: row for row in powers.rows(named=True)}
     spans = {name: _span(rows[name]) for name in ("divergence", "accuracy_loss")}
     runs: list[list[str]] = []

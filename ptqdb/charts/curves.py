@@ -1,4 +1,4 @@
-"""Curves over the points of a view, the band of new networks' losses, and the ceiling."""
+"""Chart layers of curves, the prediction band and the isotonic ceiling."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ptqdb.curves.points import Points
     from ptqdb.fitting.intervals import LossPredictor
 
-# Of the height of a curve: less than a pixel.
+# Share of a curve's height: less than a pixel.
 FLATNESS = 1.5e-3
-# How many predicted losses a band is asked for, and over which of them its ends are averaged, in
-# the angle of a proportion (0 to pi / 2).
+# Number of predicted losses at which a band is computed, and the width over which its ends are
+# averaged, on the arcsine scale (0 to pi / 2).
 BAND_POINTS, BAND_SMOOTHNESS = 160, 0.06
 
 
@@ -37,18 +37,18 @@ def curve_layers(
     ceiling: bool = True,
     whole_x: bool = False,
 ) -> tuple[list[alt.Chart], list[alt.Chart]]:
-    """The layers that lie under the points, and those over them.
+    """Return the layers below the points, and those above.
 
     Parameters
     ----------
     fits
-        Fits of the same points; those that failed are left out.
+        Fits of the same points; failed ones are left out.
     predictor
-        Gives the band; without it there is none.
+        Gives the band; None: no band.
     ceiling
-        Whether the isotonic curve is drawn, as a faint step.
+        Whether to draw the isotonic curve, as a faint step.
     whole_x
-        Whether the axis goes past the fitted points, where curves are drawn dashed.
+        Whether to extend curves, dashed, beyond the fitted points to the ends of the axis.
     """
     drawn = [fit for fit in fits if fit.fitted is not None]
     below, above = [], []
@@ -67,14 +67,14 @@ def curve_layers(
 def _curve(
     name: str, fitted: "CurveFit", axis: XAxis, names: Sequence[str], *, whole_x: bool
 ) -> list[alt.Chart]:
-    """The curve over its points' range; past that range, dashed, the value of the range's end."""
+    """The curve over its points' range, and dashed beyond it, constant as in predictions."""
     dash: Any = alt.Undefined
     curve: dict[str, Any] = {}
     if len(names) > 1:
         curve = {"curve": pl.lit(name)}
         dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
         scale = alt.Scale(domain=list(names), range=dashes)
-        # Long enough to show the longest dash.
+        # Long enough for the longest dash pattern.
         legend = alt.Legend(symbolType="stroke", symbolSize=500, symbolStrokeWidth=2)
         dash = alt.StrokeDash("curve:N", title="Curve", scale=scale, legend=legend)
     low, high = max(fitted.domain[0], axis.low), fitted.domain[1]
@@ -103,9 +103,9 @@ def _line(rows: pl.DataFrame, style: str, dash: Any = alt.Undefined) -> alt.Char
 
 
 def needed(x: Floats, axis: XAxis, *lines: Floats) -> NDArray[np.intp]:
-    """The places of a dense grid that straight lines need, whichever scale x is drawn on.
+    """Return the grid indices needed to draw lines as polylines, on a linear and on the axis scale.
 
-    Between them no line is further from its grid than `FLATNESS` of the height of all lines.
+    Between them, straight lines deviate by at most `FLATNESS` of the height of all lines.
 
     Parameters
     ----------
@@ -155,11 +155,11 @@ def _band(predictor: "LossPredictor", axis: XAxis) -> alt.Chart:
 
 
 def smooth_band(predictor: "LossPredictor", x: Floats) -> tuple[Floats, Floats]:
-    """The ends of the intervals at `x`, without the corners that single points make in them.
+    """Return the ends of the intervals at `x`, smoothed to remove corners from single points.
 
-    An interval depends on the predicted loss alone, and each reference point that comes into
-    its neighbourhood moves it a little. What is drawn is the mean of the intervals of about the
-    same predicted loss: it never leaves the predicted loss out.
+    An interval depends only on the predicted loss, and each reference point that enters its
+    neighbourhood shifts it slightly. The band is the mean of the intervals of similar predicted
+    losses; it always contains the predicted loss.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def smooth_band(predictor: "LossPredictor", x: Floats) -> tuple[Floats, Floats]:
     reach = min(round(3 * BAND_SMOOTHNESS / step), BAND_POINTS - 1)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / BAND_SMOOTHNESS) ** 2)
     below, above = (
-        # At both ends of the losses the interval goes on as it is.
+        # Beyond both ends of the losses the interval is constant.
         np.convolve(np.pad(end - found.loss, reach, mode="edge"), weights / weights.sum(), "valid")
         for end in (found.lower, found.upper)
     )
@@ -187,7 +187,7 @@ def smooth_band(predictor: "LossPredictor", x: Floats) -> tuple[Floats, Floats]:
 def _ceiling(points: "Points", axis: XAxis) -> alt.Chart:
     x = np.unique(points.x)
     levels = curve_by_name(CEILING).estimate(points.x, points.y).predict(x)
-    # The ends of each step suffice.
+    # Keep only the ends of each step.
     kept = np.ones(len(x), bool)
     kept[1:-1] = levels[1:-1] != levels[:-2]
     steps = pl.DataFrame({"x": np.clip(x[kept], axis.low, None), "ceiling": levels[kept]})
@@ -200,5 +200,5 @@ def _ceiling(points: "Points", axis: XAxis) -> alt.Chart:
 
 
 def chance_loss(points: "Points") -> float | None:
-    """One loss at chance for a whole curve: the mean of the points'."""
+    """One loss at chance for a whole curve: the mean over the points."""
     return None if points.chance_loss is None else float(points.chance_loss.mean())

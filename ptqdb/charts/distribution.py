@@ -1,4 +1,4 @@
-"""A layer's weights in floating point above the same weights in a few number formats."""
+"""Histograms of a layer's weights, float and quantized in a few formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ class Distribution:
     Attributes
     ----------
     network, layer
-        Whose it is.
+        Their names.
     bins
-        Columns ``number_format`` (NULL in floating point), ``bin``, ``value``, ``share`` and
-        ``count``, as in the view ``tensor_distribution``.
+        Columns ``number_format`` (NULL for float), ``bin``, ``value``, ``share`` and ``count``,
+        as in the view ``tensor_distribution``.
     divergences
         By number format: Jensen-Shannon divergence (base 2) from the float histogram.
     kurtosis
@@ -42,7 +42,7 @@ class Distribution:
 
     @property
     def heading(self) -> str:
-        """The layer, and how pointed it is."""
+        """The layer and its kurtosis."""
         shape = "" if self.kurtosis is None else f", kurtosis {self.kurtosis:.1f}"
         return f"{self.network}, {self.layer}{shape}"
 
@@ -53,14 +53,14 @@ def distribution_chart(
     formats: Sequence[str] = FORMATS,
     theme: str = "light",
 ) -> alt.ConcatChart:
-    """Draw each layer's float histogram above those of the formats, all over the same axis.
+    """Draw each layer's float histogram above those of the formats, with one x axis.
 
     Parameters
     ----------
     distributions
         One layer, or several side by side.
     formats
-        From top to bottom; those that were not collected are left out.
+        From top to bottom; formats that were not collected are left out.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def distribution_chart(
     """
     columns = [_panels(one, formats) for one in distributions]
     rows = max(len(column) for column in columns)
-    # A layer without a format that another has keeps an empty place.
+    # Pad columns of layers that lack a format with empty panels.
     grid = [
         column[row] if row < len(column) else alt.Chart(inline(pl.DataFrame())).mark_point()
         for row in range(rows)
@@ -83,8 +83,8 @@ def distribution_chart(
         .properties(
             title=title(
                 "Weights in floating point and quantized",
-                "share of the elements in each of 63 bins, and how far each format is from "
-                "floating point: Jensen-Shannon divergence (base 2)",
+                "share of the elements in each of 63 bins; divergence: Jensen-Shannon divergence "
+                "(base 2) from floating point",
             )
         )
     )
@@ -119,7 +119,7 @@ def _said(name: str, divergence: float | None) -> str:
 
 
 def _bin_width(rows: pl.DataFrame) -> float:
-    """Distance of neighbouring bins' centres."""
+    """Distance between the centres of neighbouring bins."""
     outer = rows.filter(pl.col("bin") != 0)
     if outer.is_empty():
         return 1.0
@@ -129,7 +129,7 @@ def _bin_width(rows: pl.DataFrame) -> float:
 def _panel(rows: pl.DataFrame, heading: alt.TitleParams, end: float, *, is_last: bool) -> alt.Chart:
     x_axis: dict[str, Any] = {"labels": False, "ticks": False, "title": None}
     if is_last:
-        x_axis = {"title": "Value of a weight", "format": "~g", "labelOverlap": "greedy"}
+        x_axis = {"title": "Weight value", "format": "~g", "labelOverlap": "greedy"}
     chart: alt.Chart = (
         alt.Chart(inline(rows.select("number_format", "bin", "left", "right", "share", "count")))
         .mark_bar(style="bar")
@@ -144,7 +144,7 @@ def _panel(rows: pl.DataFrame, heading: alt.TitleParams, end: float, *, is_last:
             y=alt.Y(
                 "share:Q",
                 title=None,
-                # a little more than the highest bar: a label at the very top would push the title
+                # leave room above the highest bar: a label at the very top would shift the title
                 scale=alt.Scale(domain=[0, 1.12 * float(rows["share"].to_numpy().max())]),
                 axis=alt.Axis(format="%", tickCount=3, labelFontSize=10),
             ),

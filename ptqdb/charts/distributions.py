@@ -1,4 +1,4 @@
-"""Which layers' weights to look at, and their histograms in floating point and quantized."""
+"""Selects layers and reads the histograms of their weights, float and quantized."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 Layer = tuple[str, str]
-# A histogram of fewer elements has more gaps than shape.
+# A histogram of fewer elements has too many gaps.
 LEAST_ELEMENTS = 1000
 _DIVERGENCES = """
 from (
@@ -33,7 +33,7 @@ select number_format, value
 
 
 def layer_shapes(connection: "DuckDBPyConnection", network: str | None = None) -> pl.DataFrame:
-    """Columns ``network, layer, kurtosis, element_count`` of every weight.
+    """Return columns ``network, layer, kurtosis, element_count`` for every weight.
 
     Raises
     ------
@@ -60,16 +60,16 @@ def layer_shapes(connection: "DuckDBPyConnection", network: str | None = None) -
 def chosen_layers(
     connection: "DuckDBPyConnection", named: Sequence[str] = (), network: str | None = None
 ) -> list[Layer]:
-    """The layers that are named; or the most pointed and the flattest of them.
+    """Return the named layers, or else those with the highest and the lowest kurtosis.
 
-    Two layers with the same weights, as the same checkpoint has under two names, count once.
+    Layers with the same weights, as in one checkpoint under two names, count once.
 
     Parameters
     ----------
     named
         ``LAYER`` of the network, or ``NETWORK:LAYER``.
     network
-        Choose among its layers; None: among all networks'.
+        Choose among its layers; None: among those of all networks.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def chosen_layers(
 
 
 def _without_twins(shapes: pl.DataFrame) -> pl.DataFrame:
-    """One of the layers that share their weights: of as many elements and of the same kurtosis."""
+    """Keep one of the layers that share weights, that is, element count and kurtosis."""
     same = pl.struct("element_count", pl.col("kurtosis").round_sig_figs(9))
     order = shapes.sort("network", "layer").unique(same, keep="first")
     return order.sort("kurtosis", "network", "layer")
@@ -110,7 +110,7 @@ def _layer(shapes: pl.DataFrame, name: str) -> Layer:
 
 
 def layers_that_lose_most(connection: "DuckDBPyConnection", count: int = 2) -> list[Layer]:
-    """Of each network those layers that add most to its divergence in the formats looked at."""
+    """Return, for each network, the layers that add most to its divergence in `FORMATS`."""
     frame = read_view(connection, layer_call(PREDICTION_VIEW))
     frame = frame.filter(pl.col("number_format").is_in(FORMATS))
     added = frame.group_by("network", "layer").agg(pl.col("contribution").sum())
@@ -124,7 +124,7 @@ def distributions_of(
     layers: Sequence[Layer],
     formats: Sequence[str] = FORMATS,
 ) -> list[Distribution]:
-    """The weights' histograms of layers, in floating point and in the formats."""
+    """Return the histograms of layers' weights, float and in the formats."""
     names = ", ".join(f"'{name}'" for name in formats)
     kurtosis = {(row[0], row[1]): row[2] for row in layer_shapes(connection).iter_rows()}
     found = []

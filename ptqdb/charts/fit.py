@@ -31,42 +31,41 @@ def fit_chart(
     columns: Columns | None = None,
     theme: str = "light",
 ) -> alt.LayerChart:
-    """Draw a view's points and the curves fitted to all of them, or to one network's.
+    """Draw a view's points, or one network's, and the curves fitted to them.
 
     Parameters
     ----------
     frame
-        The view's rows, at least with its columns ``network``, ``number_format``, ``family``,
+        The view's rows, with at least the columns ``network``, ``number_format``, ``family``,
         ``divergence`` and ``accuracy_loss`` (a fraction); rows without the last two are left
         out.
     fits
-        As `ptqdb.fitting.view_fit.fit_view_frame` gives them by network; of one curve or more.
+        As returned by `ptqdb.fitting.view_fit.fit_view_frame` by network, for one or more curves.
     view
-        The view's name, from which the axis title is worded.
+        The view's name, which determines the axis title.
     network
         Draw this network's points (coloured by family) and curves. None draws all points
         (coloured by network) and the pooled curves.
     predictor
-        Of the first curve: gives the band that new networks' losses fall in, and the pool's
-        held-out R². For one network it should come from the others. None: no band.
+        Of the first curve: gives the prediction band for new networks. For one network it should
+        be fitted to the others. None: no band.
     x_scale
         ``auto``, ``linear``, ``log`` or ``symlog``: see `ptqdb.charts.axes.XAxis.of`.
     columns
-        Of a table made elsewhere, whose x and y are in `frame` as divergence and loss.
+        Of a user's table, whose x and y are in `frame` as divergence and loss.
     theme
         ``light`` or ``dark``.
 
     Returns
     -------
-    A layered chart: the band and the ceiling (isotonic regression: no non-decreasing curve
-    explains more) below, the points, and the curves above, which are absent where the fit
-    failed. On a logarithmic axis, points at 0 or less stand at the left end, and the subtitle
-    says so.
+    A layered chart: the band and the ceiling (isotonic regression, the upper bound for any
+    monotone curve) below, then the points, and on top the curves whose fit succeeded. On a
+    logarithmic axis, points at 0 or less are drawn at the left end, with a note in the subtitle.
 
     Raises
     ------
     UsageError
-        No fit, or no row, of that network; no such scale or theme.
+        No fit or row of that network; no such scale or theme.
     DataError
         No row has a divergence and a loss.
     """
@@ -77,14 +76,14 @@ def fit_chart(
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The points of a picture, to which one set of curves or another can be added.
+    """The points of a chart, to which different curves can be added.
 
     Attributes
     ----------
     view, network
         As in `fit_chart`.
     rows, axis, layer
-        Of the points.
+        The points as rows, their x axis and their chart layer.
     columns
         As in `fit_chart`.
     """
@@ -115,7 +114,7 @@ class Drawn:
     def with_curves(
         self, fits: Sequence[GroupFit], predictor: "LossPredictor | None", theme: str = "light"
     ) -> alt.LayerChart:
-        """The whole picture; parameters and errors are those of `fit_chart`."""
+        """Return the whole chart; parameters and errors as in `fit_chart`."""
         chosen = fits_of(fits, self.network)
         below, above = curve_layers(chosen, self.axis, predictor=predictor)
         heading = title(
@@ -129,7 +128,7 @@ class Drawn:
 
 
 def fits_of(fits: Sequence[GroupFit], network: str | None) -> list[GroupFit]:
-    """The fits of a network, or of the pool.
+    """Return the fits of a network, or the pooled ones.
 
     Raises
     ------
@@ -145,7 +144,7 @@ def fits_of(fits: Sequence[GroupFit], network: str | None) -> list[GroupFit]:
 
 
 def goodness(fit: GroupFit, columns: Columns | None = None) -> str:
-    """What a fit is worth, in a line."""
+    """Return the goodness of a fit as one line."""
     points = "1 point" if fit.points == 1 else f"{fit.points} points"
     if fit.fitted is None or fit.r_squared is None or fit.rmse is None:
         return f"{fit.curve} was not fitted to {points}: {fit.error}"
@@ -159,20 +158,20 @@ def goodness(fit: GroupFit, columns: Columns | None = None) -> str:
             else f"RMSE {fit.rmse:.4g}"
         )
         + f", {points}"
-        + ", drawn to the mean loss at chance" * fit.fitted.function.uses_chance_loss
+        + ", drawn with the mean loss at chance" * fit.fitted.function.uses_chance_loss
     )
 
 
 def _legend(
     fits: Sequence[GroupFit], predictor: "LossPredictor | None", network: str | None
 ) -> str:
-    """What the faint step and the band are."""
+    """Explain the band and the faint step."""
     said = []
     if predictor is not None:
-        losses = "a new network's losses" if network is None else "its losses"
-        band = f"shaded: where {COVERAGE:.0%} of {losses} should lie"
-        said.append(band + ("" if network is None else ", predicted from the others"))
+        losses = "a new network" if network is None else "this network"
+        band = f"shaded: {COVERAGE:.0%} prediction interval for {losses}"
+        said.append(band + ("" if network is None else ", from the others"))
     ceiling = fits[0].ceiling_r_squared
     if ceiling is not None and any(fit.fitted and fit.curve != CEILING for fit in fits):
-        said.append(f"faint step: the best of all rising curves, R² {ceiling:.4f}")
+        said.append(f"faint step: isotonic regression (upper bound), R² {ceiling:.4f}")
     return "; ".join(said)

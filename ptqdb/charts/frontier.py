@@ -1,4 +1,4 @@
-"""Bits against loss: what each bit more buys, as measured and as predicted."""
+"""The frontier of bit width and loss, measured and predicted."""
 
 import altair as alt
 import polars as pl
@@ -16,7 +16,7 @@ from ptqdb.charts.style import (
 from ptqdb.errors import DataError
 
 KINDS = ("measured", "predicted")
-# Where people decide: losses up to this; below 0 are those that gain a little.
+# Losses up to this are relevant for a choice; some formats gain a little, below 0.
 DECISIVE = 0.05
 HEIGHTS = {"whole": 130, "decisive": 170}
 
@@ -24,22 +24,22 @@ HEIGHTS = {"whole": 130, "decisive": 170}
 def frontier_chart(
     frame: pl.DataFrame, *, subtitle: str = "", theme: str = "light"
 ) -> alt.ConcatChart:
-    """Draw the least loss of each family at each width, two panels per network.
+    """Draw the lowest loss of each family at each bit width, two panels per network.
 
-    The upper panel has every loss; the lower one those of up to 5 %, among which people choose.
+    The upper panel shows all losses, the lower one those up to 5 %, the range of practical choices.
 
     Parameters
     ----------
     frame
-        Columns ``network, number_format, family, bits, accuracy_loss`` (measured), and, where
-        there are predictions, ``predicted_loss``: by a curve that never saw the network.
+        Columns ``network, number_format, family, bits, accuracy_loss`` (measured) and optionally
+        ``predicted_loss``, by a curve fitted without the network.
     subtitle
-        What made the predictions.
+        A note on the predictions.
 
     Returns
     -------
-    Lines of one family each, solid as measured and dashed as predicted; each has chosen its own
-    format where a family has several of a width.
+    One line per family, solid for measured and dashed for predicted losses. If a family has
+    several formats of a width, each line uses its own best one.
 
     Raises
     ------
@@ -75,16 +75,16 @@ def frontier_chart(
         )
         for name, one in zip(names, lines, strict=True)
     ]
-    said = "the format that loses least of each family and width, as measured (solid)"
+    said = "best format of each family and bit width: measured (solid)"
     if is_predicted:
-        said += " and as predicted from the other networks (dashed)"
-    zoomed = f"below each: losses up to {DECISIVE:.0%} alone"
-    heading = "Bits against loss"
+        said += " and predicted from the other networks (dashed)"
+    zoomed = f"lower panels: losses up to {DECISIVE:.0%}"
+    heading = "Accuracy loss by bit width"
     return side_by_side(panels, heading, said, zoomed, subtitle, y="independent", theme=theme)
 
 
 def _best(frame: pl.DataFrame) -> pl.DataFrame:
-    """The least loss of each network, family and width, measured and predicted."""
+    """The lowest loss of each network, family and width, measured and predicted."""
     columns = {"measured": "accuracy_loss", "predicted": "predicted_loss"}
     parts = [
         frame.select(
@@ -104,12 +104,12 @@ def _best(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _lines(rows: pl.DataFrame, families: list[str], *, y_named: bool) -> alt.Chart:
-    """What both panels of a network show."""
+    """The lines in both panels of a network."""
     bits = sorted(set(rows["bits"]))
     chart: alt.Chart = alt.Chart(inline(rows)).encode(
         x=alt.X(
             "bits:Q",
-            title="Bits of a code",
+            title="Bit width",
             scale=alt.Scale(domain=[bits[0], bits[-1]], nice=False, padding=8),
             axis=alt.Axis(values=bits, format="d", labelOverlap="greedy", **SMALL_AXIS),
         ),
@@ -124,7 +124,7 @@ def _lines(rows: pl.DataFrame, families: list[str], *, y_named: bool) -> alt.Cha
             alt.Tooltip("number_format:N", title="Format"),
             alt.Tooltip("bits:Q", title="Bits"),
             alt.Tooltip("loss:Q", title="Relative loss", format=".2%"),
-            alt.Tooltip("kind:N", title="Loss as"),
+            alt.Tooltip("kind:N", title="Kind"),
         ],
     )
     return chart

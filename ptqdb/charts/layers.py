@@ -1,4 +1,4 @@
-"""What each layer adds to a network's divergence, and what it costs alone, as heat maps."""
+"""Heat maps of each layer's contribution to the divergence, and of its loss quantized alone."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ptqdb.charts.style import CELL, format_key, themed, title
 from ptqdb.errors import DataError
 from ptqdb.fitting.validation import rank_correlation
 
-# Many layers get lower rows: the picture of a network stays below this height.
+# Rows shrink if there are many layers, to keep the chart below this height.
 MOST_HEIGHT = 1800
 LEAST_ROW = 4
 LOSS_COLUMNS = ("accuracy_loss", "accuracy_loss_se", "images")
@@ -20,21 +20,21 @@ LOSS_COLUMNS = ("accuracy_loss", "accuracy_loss_se", "images")
 def layers_chart(
     frame: pl.DataFrame, *, view: str, among: int = 1, theme: str = "light"
 ) -> alt.HConcatChart:
-    """Draw layers x formats of a network, the layer that adds most first.
+    """Draw layers x formats of a network, the layer with the largest contribution first.
 
-    The colour is a layer's part of what all layers add in that format, so that wide formats, in
-    which little is added, are told apart as well; layers are ranked by its mean. Beside it, where
-    layers were evaluated alone, what accuracy each costs.
+    The colour shows a layer's part of all contributions in the format, so that wide formats, with
+    small contributions, are readable, too. Layers are ranked by its mean. If layers were
+    evaluated alone, a second map shows the accuracy loss of each.
 
     Parameters
     ----------
     frame
-        Rows of ``layer_divergence`` of one network; where layers were evaluated alone, with the
-        columns ``accuracy_loss, accuracy_loss_se, images`` of ``layer_loss``, NULL elsewhere.
+        Rows of ``layer_divergence`` of one network, optionally with the columns ``accuracy_loss,
+        accuracy_loss_se, images`` of ``layer_loss``, NULL for layers not evaluated alone.
     view
-        Whose divergence the contributions add up to.
+        The view whose divergence the contributions add up to.
     among
-        Of how many networks this one was taken, the first of them.
+        Number of networks of which this is the first.
 
     Raises
     ------
@@ -50,25 +50,25 @@ def layers_chart(
     height = max(LEAST_ROW, min(CELL - 1, MOST_HEIGHT // len(layers))) * len(layers)
     maps = [_contributions(rows, layers, height)]
     said = [
-        f"each layer's part of what all of them add to {view} in that format",
-        "the layers with the largest part, on average over the formats, come first",
+        f"each layer's part of all contributions to {view}, per format",
+        "layers are sorted by their mean part over the formats",
     ]
     alone = rows.filter(pl.col("accuracy_loss").is_finite()) if _has_losses(rows) else rows.clear()
     if not alone.is_empty():
         maps.append(_losses(alone, layers, height))
-        said.append(f"right: the loss with that layer alone quantized{_agreement(alone)}")
+        said.append(f"right: the loss with only that layer quantized{_agreement(alone)}")
     if among > 1:
         said.append(f"the first of {among} networks")
     chart: alt.HConcatChart = (
         alt.hconcat(*maps, spacing=18)
         .resolve_scale(color="independent", y="shared")
-        .properties(title=title(f"The layers of {network}", *said))
+        .properties(title=title(f"Layers of {network}", *said))
     )
     return themed(chart, theme)
 
 
 def _ranked(rows: pl.DataFrame, view: str) -> pl.DataFrame:
-    """The rows with each layer's part of its format's divergence, and its rank by the mean part."""
+    """Add each layer's part of the divergence in a format, and its rank by the mean part."""
     if rows.is_empty():
         raise DataError(
             f"expected layers with a contribution to {view}, found none; collect the network "
@@ -90,7 +90,7 @@ def _has_losses(rows: pl.DataFrame) -> bool:
 
 
 def _agreement(alone: pl.DataFrame) -> str:
-    """How the contributions order the losses within a format, on average; empty if unknown."""
+    """The mean rank correlation of contributions and losses in a format; empty if unknown."""
     found = [
         rank_correlation(
             rows["contribution"].to_numpy().astype(np.float64),
@@ -101,7 +101,7 @@ def _agreement(alone: pl.DataFrame) -> str:
     known = [value for value in found if value is not None]
     if not known:
         return ""
-    return f"; rank correlation with the contributions {float(np.mean(known)):.2f} within a format"
+    return f"; mean rank correlation with the contributions {float(np.mean(known)):.2f}"
 
 
 def _map(
@@ -132,7 +132,7 @@ def _map(
             tooltip=[
                 alt.Tooltip("layer:N", title="Layer"),
                 alt.Tooltip("kind:N", title="Kind"),
-                alt.Tooltip("position:Q", title="Place"),
+                alt.Tooltip("position:Q", title="Position"),
                 alt.Tooltip("rank:Q", title="Rank"),
                 alt.Tooltip("number_format:N", title="Format"),
                 *tooltip,
@@ -181,7 +181,7 @@ def _losses(rows: pl.DataFrame, layers: list[str], height: int) -> alt.Chart:
         rows.select(*shown, "contribution", *LOSS_COLUMNS),
         layers,
         height,
-        "Loss of accuracy, alone",
+        "Accuracy loss, layer alone",
         _color("accuracy_loss", "Relative loss", largest, "%"),
         [
             alt.Tooltip("accuracy_loss:Q", title="Relative loss", format=".2%"),

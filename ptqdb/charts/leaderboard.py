@@ -1,4 +1,4 @@
-"""Which view and curve predict networks that they did not see, a row per view."""
+"""The leaderboard: held-out R² of views and curves, one row per view."""
 
 import altair as alt
 import polars as pl
@@ -9,11 +9,11 @@ from ptqdb.errors import DataError
 
 SHOWN = 24
 ROW, WIDTH = 20, 460
-# Right of the best, for its number.
+# Room to the right of the best point for its label, a share of the axis.
 ROOM = 0.08
 SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down")
-# Where the mean of the points would have been the better prediction: a few far below would take
-# all the room.
+# The axis ends here, where the mean of the points predicts as well: a few values far below would
+# take up all the space.
 LOWEST = 0.0
 
 
@@ -22,17 +22,17 @@ def leaderboard_chart(
 ) -> alt.LayerChart:
     """Draw the held-out R² of each view's curves, the best view first, baselines marked.
 
-    The axis has what there is; below 0 all stand at its left end, as triangles.
+    The axis spans the values; those below 0 are drawn at its left end as triangles.
 
     Parameters
     ----------
     entries
         Columns ``view, curve, held_out_r_squared, r_squared, held_out_rmse, baseline, evaluated``
-        (whether its divergence looks at losses of the network itself).
+        (whether the divergence depends on losses of the predicted network).
     shown
-        So many of the best views, and all baselines.
+        Number of best views to show, in addition to all baselines.
     note
-        Where the figures are from.
+        A note on the origin of the figures.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def leaderboard_chart(
     known = entries.filter(pl.col("held_out_r_squared").is_finite())
     if known.is_empty():
         raise DataError(
-            "expected views with a held-out R², found none; collect two networks or more"
+            "expected views with a held-out R², found none; collect two or more networks"
         )
     best = known.group_by("view", "baseline").agg(best=pl.col("held_out_r_squared").max())
     order = best.sort("best", "view", descending=[True, False])
@@ -59,19 +59,21 @@ def leaderboard_chart(
     labels = [by_view[view] for view in order["view"] if view in by_view]
     curves = list(dict.fromkeys(rows["curve"]))
     more = best.height - len(labels)
-    marks = "* a baseline that any divergence has to beat"
+    marks = "* baseline that a useful divergence must beat"
     if rows["evaluated"].any():
-        marks += "; † looks at losses of the network left out"
+        marks += "; † depends on losses of the left-out network"
     outside, below = int((rows["held_out_r_squared"] < LOWEST).sum()), ""
     if outside:
         count = "1 curve" if outside == 1 else f"{outside} curves"
-        below = f"triangle at the left end: {count} below {LOWEST:g}, worse than the points' mean"
+        below = (
+            f"triangle at the left end: {count} below {LOWEST:g}, worse than predicting the mean"
+        )
     return themed(
         _rows(rows, labels, curves).properties(
             width=WIDTH,
             height=ROW * len(labels),
             title=title(
-                "Held-out R²: each network predicted by a curve that never saw it",
+                "Held-out R²: each network predicted by a curve fitted without it",
                 marks,
                 below,
                 note + (f"; {more} more views below" if more else ""),

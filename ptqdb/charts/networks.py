@@ -1,4 +1,4 @@
-"""The fit of each network in a small panel of its own."""
+"""The fit of each network in its own small panel."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,12 +25,12 @@ def networks_chart(
     columns: Columns | None = None,
     theme: str = "light",
 ) -> alt.ConcatChart:
-    """Draw loss over divergence, a panel per network, with the curves fitted to it alone.
+    """Draw loss over divergence, one panel per network, with the curves fitted to it alone.
 
     Parameters
     ----------
     frame, fits, view, x_scale, columns, theme
-        As in `ptqdb.charts.fit.fit_chart`; the axis of x is the same in all panels.
+        As in `ptqdb.charts.fit.fit_chart`; all panels have the same x axis.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def networks_chart(
         panels,
         f"{view}: each network",
         f"{curves} fitted to each network alone; "
-        "faint step: the best of all rising curves; dashed: past the network's own points",
+        "faint step: isotonic regression (upper bound); dashed: extrapolation",
         axis.note,
         theme=theme,
     )
@@ -77,6 +77,6 @@ def _goodness(fit: GroupFit, curve_count: int) -> str:
     held_out = fit.held_out_r_squared
     return (
         f"{curve}R² {fit.r_squared:.4f}"
-        + (f", by the other networks {held_out:.4f}" if held_out is not None else "")
+        + (f", held out {held_out:.4f}" if held_out is not None else "")
         + (f", ceiling {fit.ceiling_r_squared:.4f}" if fit.ceiling_r_squared is not None else "")
     )

@@ -1,4 +1,4 @@
-"""Panels side by side: the same picture of several networks, views or curves."""
+"""Panels side by side: the same chart for several networks, views or curves."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -16,16 +16,16 @@ def side_by_side(
     y: Literal["shared", "independent"] = "shared",
     theme: str = "light",
 ) -> alt.ConcatChart:
-    """Put panels into rows beneath a heading; they share their legends.
+    """Arrange panels in rows below a heading, with shared legends.
 
     Parameters
     ----------
     said
-        Lines beneath the heading.
+        Lines below the heading.
     most
-        Panels in a row.
+        Largest number of panels in a row.
     y
-        Whether all panels have the same scale of y.
+        Whether all panels have the same y scale.
     """
     chart: alt.ConcatChart = (
         alt.concat(*panels, columns=columns_of(len(panels), most), spacing=24)

@@ -1,4 +1,4 @@
-"""Reads what a picture needs from a study, and draws it: one function for each kind."""
+"""Reads a chart's data from a study and draws it: one function per kind."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,18 +29,19 @@ _OF_FIT_VIEW = ("fit", "networks", "residuals")
 
 @dataclass(frozen=True)
 class Request:
-    """What of a study is to be drawn, and how; what a kind does not use is refused.
+    """The options of a chart; options that the kind does not use are refused.
 
     Attributes
     ----------
     views
-        Names or calls of ``variant``; none: the kind's own.
+        Names or calls of ``variant``; empty: the defaults of the kind.
     curves
-        Names; none: the one that `ptqdb fit` takes.
+        Names; empty: the default of `ptqdb fit`.
     network
-        One network alone; None: all, or of ``layers`` the first by name.
+        Draw only this network; None: all, or for ``layers`` the first by name.
     layers
-        Of ``distribution``: ``LAYER`` or ``NETWORK:LAYER``; none: a pointed and a flat one.
+        For ``distribution``: ``LAYER`` or ``NETWORK:LAYER``; empty: the layers with the highest
+        and the lowest kurtosis.
     x_scale
         ``auto``, ``linear``, ``log`` or ``symlog``; empty: ``auto``.
     theme
@@ -56,12 +57,12 @@ class Request:
 
     @property
     def view(self) -> str:
-        """The one view of a kind that takes one."""
+        """The view, for kinds that take one."""
         return self.views[0] if self.views else FIT_VIEW
 
 
 def draw(connection: "DuckDBPyConnection", kind: str, request: Request | None = None) -> Any:
-    """Draw a picture of a study.
+    """Draw a chart of a study.
 
     Parameters
     ----------
@@ -77,42 +78,42 @@ def draw(connection: "DuckDBPyConnection", kind: str, request: Request | None = 
     Raises
     ------
     UsageError
-        No such kind, view, curve, network, layer, scale or theme; the message names the valid
-        ones. Or something is asked for that the kind does not use.
+        No such kind, view, curve, network, layer, scale or theme; the message lists the valid
+        ones. Or an option that the kind does not use.
     DataError
         The study has nothing to draw.
     """
     if kind not in _KINDS:
         names = ", ".join(closest_first(kind, _KINDS))
-        raise UsageError(f"expected a kind of picture, found {kind!r}; choose one of {names}")
+        raise UsageError(f"expected a kind of chart, found {kind!r}; choose one of {names}")
     request = request or Request()
     _refuse_unused(kind, request)
     if not request.views and kind in _OF_FIT_VIEW:
         request = replace(request, views=(_view_with_rows(connection),))
     from altair.utils.schemapi import debug_mode
 
-    # Altair would check each part at every step against its schema: most of the time. The tests
-    # check what comes of it.
+    # Altair would validate each part at every step, which takes most of the time. The tests
+    # validate the finished charts.
     with debug_mode(False):
         return _KINDS[kind].draw(connection, _resolved(request))
 
 
 def _resolved(request: Request) -> Request:
-    """The request with what every kind takes where nothing is said."""
+    """The request with the defaults of all kinds filled in."""
     return replace(
         request, curves=request.curves or (FIT_CURVE,), x_scale=request.x_scale or "auto"
     )
 
 
 def _view_with_rows(connection: "DuckDBPyConnection") -> str:
-    """`FIT_VIEW`, or where none of its rows has a divergence that of small networks."""
+    """`FIT_VIEW`, or the view of small networks if no row of `FIT_VIEW` has a divergence."""
     frame = read_view(connection, FIT_VIEW)
     is_empty = frame.height and frame["divergence"].null_count() == frame.height
     return VIEW_OF_SMALL_NETWORKS if is_empty else FIT_VIEW
 
 
 def _refuse_unused(kind: str, request: Request) -> None:
-    """Refuse an option that would change nothing."""
+    """Refuse an option that would have no effect."""
     given = {
         "view": request.views,
         "curve": request.curves,
@@ -126,12 +127,10 @@ def _refuse_unused(kind: str, request: Request) -> None:
             continue
         if most:
             raise UsageError(
-                f"--{option}: chart {kind} draws one, found {', '.join(values)}; name one of them"
+                f"--{option}: chart {kind} draws one, found {', '.join(values)}; choose one of them"
             )
         others = ", ".join(name for name in KINDS if _KINDS[name].most(option) != 0)
-        raise UsageError(
-            f"chart {kind} takes no --{option}, only {others} do: leave out --{option}"
-        )
+        raise UsageError(f"chart {kind} takes no --{option}, only {others} do: remove --{option}")
 
 
 # --- loss over divergence --------------------------------------------------------------------
@@ -230,7 +229,7 @@ def _frontier(connection: "DuckDBPyConnection", request: Request) -> Any:
     return frontier_chart(frame, subtitle=said, theme=request.theme)
 
 
-# --- a table made elsewhere ------------------------------------------------------------------
+# --- a user's table --------------------------------------------------------------------------
 
 TABLE_KINDS = ("fit", "networks")
 SERIES = ("family", "series")
@@ -245,17 +244,17 @@ def draw_table(
     by: str | None = None,
     request: Request | None = None,
 ) -> Any:
-    """Draw the points of a table, and curves fitted to them; no study is needed.
+    """Draw the points of a user's table, and curves fitted to them, without a study.
 
     Parameters
     ----------
     frame
-        As `ptqdb.fitting.points_table.read_points` gives it. Its column ``number_format`` names
-        the points, ``family`` or ``series`` gives them their shapes.
+        As returned by `ptqdb.fitting.points_table.read_points`. The optional column
+        ``number_format`` names the points; ``family`` or ``series`` determines their shapes.
     kind
         ``fit`` or ``networks``.
     name
-        What the picture calls the table.
+        The table's name in the chart.
     by
         The column that groups the points; None: ``network``, if there is one.
     request
@@ -274,7 +273,7 @@ def draw_table(
     request = _resolved(request or Request())
     if kind not in TABLE_KINDS:
         raise UsageError(
-            f"expected a picture of a table, found {kind}; choose one of {', '.join(TABLE_KINDS)}"
+            f"expected a chart of a table, found {kind}; choose one of {', '.join(TABLE_KINDS)}"
         )
     points = _named_points(frame, columns, by)
     if request.network is not None:
@@ -300,7 +299,7 @@ def draw_table(
 
 
 def _named_points(frame: pl.DataFrame, columns: "Columns", by: str | None) -> pl.DataFrame:
-    """The points with the columns that a view has."""
+    """The points with the columns of a view."""
     from ptqdb.fitting.view_fit import finite_rows
 
     finite = finite_rows(frame, x=columns.x, y=columns.y)
@@ -357,9 +356,9 @@ def _leaderboard(connection: "DuckDBPyConnection", request: Request) -> Any:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of picture: what draws it, and how many values of each option it uses.
+    """A kind of chart: the function that draws it, and its largest number of values per option.
 
-    None stands for any number.
+    None means any number.
     """
 
     draw: Callable[["DuckDBPyConnection", Request], Any]
@@ -370,7 +369,7 @@ class _Kind:
     x_scale: int | None = 0
 
     def most(self, option: str) -> int | None:
-        """How many values of an option it uses; 0: the option has no effect."""
+        """Largest number of values for an option; 0: the kind does not use it."""
         found: int | None = getattr(self, option.replace("-", "_"))
         return found
 

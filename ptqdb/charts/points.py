@@ -1,4 +1,4 @@
-"""The points of a view, as they are drawn: loss over divergence, each with what it is."""
+"""The points of a view: loss over divergence, with tooltips."""
 
 from typing import Literal
 
@@ -23,9 +23,9 @@ TOOLTIPS: tuple[tuple[str, str, Literal["nominal", "quantitative"], str], ...] =
 def drawable_rows(
     frame: pl.DataFrame, network: str | None = None, columns: Columns | None = None
 ) -> pl.DataFrame:
-    """The rows with a divergence and a loss, as columns that a picture needs.
+    """Return the rows with a divergence and a loss, with the columns that a chart needs.
 
-    Numbers become DOUBLE: Altair refuses DuckDB's HUGEINT and DECIMAL.
+    Numbers become floats: Altair refuses DuckDB's HUGEINT and DECIMAL.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def drawable_rows(
 
 
 def whose(rows: pl.DataFrame) -> str:
-    """The one network that the rows are of, or that they are of several."""
+    """Return the name of the rows' only network, or "all networks"."""
     names = rows["network"].unique()
     return str(names.item()) if len(names) == 1 else "all networks"
 
@@ -74,25 +74,25 @@ def points_layer(
     families: list[str] | None = None,
     columns: Columns | None = None,
 ) -> alt.Chart:
-    """Draw rows of `drawable_rows`: colours tell networks apart; of a single network, families.
+    """Draw rows of `drawable_rows`, coloured by network, or by family for a single network.
 
     Parameters
     ----------
     small
         For a panel among others.
     y_named
-        Whether the axis of the loss has a title.
+        Whether the y axis has a title.
     whole_x
-        Whether the axis of x is the same whatever the rows.
+        Whether the x axis is the same for any rows.
     families
-        The families that the legend lists; by default those of the rows.
+        The families in the legend; by default those of the rows.
     columns
-        Of a table made elsewhere.
+        Of a user's table.
     """
     families = families or family_order(rows["family"])
     networks = sorted(set(rows["network"]))
     column, values = ("network", networks) if len(networks) > 1 else ("family", families)
-    # A single kind of points needs no name.
+    # A single kind of points needs no legend.
     legend = None if columns is not None and len(values) == len(families) == 1 else alt.Undefined
     of_table = {} if columns is None else {"divergence": columns.x, "loss_and_error": columns.y}
     tooltips = [

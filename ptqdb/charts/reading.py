@@ -1,4 +1,4 @@
-"""Reads the rows that pictures show, and says why there are none."""
+"""Reads the rows of charts, with helpful errors if there are none."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def view_rows(
     connection: "DuckDBPyConnection", view: str, network: str | None = None
 ) -> pl.DataFrame:
-    """The rows of a view that has some.
+    """Return the rows of a view, at least one.
 
     Raises
     ------
@@ -30,19 +30,19 @@ def view_rows(
     if missing:
         raise UsageError(
             f"expected a view of losses over divergences, found {view} without "
-            f"{', '.join(sorted(missing))}; `ptqdb fit --help` says more"
+            f"{', '.join(sorted(missing))}; see `ptqdb fit --help`"
         )
     if frame.is_empty():
-        raise DataError(f"the view {view} has no rows; `ptqdb views` says why")
+        raise DataError(f"the view {view} has no rows; `ptqdb views` shows the reason")
     if network is not None:
         of_network(frame, network)
     return frame
 
 
 def frontier_rows(whole: FittedView, curve: str) -> tuple[pl.DataFrame, str]:
-    """A view's rows with what is predicted from the other networks, and by what.
+    """Return a view's rows with predictions from the other networks, and a note on these.
 
-    Of a single network there are no predictions, and no column of them.
+    With a single network there are no predictions and no such column.
     """
     rows = finite_rows(whole.frame)
     if whole.predictor is None:
@@ -52,22 +52,22 @@ def frontier_rows(whole: FittedView, curve: str) -> tuple[pl.DataFrame, str]:
 
 
 def layer_rows(connection: "DuckDBPyConnection", view: str) -> pl.DataFrame:
-    """What each layer adds to a view's divergence, with what it costs alone where that is known.
+    """Return each layer's contribution to a view's divergence, and its loss alone if evaluated.
 
     Returns
     -------
     Rows of ``layer_divergence``, with the columns ``accuracy_loss, accuracy_loss_se, images`` of
-    ``layer_loss``, NULL where the layer was not evaluated alone.
+    ``layer_loss``, NULL if the layer was not evaluated alone.
 
     Raises
     ------
     UsageError
-        No such view, or one of which nothing says what its layers add.
+        No such view, or a view without known contributions of layers.
     """
     try:
         call = layer_call(view)
     except UsageError:
-        read_view(connection, view)  # says what is wrong with it, if something is
+        read_view(connection, view)  # raises a better error if the view itself is wrong
         raise
     key = ["network", "number_format", "layer"]
     losses = query(

@@ -1,4 +1,4 @@
-"""What the pooled curve misses: measured loss less the curve's, by network and by format."""
+"""Residuals of the pooled curve: measured minus fitted loss, by network and by format."""
 
 import altair as alt
 import numpy as np
@@ -11,31 +11,31 @@ from ptqdb.errors import DataError
 from ptqdb.fitting.view_fit import GroupFit
 
 BAR = 90
-# A sign where there is one.
+# Signed percentages, but 0 without a sign.
 SIGNED = "datum.value == 0 ? '0%' : format(datum.value, '+~%')"
 
 
 def residuals_chart(
     frame: pl.DataFrame, fit: GroupFit, *, view: str, theme: str = "light"
 ) -> alt.VConcatChart:
-    """Draw each point's residual as a cell, with the means of the formats and the networks.
+    """Draw each point's residual as a cell, with the means per format and per network.
 
     Parameters
     ----------
     frame, view, theme
         As in `ptqdb.charts.fit.fit_chart`.
     fit
-        Of the pool of all rows.
+        The fit to all rows.
 
     Raises
     ------
     DataError
-        Nothing was fitted, or no row has a divergence and a loss.
+        The fit failed, or no row has a divergence and a loss.
     UsageError
         No such theme.
     """
     if fit.fitted is None:
-        raise DataError(f"expected a curve over {view} to compare with, found none: {fit.error}")
+        raise DataError(f"expected a curve fitted to {view}, found none: {fit.error}")
     rows = drawable_rows(frame)
     predicted = fit.fitted.predict(rows["divergence"].to_numpy(), fit.fitted.points.chance_loss)
     rows = rows.with_columns(predicted=pl.Series(predicted)).with_columns(
@@ -56,16 +56,16 @@ def residuals_chart(
             y=y.axis(ticks=False, domain=False),
             color=alt.Color(
                 "residual:Q",
-                title=["Loss measured", "less fitted"],
+                title=["Measured minus", "fitted loss"],
                 scale=scale,
                 legend=alt.Legend(labelExpr=SIGNED),
             ),
             tooltip=[
                 alt.Tooltip("network:N", title="Network"),
                 alt.Tooltip("number_format:N", title="Format"),
-                alt.Tooltip("loss_and_error:N", title="Loss measured"),
-                alt.Tooltip("predicted:Q", title="Loss by the curve", format=".2%"),
-                alt.Tooltip("residual:Q", title="Difference", format="+.2%"),
+                alt.Tooltip("loss_and_error:N", title="Measured loss"),
+                alt.Tooltip("predicted:Q", title="Fitted loss", format=".2%"),
+                alt.Tooltip("residual:Q", title="Residual", format="+.2%"),
                 alt.Tooltip("divergence:Q", title="Divergence", format=".4g"),
             ],
         )
@@ -81,8 +81,8 @@ def residuals_chart(
         spacing=6,
     ).properties(
         title=title(
-            f"{view}: what {fit.curve} over all networks misses",
-            "accuracy loss as measured, less the curve's; "
+            f"{view}: residuals of {fit.curve} fitted to all networks",
+            "measured minus fitted accuracy loss; "
             f"R² {fit.r_squared:.4f}, RMSE {fit.rmse:.2%} of the float accuracy",
         )
     )
@@ -92,7 +92,7 @@ def residuals_chart(
 def _means(
     rows: pl.DataFrame, column: str, along: alt.X | alt.Y, channel: str, over: str
 ) -> alt.LayerChart:
-    """Bars from a line at 0, which the axis names."""
+    """Bars of mean residuals from a line at 0, which the axis labels."""
     means = rows.group_by(column).agg(mean=pl.col("residual").mean(), points=pl.len())
     ends = [min(0.0, *means["mean"].to_list()), max(0.0, *means["mean"].to_list())]
     kind = {"x": alt.X, "y": alt.Y}[channel]
@@ -116,7 +116,7 @@ def _means(
             mean,
             tooltip=[
                 alt.Tooltip(f"{column}:N", title=column.replace("number_", "").capitalize()),
-                alt.Tooltip("mean:Q", title="Mean difference", format="+.2%"),
+                alt.Tooltip("mean:Q", title="Mean residual", format="+.2%"),
                 alt.Tooltip("points:Q", title="Points"),
             ],
         )
@@ -126,7 +126,7 @@ def _means(
 
 
 def _round_ticks(low: float, high: float) -> list[float]:
-    """0, and a round number below and above it where there is room.
+    """Return 0, and a round number below and above it if there is room.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Rows in a chart, as they are: neither copied nor looked through at every step of making it."""
+"""Chart data that Altair neither copies nor validates at every step."""
 
 from typing import Any
 
@@ -9,20 +9,20 @@ from ptqdb.support.text import visible
 
 
 class Rows(alt.InlineData):
-    """Rows that the copies of a chart share: Altair copies a chart at every step of making it."""
+    """Rows shared by the copies of a chart: Altair copies a chart at every step."""
 
     def __deepcopy__(self, memo: Any) -> "Rows":
         return self
 
     def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """The rows themselves, which are plain values."""
+        """Return the rows unchanged; they are plain values."""
         return {"values": self._kwds["values"]}
 
 
 def inline(rows: pl.DataFrame) -> Rows:
-    """Put rows into the chart; Altair refuses a frame of more than 5,000.
+    """Convert a frame to inline data; Altair refuses frames of more than 5,000 rows.
 
-    Control characters in their texts are made visible: they end the program that draws pictures.
+    Control characters in texts are escaped, since they crash the renderer.
     """
     texts = [name for name, kind in rows.schema.items() if kind == pl.String]
     odd = [name for name in texts if any(map(_is_odd, rows[name].unique()))]

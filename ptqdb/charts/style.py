@@ -1,4 +1,4 @@
-"""How every picture looks: colours that all kinds of colour vision tell apart, sizes, themes."""
+"""The style of all charts: colours for all kinds of colour vision, sizes and themes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from ptqdb.errors import UsageError
 from ptqdb.support.closest import closest_first
 from ptqdb.support.text import visible
 
-# Okabe and Ito's palette for every kind of colour vision (Color Universal Design, 2008), the
-# dark ones first, yellow last; a grey makes nine, one for each reference network. It is as far
-# from the others as they are from each other, to every kind of eye.
+# Okabe and Ito's palette for all kinds of colour vision (Color Universal Design, 2008), dark
+# colours first, yellow last. An added grey makes nine, one per reference network; it is as
+# distinct as the others are for all kinds of colour vision.
 PALETTE = (
     "#0072B2",
     "#E69F00",
@@ -27,18 +27,18 @@ PALETTE = (
     "#606060",
     "#F0E442",
 )
-# On a dark ground black becomes white, and the blue and the grey are lightened.
+# On a dark background black becomes white, and the blue and the grey are lighter.
 DARK_PALETTE = ("#2878C0", *PALETTE[1:6], "#FFFFFF", "#C8C8C8", PALETTE[8])
-# The place of the colour that is as good as the text's.
+# Index of the colour that nearly equals the text colour.
 BLACK = 6
 FAMILIES = ("INT", "POT", "FLOAT")
 SHAPES = {"INT": "circle", "POT": "triangle-up", "FLOAT": "diamond"}
-# Lightness falls all along, so that it is told apart without colours too (ColorBrewer's YlGnBu).
+# Lightness decreases steadily, so it is readable without colours, too (ColorBrewer's YlGnBu).
 SEQUENTIAL = ("#ffffd9", "#c7e9b4", "#7fcdbb", "#41b6c4", "#1d91c0", "#225ea8", "#0c2c84")
-# On a dark ground little is dark and much is light.
+# On a dark background small values are dark and large ones light.
 DARK_SEQUENTIAL = ("#181a1b", "#14284f", "#225ea8", "#1d91c0", "#41b6c4", "#7fcdbb", "#ffffd9")
-# Orange and blue, of equal lightness on either side of a pale middle (ColorBrewer's PuOr), or of
-# one as dark as the ground.
+# Orange and blue of equal lightness on either side of a pale middle (ColorBrewer's PuOr), or of a
+# middle as dark as the background.
 DIVERGING = ("#b35806", "#f1a340", "#fee0b6", "#f7f7f7", "#d8daeb", "#998ec3", "#542788")
 DARK_DIVERGING = ("#fdc57a", "#e08214", "#7a4208", "#181a1b", "#4a3a80", "#8073ac", "#cfc8f0")
 DASHES = ([1, 0], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2, 1, 2, 1, 2])
@@ -52,7 +52,7 @@ Chart = TypeVar("Chart", bound=alt.TopLevelMixin)
 
 
 def _mixed(one: str, other: str) -> str:
-    """The colour half way between two, given as hexadecimal numbers or by CSS.
+    """Return the colour halfway between two, given in hexadecimal or as CSS.
 
     Examples
     --------
@@ -67,21 +67,21 @@ def _mixed(one: str, other: str) -> str:
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a picture.
+    """The colours of a chart.
 
     Attributes
     ----------
     background, text, muted, grid
-        Of the ground, of titles and labels, of what is said beside, of grid lines.
+        Background; titles and labels; secondary text; grid lines.
     ink
-        Of curves and of what stands out.
+        Curves and highlights.
     palette
-        Of networks and families, in their order.
+        Networks and families, in their order.
     sequential, diverging
-        Of cells: from little to much; from below 0 over 0 to above. What is nothing looks like
-        the ground.
+        Cells: from small to large; from negative over 0 to positive. Zero looks like the
+        background.
     font
-        As CSS names it.
+        A CSS font name.
     """
 
     background: str
@@ -96,12 +96,12 @@ class Theme:
 
     @property
     def _further_colours(self) -> list[str]:
-        """For more than nine networks: the same between themselves and the text."""
+        """For more than nine networks: the palette mixed with the text colour."""
         colours = [colour for place, colour in enumerate(self.palette) if place != BLACK]
         return [_mixed(colour, self.text) for colour in colours]
 
     def config(self) -> dict[str, Any]:
-        """Vega-Lite's configuration: all that depends on the theme stands here and nowhere else."""
+        """Return Vega-Lite's configuration, with everything that depends on the theme."""
         return {
             "background": self.background,
             "font": self.font,
@@ -165,9 +165,9 @@ THEMES = MappingProxyType({"light": LIGHT, "dark": DARK})
 
 
 def themed(chart: Chart, theme: str = "light") -> Chart:
-    """Give a picture the colours of a theme, and make control characters in its texts visible.
+    """Apply a theme to a chart, and escape control characters in its texts.
 
-    Such characters end the program that draws pictures, and a database may hold them in names.
+    Such characters crash the renderer, and names in a database may contain them.
 
     Raises
     ------
@@ -182,11 +182,11 @@ def themed(chart: Chart, theme: str = "light") -> Chart:
 
 
 def _visible(part: Any) -> Any:
-    """A part of a chart, of whatever kind, with all texts in it made visible."""
+    """Return any part of a chart with control characters escaped in all its texts."""
     if isinstance(part, str):
         return visible(part)
     if isinstance(part, Rows):
-        return part  # made visible already
+        return part  # already escaped
     if isinstance(part, alt.SchemaBase):
         for name, value in part._kwds.items():
             part._kwds[name] = _visible(value)
@@ -198,7 +198,7 @@ def _visible(part: Any) -> Any:
 
 
 class _Config(alt.Config):
-    """Colours that the copies of a chart share: Altair copies it at every step of making it."""
+    """Configuration shared by the copies of a chart: Altair copies a chart at every step."""
 
     def __deepcopy__(self, memo: Any) -> "_Config":
         return self
@@ -210,31 +210,31 @@ def _config(theme: str) -> alt.Config:
 
 
 def layered(*layers: alt.Chart) -> alt.LayerChart:
-    """Lay one picture over another; Altair's own function says that it might be facets."""
+    """Layer charts; the return type of Altair's own function also allows facets."""
     return cast("alt.LayerChart", alt.layer(*layers))
 
 
 def title(text: str, *subtitle: str, small: bool = False) -> alt.TitleParams:
-    """A heading, with what is said beneath it; empty lines are left out."""
+    """Return a title with subtitle lines; empty lines are dropped."""
     lines = [line for line in subtitle if line]
     sizes: dict[str, Any] = {"fontSize": 13, "subtitleFontSize": 11, "offset": 6} if small else {}
     return alt.TitleParams(text, subtitle=lines or alt.Undefined, **sizes)
 
 
 def family_order(families: Iterable[str]) -> list[str]:
-    """The families that occur: INT, POT and FLOAT first, others by name."""
+    """Return the distinct families: INT, POT and FLOAT first, others by name."""
     found = set(families)
     known = [name for name in FAMILIES if name in found]
     return known + sorted(found - set(known))
 
 
 def family_shapes(families: Iterable[str]) -> list[str]:
-    """The shapes of families, in their order."""
+    """Return the shapes of families, in their order."""
     return [SHAPES.get(name, "square") for name in families]
 
 
 def format_key(name: str) -> tuple[int, list[int]]:
-    """Sort number formats by family and width: INT_2 .. INT_16, POT_2 .., FLOAT_3_E1 ..
+    """Return a sort key of number formats by family and width: INT_2 .., POT_2 .., FLOAT_3_E1 ..
 
     Examples
     --------
@@ -247,7 +247,7 @@ def format_key(name: str) -> tuple[int, list[int]]:
 
 
 def columns_of(panel_count: int, most: int = 3) -> int:
-    """How many panels stand side by side.
+    """Return the number of panels in a row.
 
     Examples
     --------

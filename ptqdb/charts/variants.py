@@ -1,4 +1,4 @@
-"""Views, or curves, side by side on the same formats."""
+"""Views or curves side by side, on the same formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """What one panel shows: a view's rows, and one curve over them.
+    """The content of one panel: a view's rows, and one curve over them.
 
     Attributes
     ----------
     frame, view
         As in `ptqdb.charts.fit.fit_chart`.
     fit
-        Of the pool, or of one network.
+        The fit to all rows, or to one network's.
     predictor
         Gives the band; None: no band.
     """
@@ -46,14 +46,14 @@ def variants_chart(
     x_scale: str = "auto",
     theme: str = "light",
 ) -> alt.ConcatChart:
-    """Draw views, or curves over one view, side by side, with what each is worth.
+    """Draw views, or curves over one view, side by side with their goodness of fit.
 
     Parameters
     ----------
     variants
         In the order of the panels.
     network
-        Draw its points alone, coloured by family.
+        Draw only its points, coloured by family.
     x_scale, theme
         As in `ptqdb.charts.fit.fit_chart`.
 
@@ -80,9 +80,9 @@ def variants_chart(
     ]
     curves = ", ".join(dict.fromkeys(variant.fit.curve for variant in variants))
     named = " and ".join(views) if len(views) < 3 else f"{len(views)} views"
-    said = "faint step: the best of all rising curves"
+    said = "faint step: isotonic regression (upper bound)"
     if any(variant.predictor for variant in variants):
-        said += f"; shaded: where {COVERAGE:.0%} of a new network's losses should lie"
+        said += f"; shaded: {COVERAGE:.0%} prediction interval for a new network"
     return side_by_side(panels, f"{named}: {whose(every)}", f"{curves}; {said}", theme=theme)
 
 

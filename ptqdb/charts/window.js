@@ -1,15 +1,15 @@
 "use strict";
-// Draws one picture as large as the window, also after the window has changed. All data is in
+// Draws one chart as large as the window, and again when the window is resized. All data is in
 // the page; nothing is fetched.
 const given = JSON.parse(document.getElementById("spec").textContent);
 const place = document.getElementById("vis");
-// Pixels: the narrowest panel, the lowest picture, the margin on both sides, of a letter of the
-// subtitle; a panel's axes and a legend; a narrow window, where legends stand beneath.
+// Pixels: smallest panel width, smallest chart height, margins of both sides, width of a letter in
+// the subtitle; a panel's axes, a legend; a narrow window, with legends at the bottom.
 const LEAST_PANEL = 270, LEAST_HEIGHT = 240, MARGIN = 24, LETTER = 6.6;
 const AXES = 60, LEGEND = 110, NARROW = 640;
-// How much higher or lower panels become that stand beside others.
+// Limits on the scaling of the height of panels side by side.
 const LOWER = 0.8, HIGHER = 1.5;
-// "Open in editor" would send the data to a web page, and "view source" writes them into a page as
+// "Open in editor" would send the data to a web page. "View source" writes them into a page as
 // HTML, where a name could run a script.
 const options = {
   mode: "vega-lite",
@@ -18,13 +18,13 @@ const options = {
 
 function panels(spec) { return spec.concat || spec.hconcat || spec.vconcat; }
 
-// Every picture that has a size of its own.
+// Visits every part of the chart that has its own size.
 function each(spec, visit) {
   if (panels(spec)) panels(spec).forEach((part) => each(part, visit));
   else visit(spec);
 }
 
-// The panels' widths in the widest row, and the most panels that stand in one.
+// The total width of the panels in the widest row, and their number.
 function row(spec) {
   const parts = (panels(spec) || []).map(row);
   if (!parts.length) return { width: spec.width || 0, count: 1 };
@@ -38,7 +38,7 @@ function row(spec) {
   return rows.reduce((most, one) => (one.width > most.width ? one : most));
 }
 
-// Names along y, not numbers: each has a height that fits its letters.
+// Whether y shows names, not numbers: each name needs a fixed height.
 function hasNames(spec) {
   return (spec.layer || [spec]).some(({ encoding }) => encoding && encoding.y && encoding.y.type === "nominal");
 }
@@ -53,7 +53,7 @@ function wrapped(text, width) {
   return lines;
 }
 
-// What axes and legends take beside the panels; headings are no part of it.
+// The space that axes and legends take beside the panels, without titles.
 async function beside(spec) {
   const bare = structuredClone(spec);
   delete bare.title;
@@ -63,7 +63,7 @@ async function beside(spec) {
   return { width: box.width - row(spec).width, height: box.height - (spec.height || 0) };
 }
 
-// As many panels in a row as there is room for; the first of each names the axis.
+// Puts as many panels in a row as fit; the first in each row has the axis title.
 function arranged(spec, room) {
   const most = Math.max(1, Math.floor(room / (LEAST_PANEL + AXES)));
   spec.columns = Math.min(spec.columns || spec.concat.length, most);
@@ -101,7 +101,7 @@ async function draw() {
   });
   if (spec.title) {
     const width = row(spec).width + AXES;
-    // Its letters are bold, and larger.
+    // The title is bold and larger.
     spec.title.text = wrapped([].concat(spec.title.text).join(" "), 0.7 * width);
     spec.title.subtitle = [].concat(spec.title.subtitle || []).flatMap((line) => wrapped(line, width));
   }

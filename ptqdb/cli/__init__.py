@@ -1,4 +1,4 @@
-"""The command line: one module per command, each of which parses, calls and prints."""
+"""The command line: one module per command, which parses, calls the library and prints."""
 
 import atexit
 import os
@@ -40,8 +40,8 @@ from ptqdb.support.interruption import Interruption, ending_signals, interrupts_
 
 app = App(
     name="ptqdb",
-    help="Predict what a trained network loses in a quantized number format, "
-    "without evaluating it there.",
+    help="Predict how much accuracy a trained network loses when quantized, "
+    "without evaluating the quantized network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -74,25 +74,25 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 misused, 130, 143 or 129 interrupted."""
-    # NumPy is not imported yet. Its matrices are small here: threads of OpenBLAS gain nothing
-    # and wait for each other, on a machine that does other work by far longer than they compute.
+    # Must come before NumPy is imported. The matrices are small: OpenBLAS threads gain nothing,
+    # and on a busy machine they wait for each other far longer than they compute.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resumption = Resumption()
     try:
         with ending_signals(), interrupts_kept(), worded(in_options), stdout_errors():
             app(obj=resumption)
     except PtqdbError as error:
-        # DuckDB's own words have several lines, and show the place of a mistake.
+        # DuckDB's messages have several lines and point at the mistake.
         has_lines = isinstance(error, QueryError | ContradictionError) or "\nLINE " in str(error)
         say(f"ptqdb: {error}", lines=has_lines)
         sys.exit(2 if isinstance(error, UsageError | MismatchError) else 1)
     except KeyboardInterrupt as error:
-        # One more would interrupt Python while it ends, which prints what that interrupts.
+        # A second Ctrl-C while Python exits would print a traceback.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
         with suppress(OSError):  # the terminal may be gone
             say(f"Interrupted. {resumption.hint}".strip())
         sys.exit(128 + (error.number if isinstance(error, Interruption) else signal.SIGINT))
     except BrokenPipeError:
-        # the reader of the pipe has seen enough, as in `ptqdb views | head`
+        # the reader closed the pipe, as in `ptqdb views | head`
         sys.stderr.close()
         sys.exit(0)

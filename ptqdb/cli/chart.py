@@ -1,4 +1,4 @@
-"""``ptqdb chart``: draw a picture of the study."""
+"""``ptqdb chart``: draw a chart of the study."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -15,11 +15,11 @@ from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 if TYPE_CHECKING:
     from ptqdb.charts.pictures import Request
 
-TABLE = "A table made elsewhere"
+TABLE = "Points from a file"
 
 
 class Kind(StrEnum):
-    """The pictures that can be drawn."""
+    """The kinds of chart."""
 
     FIT = "fit"
     NETWORKS = "networks"
@@ -60,15 +60,15 @@ def register(app: typer.Typer) -> None:
 
 
 def chart(
-    kind: Annotated[Kind, typer.Argument(help="Which picture.")] = Kind.FIT,
+    kind: Annotated[Kind, typer.Argument(help="Kind of chart.")] = Kind.FIT,
     views: Annotated[
         list[str] | None,
         typer.Option(
             "--view",
             help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
-            "leaderboard take several, leaderboard globs too; distribution takes none.",
+            "leaderboard take several, leaderboard also globs; distribution takes none.",
             autocompletion=completion.views,
-            show_default=f"{FIT_VIEW}; of layers, frontier, crowding, variants and leaderboard "
+            show_default=f"{FIT_VIEW}; layers, frontier, crowding, variants and leaderboard have "
             "their own",
         ),
     ] = None,
@@ -76,8 +76,8 @@ def chart(
     curve: Annotated[
         str | None,
         typer.Option(
-            help="The curve's name; fit, networks and variants take several, by commas, frontier "
-            "and residuals one.",
+            help="The curve's name; fit, networks and variants take several, comma-separated; "
+            "frontier and residuals take one.",
             show_default=FIT_CURVE,
             autocompletion=completion.curves,
         ),
@@ -85,43 +85,43 @@ def chart(
     network: Annotated[
         str | None,
         typer.Option(
-            help="One network alone: of fit, variants, distribution, layers, frontier, crowding.",
-            show_default="all; of layers the first by name",
+            help="Only this network (fit, variants, distribution, layers, frontier, crowding).",
+            show_default="all; for layers the first by name",
             autocompletion=completion.collected_networks,
         ),
     ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of distribution: NETWORK:LAYER, or a layer of --network; several stand side by "
-            "side.",
-            show_default="a pointed and a flat one",
+            help="For distribution: NETWORK:LAYER, or a layer of --network; repeat to compare "
+            "several.",
+            show_default="the highest and the lowest kurtosis",
         ),
     ] = None,
     x_scale: Annotated[
         XScale | None,
         typer.Option(
-            help="The scale of the divergence in fit, networks and variants.", show_default="auto"
+            help="Scale of the divergence axis in fit, networks and variants.", show_default="auto"
         ),
     ] = None,
-    theme: Annotated[ThemeName, typer.Option(help="Colours.")] = ThemeName.LIGHT,
+    theme: Annotated[ThemeName, typer.Option(help="Colour theme.")] = ThemeName.LIGHT,
     table: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Draw the points of a .csv, .parquet or .json file (fit, networks); no database "
-            "is read.",
+            help="Draw the points of a .csv, .parquet or .json file (fit, networks), not of a "
+            "database.",
             rich_help_panel=TABLE,
         ),
     ] = None,
-    x: Annotated[str | None, typer.Option(help="Its column of x.", rich_help_panel=TABLE)] = None,
-    y: Annotated[str | None, typer.Option(help="Its column of y.", rich_help_panel=TABLE)] = None,
+    x: Annotated[str | None, typer.Option(help="Column for x.", rich_help_panel=TABLE)] = None,
+    y: Annotated[str | None, typer.Option(help="Column for y.", rich_help_panel=TABLE)] = None,
     by: Annotated[
         str | None,
         typer.Option(
-            help="Its column of networks, or of other groups.",
-            show_default="network, where there is one",
+            help="Column of networks or other groups.",
+            show_default="network, if the file has it",
             rich_help_panel=TABLE,
         ),
     ] = None,
@@ -132,14 +132,15 @@ def chart(
         ),
     ] = None,
 ) -> None:
-    """Draw a picture of the study.
+    """Draw a chart of the study.
 
-    fit: loss over divergence, with the curve and the band that new networks should lie in.
-    networks: the same, a panel per network. variants: views, or curves, side by side.
-    distribution: a layer's weights, float and quantized. layers: what each layer of a network
-    adds to the divergence of --view, the largest first, and beside it what the layer costs alone
-    (`ptqdb collect --scopes layer`). frontier: bits against loss. leaderboard: which view and
-    curve predict best. crowding: the column of powers of two. residuals: what the curve misses.
+    fit: loss over divergence, with the curve and the prediction band for new networks.
+    networks: the same, one panel per network. variants: views or curves side by side.
+    distribution: histograms of a layer's weights, float and quantized. layers: each layer's
+    contribution to the divergence of --view, largest first, next to the loss with only that layer
+    quantized (`ptqdb collect --scopes layer`). frontier: loss against bits. leaderboard: which
+    view and curve predict best. crowding: how POT formats crowd at one divergence. residuals:
+    measured minus fitted loss.
     """
     from ptqdb.charts import save_chart
     from ptqdb.charts.pictures import Request
@@ -156,7 +157,7 @@ def chart(
         theme=theme.value,
     )
     if table is None:
-        refuse({"--x": x, "--y": y, "--by": by}, "belong to --from FILE")
+        refuse({"--x": x, "--y": y, "--by": by}, "can only be used with --from FILE")
         with open_reader(db) as study:
             drawn = study.chart(
                 request.views,
@@ -168,7 +169,7 @@ def chart(
                 theme=request.theme,
             )
     else:
-        refuse({"--view": views, "--layer": layer}, "belong to a study, not to --from FILE")
+        refuse({"--view": views, "--layer": layer}, "cannot be used with --from FILE")
         drawn = _draw_table(table, kind, request, x, y, by)
     save_chart(drawn, path)
     say(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""``ptqdb check``: whether what a database holds fits together."""
+"""``ptqdb check``: check that a database is intact and consistent."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,23 +23,23 @@ def check(
     pattern: Annotated[str, typer.Argument(help="A check's name or glob.")] = "*",
     db: Database = DEFAULT_DATABASE,
     limit: Annotated[
-        int, typer.Option(min=0, help="Show so many wrong rows of each check at most.")
+        int, typer.Option(min=0, help="Show at most this many wrong rows per check.")
     ] = 5,
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Neither read every block nor run the checks of the large tables."
+            "--quick", help="Skip reading every block and the checks of the large tables."
         ),
     ] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """Check a file: damage, counts that contradict each other, facts and cells that are missing.
+    """Check a file for damage, contradictory counts, and missing facts or cells.
 
-    Every block of every table is read and compared with its checksum, unless --quick is given.
-    Prints the checks that found something, each with the first of its wrong rows, and exits
-    with 1; without a finding it exits with 0. Cells that cannot be evaluated, since the
-    network's own code fails in them, are listed on stderr: they are missing, but nothing is
-    wrong with the file, and collecting again would not fill them.
+    Reads every block of every table and verifies its checksum, unless --quick is given.
+    Prints the checks that failed, each with its first wrong rows, and exits with 1; exits with 0
+    if all passed. Cells that cannot be evaluated because the network's own code fails are listed
+    on stderr: they are missing, but the file is not wrong, and collecting again would not fill
+    them.
     """
     from ptqdb.cli.reading import open_as_it_is, tell_failed_cells
 
@@ -51,9 +51,9 @@ def check(
         print_rows(COLUMNS, [_row(result, limit, output) for result in failed], output)
     elif output is OutputFormat.JSON:
         print_rows(COLUMNS, [], output)
-    found = f"{len(failed)} found something wrong" if failed else "nothing is wrong"
+    found = f"{len(failed)} failed" if failed else "nothing is wrong"
     checks = "1 check" if len(results) == 1 else f"{len(results)} checks"
-    quickly = "; what --quick leaves out was not looked at" if quick else ""
+    quickly = "; --quick skipped the rest" if quick else ""
     say(f"{checks}: {found}{quickly}")
     if failed:
         raise typer.Exit(1)
@@ -70,5 +70,5 @@ def _row(result: "CheckResult", limit: int, output: OutputFormat) -> dict[str, A
 
 
 def _text(row: dict[str, Any]) -> str:
-    """Tables and CSV hold no rows of differing columns: as words, without what is unknown."""
+    """A row as text without its unknown values, since rows of a check differ in their columns."""
     return ", ".join(f"{column} {value}" for column, value in row.items() if value is not None)

@@ -1,4 +1,4 @@
-"""``ptqdb collect``: quantize networks in every format and store what was measured."""
+"""``ptqdb collect``: quantize networks in every format and store the measurements."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -32,7 +32,7 @@ MOST_NAMES = 6
 
 
 class Precision(StrEnum):
-    """In which precision codes are multiplied."""
+    """The precision in which codes are multiplied."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -79,20 +79,18 @@ def collect(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Where the calibration images are, if elsewhere.",
+            help="Calibration images, if not those of --dataset.",
             rich_help_panel=IMAGES,
         ),
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option(
-            help="Evaluate on the first so many test images.", min=1, rich_help_panel=IMAGES
-        ),
+        typer.Option(help="Evaluate on the first N test images.", min=1, rich_help_panel=IMAGES),
     ] = None,
     calibration: Annotated[
         int | None,
         typer.Option(
-            help="Calibrate on the first so many training images. Default: 1024 at most.",
+            help="Calibrate on the first N training images. Default: at most 1024.",
             min=1,
             rich_help_panel=IMAGES,
         ),
@@ -100,22 +98,24 @@ def collect(
     image_column: ImageColumn = None,
     label_column: Annotated[
         str | None,
-        typer.Option(help="The labels' column, if its name is unusual.", rich_help_panel=IMAGES),
+        typer.Option(help="Column of labels, if its name is unusual.", rich_help_panel=IMAGES),
     ] = None,
     dataset_root: Annotated[
         Path | None,
-        typer.Option(help="Where torchvision's files are.", rich_help_panel=IMAGES),
+        typer.Option(help="Folder of torchvision's files.", rich_help_panel=IMAGES),
     ] = None,
     download: Annotated[
         bool,
-        typer.Option("--download", help="Let torchvision fetch its files.", rich_help_panel=IMAGES),
+        typer.Option(
+            "--download", help="Let torchvision download its files.", rich_help_panel=IMAGES
+        ),
     ] = False,
     number_formats: NumberFormats = None,
     scopes: Annotated[
         str | None,
         typer.Option(
-            help="Also quantize these alone: any of weight,bias,input, and layer: each layer by "
-            "itself, which evaluates the network once per layer and format.",
+            help="Also quantize these alone: any of weight,bias,input,layer; layer evaluates the "
+            "network once per layer and format.",
             rich_help_panel=CELLS,
         ),
     ] = None,
@@ -129,25 +129,23 @@ def collect(
         ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Collect anew what is there already.")
+        bool, typer.Option("--replace", help="Delete existing results and collect them again.")
     ] = False,
     wait: Wait = 0,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Print the cells, what is there and about how long it would take."
-        ),
+        typer.Option("--dry-run", help="Print the cells, existing results and the estimated time."),
     ] = False,
     output: Annotated[
-        OutputFormat, typer.Option("--format", help="How to print what --dry-run finds.")
+        OutputFormat, typer.Option("--format", help="Output format of --dry-run.")
     ] = OutputFormat.TABLE,
 ) -> None:
-    """Quantize networks in every number format and store what was measured.
+    """Quantize networks in every number format and store the measurements.
 
     Without options: the embedded study, five small networks on CIFAR-10. Interrupted? Run the
-    same command again; it resumes. Meanwhile the reading commands read what was there before the
-    network at hand. What is said of a network belongs to a single --network; several
-    networks of one's own, or several datasets, are declared in a study file.
+    same command again; it resumes. Other commands can read the database meanwhile, up to the last
+    finished network. Options about a network need exactly one --network; to collect several
+    networks of your own, or several datasets, declare them in a study file.
     """
     from ptqdb.collection.declaration import (
         DatasetEntry,
@@ -185,7 +183,7 @@ def collect(
         declared = StudyDeclaration((images_said,), networks, **cells)
     elif network or cells or images_said != DatasetEntry() or network_said != NetworkEntry(""):
         raise UsageError(
-            f"{study} declares networks, images and formats: expected no such options beside it"
+            f"{study} declares networks, images and formats: remove the options for them"
         )
     else:
         declared = read_study_file(study)
@@ -197,7 +195,7 @@ def collect(
         if dry_run:
             _print_preview(request, db, output)
             return
-        if replace:  # which, given again, would delete what is collected by then
+        if replace:  # given again, it would delete the results so far
             resumes(context, "Run the same command again without --replace to resume.")
         _collect(request, db, wait)
 
@@ -208,7 +206,7 @@ def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
 
     with CollectionProgress() as progress, open_study(db, create=True) as study:
         outcome = study.fill(request, progress, wait_s=wait_s)
-    counts = f"{outcome.filled_count} cells filled, {outcome.present_count} were there already"
+    counts = f"{outcome.filled_count} cells filled, {outcome.present_count} already present"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
     say(f"{db}: {counts}")
@@ -217,7 +215,7 @@ def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
 
 
 def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat) -> None:
-    """Print a row per network and scope; the sums on stderr."""
+    """Print a row per network and scope, and the totals on stderr."""
     from ptqdb.collection.estimate import preview
     from ptqdb.collection.remaining_time import duration
 
@@ -231,7 +229,7 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     present = sum(shown.present for shown in previews)
     seconds = sum(shown.seconds or 0 for shown in previews)
     say(
-        f"{db}: {to_fill} cells to fill, {present} there already, about {duration(seconds)} "
+        f"{db}: {to_fill} cells to fill, {present} already present, about {duration(seconds)} "
         "on this machine"
     )
     if any(shown.failure for shown in previews):
@@ -262,7 +260,7 @@ def _preview_rows(shown: "Preview", request: "CollectionRequest") -> list[dict[s
 
 
 def _formats(names: list[str], asked: int) -> str:
-    """The formats to be filled; where all of many are, the first and the last."""
+    """The formats to fill; if these are all of many, the first and the last."""
     if len(names) == asked > MOST_NAMES:
         return f"{names[0]} ... {names[-1]}"
     return ", ".join(names)

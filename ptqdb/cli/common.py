@@ -1,4 +1,4 @@
-"""What every command has: its class of Typer app, and the options for what it prints."""
+"""The Typer app class of all commands, and the options that control what they print."""
 
 import functools
 import inspect
@@ -12,24 +12,24 @@ from ptqdb.cli.output import OutputFormat, Printing, printing
 
 _QUIET = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print results and errors alone: no progress, no remarks."),
+    typer.Option("--quiet", "-q", help="Print only results and errors: no progress, no remarks."),
 ]
 _COLUMNS = Annotated[
     str | None,
-    typer.Option(metavar="A,B", help="Print these columns alone, in this order."),
+    typer.Option(metavar="A,B", help="Print only these columns, in this order."),
 ]
 _WIDE = Annotated[
-    bool, typer.Option("--wide", help="Let tables be wider than the terminal, nothing cut.")
+    bool, typer.Option("--wide", help="Print full tables, even wider than the terminal.")
 ]
 
 
 class App(typer.Typer):
-    """A Typer app whose commands also take --quiet and, where they print tables, more."""
+    """A Typer app whose commands also take --quiet and, if they print tables, more."""
 
     def command(  # type: ignore[override]
         self, *names: Any, **options: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register a command, as ``typer.Typer.command`` does; groups of options are spread."""
+        """Register a command like ``typer.Typer.command``, with option groups expanded."""
         register = super().command(*names, cls=_Command, **options)
 
         def registered(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ class App(typer.Typer):
 
 
 class _Command(typer.core.TyperCommand):
-    """A command whose flags show no type in the help: they take no value."""
+    """A command whose help shows no type for flags, which take no value."""
 
     def get_params(self, ctx: Any) -> Any:
         params = super().get_params(ctx)
@@ -51,7 +51,7 @@ class _Command(typer.core.TyperCommand):
 
 
 def _with_printing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with the options of `Printing` after its own."""
+    """The function with the options of `Printing` appended to its own."""
     signature = inspect.signature(function)
     prints_tables = any(
         isinstance(parameter.default, OutputFormat) for parameter in signature.parameters.values()

@@ -1,4 +1,4 @@
-"""``ptqdb compare``: which view and curve predict networks that they did not see."""
+"""``ptqdb compare``: which view and curve predict unseen networks best."""
 
 import os
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,22 +38,22 @@ def compare(
     ),
     leave_out: LeaveOutOption = LeaveOut.NETWORK,
     top: Annotated[
-        int, typer.Option(help="Print so many of the best, and the baselines; 0: all.", min=0)
+        int, typer.Option(help="Print the best N and the baselines; 0: all.", min=0)
     ] = 20,
     jobs: Annotated[
         int | None,
-        typer.Option(help="Processes.", min=1, show_default="one per core"),
+        typer.Option(help="Number of processes.", min=1, show_default="one per core"),
     ] = None,
     wait: Wait = 0,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """Fit views with curves and rank them by their predictions of networks they did not see.
+    """Fit views with curves and rank them by their predictions of unseen networks.
 
-    The baselines stand in the same table: what a bit count predicts as well needs no
-    divergence. Divergences of kind evaluated look at the losses of the very networks (by
-    sensitivity, or by the breakpoint): these were not wholly left out. Each result is kept
-    in the tables fit and fit_fold as soon as it is found; what is unchanged is not fitted again.
-    Interrupted? Run the same command again; it resumes.
+    The table includes baselines, such as the bit count: a useful divergence must beat them.
+    Divergences of kind "evaluated" depend on the losses of the predicted network (by sensitivity
+    or breakpoint), so it was not fully left out. Each result is stored at once in the tables fit
+    and fit_fold; unchanged fits are not repeated. Interrupted? Run the same command again; it
+    resumes.
     """
     from ptqdb.cli.progress import ComparisonProgress
     from ptqdb.curves import CURVES
@@ -82,7 +82,7 @@ def compare(
     columns = list(rows[0]) if is_wide else ["place", *TABLE_COLUMNS]
     print_rows(columns, [{name: row[name] for name in columns} for row in rows], output)
     if len(shown) < len(board.entries):
-        say(f"{len(board.entries)} in all: --top 0 prints them")
+        say(f"{len(board.entries)} in total: --top 0 prints them all")
     say(_statement(board.choice, leave_out.value))
 
 
@@ -98,14 +98,14 @@ def _row(place: int, entry: "Entry", board: "Leaderboard") -> dict[str, Any]:
 
 
 def _statement(choice: "Choice | None", leave_out: str) -> str:
-    """What the best of many is worth when it is not picked for the figure it is judged by."""
+    """The held-out R² when view and curve are chosen inside each fold (nested cross-validation)."""
     if choice is None:
         return (
-            f"the best of many flatters: with fewer than three {leave_out}s the choice cannot be "
-            "made inside each fold"
+            "the best held-out R² of many is optimistic: with fewer than three "
+            f"{leave_out}s the choice cannot be made inside each fold"
         )
     return (
         f"held-out R² {choice.held_out_r_squared:.4f}, RMSE {choice.held_out_rmse:.4f} with the "
-        f"view and curve chosen anew without each {leave_out}: "
+        f"view and curve chosen again without each {leave_out}: "
         + "; ".join(f"{unit}: {view}, {curve}" for unit, (view, curve) in choice.chosen.items())
     )

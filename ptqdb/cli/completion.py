@@ -1,4 +1,4 @@
-"""What the shell offers after an option: names of views, curves, networks and number formats."""
+"""Shell completion for the names of views, curves, networks and number formats."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,28 +13,28 @@ def views(incomplete: str) -> list[str]:
 
 
 def curves(incomplete: str) -> list[str]:
-    """The curves; after a comma the next one."""
+    """The curves; also after a comma."""
     from ptqdb.curves import CURVES
 
     return _after_commas(CURVES, incomplete)
 
 
 def number_formats(incomplete: str) -> list[str]:
-    """The study's grid; after a comma the next one."""
+    """The study's grid; also after a comma."""
     from ptqdb.quantization.number_formats import STUDY_GRID
 
     return _after_commas([known.name for known in STUDY_GRID], incomplete)
 
 
 def reference_networks(incomplete: str) -> list[str]:
-    """The networks that ptqdb knows how to build, and where others come from."""
+    """The reference networks, and the prefixes of other sources."""
     from ptqdb.networks.reference import REFERENCE_NETWORKS
 
     return _starting([*REFERENCE_NETWORKS, "torchvision:", "timm:"], incomplete)
 
 
 def collected_networks(ctx: Any, incomplete: str) -> list[str]:
-    """The networks of the database that the command line names so far."""
+    """The networks of the database given on the command line so far."""
     from ptqdb.defaults import DEFAULT_DATABASE
     from ptqdb.errors import PtqdbError
     from ptqdb.study import open_study
@@ -45,7 +45,7 @@ def collected_networks(ctx: Any, incomplete: str) -> list[str]:
         with open_study(path if named or path.exists() else None) as study:
             names = study.sql("select name from network order by name")["name"].to_list()
     except PtqdbError:
-        return []  # the command itself will say what is wrong
+        return []  # the command itself will report the error
     return _starting(names, incomplete)
 
 

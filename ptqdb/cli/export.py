@@ -1,4 +1,4 @@
-"""``ptqdb export``: a study as a folder of Parquet files."""
+"""``ptqdb export``: write a study as a folder of Parquet files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +16,12 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="The folder to write; created if need be.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write; created if missing.")],
     db: Database = DEFAULT_DATABASE,
 ) -> None:
     """Write a study's facts as one Parquet file per table.
 
-    The same facts are the same bytes. What is derived from them is left out.
+    Equal facts give equal bytes. Derived tables are left out.
     """
     from ptqdb.cli.reading import open_as_it_is
     from ptqdb.database.exchange import TABLE_NAMES

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ptqdb.fitting.store import BestPrediction
     from ptqdb.fitting.view_fit import GroupFit
 
-# What a terminal is wide enough for; the other formats have all.
+# The columns that fit a terminal; the other formats have all.
 TABLE_COLUMNS = (
     *("curve", "group", "points", "r_squared", "ceiling_r_squared", "held_out_r_squared"),
     *("held_out_rmse", "held_out_median_error", "rmse", "monotone"),
 )
 LEAST_BETTER = 0.005
-TABLE, FITTED = "A table made elsewhere", "What is fitted"
+TABLE, FITTED = "Points from a file", "What is fitted"
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def fit(
     curve: Annotated[
         str,
         typer.Option(
-            help="A curve's name, or all of them: all.",
+            help="A curve's name, or all.",
             rich_help_panel=FITTED,
             autocompletion=completion.curves,
         ),
@@ -63,30 +63,30 @@ def fit(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Fit the points of a .csv, .parquet or .json file; no database is read.",
+            help="Fit the points of a .csv, .parquet or .json file, not of a database.",
             rich_help_panel=TABLE,
         ),
     ] = None,
-    x: Annotated[str | None, typer.Option(help="Its column of x.", rich_help_panel=TABLE)] = None,
-    y: Annotated[str | None, typer.Option(help="Its column of y.", rich_help_panel=TABLE)] = None,
+    x: Annotated[str | None, typer.Option(help="Column for x.", rich_help_panel=TABLE)] = None,
+    y: Annotated[str | None, typer.Option(help="Column for y.", rich_help_panel=TABLE)] = None,
     save_fit: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="Keep the curves; `ptqdb.load_fits` reads them."),
+        typer.Option(metavar="FILE.json", help="Save the curves; `ptqdb.load_fits` reads them."),
     ] = None,
     show_summary: Annotated[
         bool,
         typer.Option(
             "--show-summary",
-            help="Print the statsmodels summary of each fit; several networks' standard errors "
-            "come from a bootstrap over networks.",
+            help="Print the statsmodels summary of each fit; standard errors over several networks "
+            "are from a bootstrap over networks.",
         ),
     ] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
     """Fit a curve to all networks together and to each one.
 
-    Accuracy loss (a fraction of the float accuracy) over divergence. held_out figures are of
-    predictions by curves that never saw the point's network: those to trust.
+    Fits accuracy loss (a fraction of the float accuracy) over divergence. Trust the
+    held_out figures: they are from curves fitted without the predicted network.
     """
     from ptqdb.curves import CURVES
     from ptqdb.curves import curve as curve_by_name
@@ -95,7 +95,7 @@ def fit(
     fits: list[GroupFit] = []
     best = None
     if table is None:
-        refuse({"--x": x, "--y": y}, "belong to --from FILE")
+        refuse({"--x": x, "--y": y}, "can only be used with --from FILE")
         view, left_out = view or FIT_VIEW, (leave_out or LeaveOut.NETWORK).value
         with open_reader(db) as study:
             for remark in study.remarks(view, where):
@@ -112,7 +112,7 @@ def fit(
             "--where": where,
             "--leave-out": leave_out,
         }
-        refuse(given, "cannot stand beside --from FILE")
+        refuse(given, "cannot be used with --from FILE")
         fits = _fits_of_table(table, names, x, y, by)
     _print(fits, show_summary, output)
     if best is not None:
@@ -127,12 +127,12 @@ def fit(
 
 
 def _tell_best(best: "BestPrediction", fits: "list[GroupFit]") -> None:
-    """Say which view predicts unseen networks better, if one does."""
+    """Report the view that predicts unseen networks better, if there is one."""
     shown = [fit.held_out_r_squared for fit in fits if fit.group == "ALL"]
     if any(one is not None and one >= best.held_out_r_squared - LEAST_BETTER for one in shown):
         return
     say(
-        f"{best.view} predicts networks that it did not see better: held-out R² "
+        f"{best.view} predicts unseen networks better: held-out R² "
         f"{best.held_out_r_squared:.4g} ({best.curve}); `ptqdb fit --view {best.view}"
         + (f" --curve {best.curve}`" if best.curve != FIT_CURVE else "`")
     )

@@ -1,4 +1,4 @@
-"""Groups of options that several commands share: a dataclass, whose fields Typer sees singly."""
+"""Option groups that several commands share: dataclasses whose fields become Typer options."""
 
 import functools
 import inspect
@@ -8,10 +8,9 @@ from typing import Any, get_type_hints
 
 
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Replace each parameter that is a dataclass by the dataclass's fields.
+    """Replace each dataclass parameter by one parameter per field.
 
-    The fields' annotations are those that Typer takes; the function itself receives the
-    dataclass.
+    The fields are annotated for Typer. The function itself still receives the dataclass.
 
     Examples
     --------

@@ -21,19 +21,18 @@ def import_(
     prefix: Annotated[
         str,
         typer.Option(
-            help="Put this before the names of the imported networks: `theirs_` makes AlexNet "
+            help="Prefix for the names of the imported networks: `theirs_` makes AlexNet "
             "theirs_AlexNet.",
             show_default=False,
         ),
     ] = "",
     wait: Wait = 0,
 ) -> None:
-    """Merge a study into a database, which is created if need be.
+    """Merge an exported study into a database, which is created if missing.
 
-    A network that is there already gets only the cells that it lacks. Refused, and then nothing
-    is imported: a network of the same name with another checkpoint or other images (`--prefix`
-    keeps both), other facts of a cell that is there, and facts that contradict each other.
-    Importing again changes nothing.
+    An existing network gets only the cells it lacks. The import is refused as a whole if a network
+    of the same name has another checkpoint or other images (`--prefix` keeps both), if an existing
+    cell has other facts, or if facts contradict each other. Importing again changes nothing.
     """
     from ptqdb.study import open_study
 

@@ -1,4 +1,4 @@
-"""``ptqdb info``: what a database holds, and what is missing in it."""
+"""``ptqdb info``: what a database contains and lacks."""
 
 import typer
 
@@ -17,17 +17,17 @@ def register(app: typer.Typer) -> None:
 
 
 def info(db: ReadDatabase = None, output: Format = OutputFormat.TABLE) -> None:
-    """Say which networks, formats and images a file holds, and which cells are missing.
+    """Show the networks, formats and images in a file, and which cells are missing.
 
-    A cell is missing where a run announced it, or where it belongs to the study's grid of
-    formats, and no evaluation is there. Cells that cannot be evaluated, since the network's own
-    code fails in them, are counted apart and listed on stderr with the reason.
+    A cell is missing if it has no evaluation although a run planned it or it belongs to the
+    study's grid of formats. Cells that cannot be evaluated because the network's own code fails
+    are counted separately and listed on stderr with the reason.
     """
     with open_reader(db) as study:
         print_frame(study.sql("select * from network_overview"), output)
         tell_failed_cells(study.connection)
     if output is OutputFormat.TABLE:
         say(
-            f"where to look with `ptqdb sql`: the tables {', '.join(TABLES)}; the views "
+            f"to query with `ptqdb sql`: the tables {', '.join(TABLES)}; the views "
             f"{', '.join(VIEWS)}. `ptqdb views` lists all views"
         )

@@ -1,4 +1,4 @@
-"""What the commands that take a network let a user say of it."""
+"""The options that describe a network, for the commands that take one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,33 +27,33 @@ Checkpoint = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="Weights that torchvision or timm publish, by name, such as DEFAULT; or random.",
+        help="Name of weights published by torchvision or timm, such as DEFAULT; or random.",
         rich_help_panel=NETWORK,
     ),
 ]
 Name = Annotated[
     str | None,
     typer.Option(
-        help="What the database calls the network. Default: as the spec.",
+        help="The network's name in the database. Default: from SPEC.",
         rich_help_panel=NETWORK,
     ),
 ]
 Architecture = Annotated[
     str | None,
-    typer.Option(help="What the network is kin to. Default: its name.", rich_help_panel=NETWORK),
+    typer.Option(help="The network's family. Default: its name.", rich_help_panel=NETWORK),
 ]
 ClassCount = Annotated[
     int | None,
-    typer.Option(help="Outputs, with --weights random.", min=1, rich_help_panel=NETWORK),
+    typer.Option(help="Number of outputs, with --weights random.", min=1, rich_help_panel=NETWORK),
 ]
 Seed = Annotated[
-    int | None, typer.Option(help="Of --weights random. Default: 0.", rich_help_panel=NETWORK)
+    int | None, typer.Option(help="For --weights random. Default: 0.", rich_help_panel=NETWORK)
 ]
 Mean = Annotated[
     str | None,
     typer.Option(
         metavar="M,M,M",
-        help="The network is fed (x / 255 - mean) / std; one number per channel.",
+        help="Per channel; the network's input is (x / 255 - mean) / std.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -63,16 +63,16 @@ Std = Annotated[
 Resize = Annotated[
     int | None,
     typer.Option(
-        help="Resize the images' shorter edge to so many pixels.", min=1, rich_help_panel=NETWORK
+        help="Resize the shorter edge of images to N pixels.", min=1, rich_help_panel=NETWORK
     ),
 ]
 Crop = Annotated[
     int | None,
-    typer.Option(help="Cut a centre square of so many pixels.", min=1, rich_help_panel=NETWORK),
+    typer.Option(help="Crop the centre to N x N pixels.", min=1, rich_help_panel=NETWORK),
 ]
 ImageColumn = Annotated[
     str | None,
-    typer.Option(help="The images' column, if its name is unusual.", rich_help_panel=IMAGES),
+    typer.Option(help="Column of images, if its name is unusual.", rich_help_panel=IMAGES),
 ]
 NumberFormats = Annotated[
     str | None,
@@ -91,7 +91,7 @@ Device = Annotated[
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """What is said of one network."""
+    """The options of one network."""
 
     checkpoint: Checkpoint = None
     weights: Weights = None
@@ -105,12 +105,12 @@ class NetworkOptions:
     def entry(
         self, spec: str, *, name: str | None = None, architecture: str | None = None
     ) -> "NetworkEntry":
-        """The network, as a study file would declare it.
+        """Return the network's declaration, as in a study file.
 
         Raises
         ------
         UsageError
-            A mean or a standard deviation is no list of numbers.
+            A mean or a standard deviation is not a list of numbers.
         """
         from ptqdb.collection.declaration import NetworkEntry
         from ptqdb.datasets.preprocessing import channel_values

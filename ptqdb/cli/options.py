@@ -21,7 +21,7 @@ ReadDatabase = Annotated[
         "--db",
         envvar="PTQDB_DB",
         help="The DuckDB file.",
-        show_default=f"{DEFAULT_DATABASE}; where there is none, the embedded study",
+        show_default=f"{DEFAULT_DATABASE}; if missing, the embedded study",
     ),
 ]
 Wait = Annotated[
@@ -29,7 +29,7 @@ Wait = Annotated[
     typer.Option(
         "--wait",
         metavar="SECONDS",
-        help="Wait so long for another process to close the file.",
+        help="Wait this long for another process to close the file.",
         min=0,
     ),
 ]
@@ -49,19 +49,19 @@ ViewOrNone = Annotated[
         autocompletion=completion.views,
     ),
 ]
-Format = Annotated[OutputFormat, typer.Option("--format", help="How to print.")]
+Format = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
 
 
 class LeaveOut(StrEnum):
-    """What is left out at a time for held-out figures."""
+    """The unit to leave out at a time for held-out figures."""
 
     NETWORK = "network"
     ARCHITECTURE = "architecture"
 
 
 _LEAVE_OUT = (
-    "What no curve may see that predicts it; networks with and without batch norm are one "
-    "architecture. Of more than 20, several are left out at a time."
+    "Unit of cross-validation to leave out; networks with and without batch norm are one "
+    "architecture. Above 20 units, several are left out at a time."
 )
 LeaveOutOption = Annotated[LeaveOut, typer.Option("--leave-out", help=_LEAVE_OUT)]
 LeaveOutOrNone = Annotated[
@@ -72,7 +72,7 @@ Coverage = Annotated[
     float,
     typer.Option(
         "--interval",
-        help="Share of the losses of new networks that the prediction intervals should hold.",
+        help="Nominal coverage of the prediction intervals.",
         min=0.5,
         max=0.99,
     ),
@@ -85,14 +85,14 @@ def refuse(options: Mapping[str, object], why: str) -> None:
     Parameters
     ----------
     options
-        Values by name; None, or an empty list: not given.
+        Values by name; None or an empty list if not given.
     why
-        Completes the sentence that begins with their names.
+        The rest of a sentence that begins with their names.
 
     Raises
     ------
     UsageError
-        One is given.
+        At least one is given.
     """
     from ptqdb.errors import UsageError
 
@@ -102,7 +102,7 @@ def refuse(options: Mapping[str, object], why: str) -> None:
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """The words of a comma-separated list.
+    """Return the items of a comma-separated list.
 
     Examples
     --------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SIGNIFICANT_DIGITS = 4
 LARGEST_PLAIN_INTEGER = 10**15
-# A table that is too wide for the terminal shows its cells up to so many characters, or more.
+# In a table that is too wide for the terminal, cells are cut to no less than this.
 NARROWEST_CELL = 16
 GAP, ELISION = "  ", "…"
 
@@ -38,14 +38,14 @@ class OutputFormat(StrEnum):
 
 @dataclass(frozen=True)
 class Printing:
-    """What a command's user said of its output.
+    """The user's options for a command's output.
 
     Attributes
     ----------
     is_quiet
-        Whether messages and progress are left out; errors are not.
+        Whether messages and progress are suppressed; errors are not.
     columns
-        Those of a table to print; none: all of them.
+        The columns of a table to print; empty: all.
     is_wide
         Whether tables may be wider than the terminal.
     """
@@ -60,7 +60,7 @@ _printing = Printing()
 
 @contextmanager
 def printing(said: Printing) -> Iterator[None]:
-    """Print as a user said, for as long as a command runs."""
+    """Apply a user's options while a command runs."""
     global _printing
     before, _printing = _printing, said
     try:
@@ -70,12 +70,12 @@ def printing(said: Printing) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
-    """Whether the user wants neither messages nor progress."""
+    """Whether messages and progress are suppressed."""
     return _printing.is_quiet
 
 
 def say(text: str, *, lines: bool = False) -> None:
-    """Print a message to stderr, unless the user wants none; control characters become visible.
+    """Print a message to stderr unless quiet, with control characters escaped.
 
     Parameters
     ----------
@@ -84,21 +84,21 @@ def say(text: str, *, lines: bool = False) -> None:
     """
     if is_quiet():
         return
-    # A message that nobody can read any more is no reason to end what is being done.
+    # A closed stderr must not abort the command.
     with suppress(OSError):
         sys.stderr.write(visible(text, keep="\n\t" if lines else "") + "\n")
         sys.stderr.flush()
 
 
 def write(data: str | bytes) -> None:
-    """Write to stdout; what a table is made of is written at once.
+    """Write to stdout and flush.
 
     Raises
     ------
     DataError
         Stdout is closed, or its disk is full.
     BrokenPipeError
-        Nobody reads the pipe any more.
+        The reader of the pipe has closed it.
     """
     if sys.stdout is None:
         raise DataError("expected to write to stdout, found it closed")
@@ -112,12 +112,12 @@ def write(data: str | bytes) -> None:
 
 @contextmanager
 def stdout_errors() -> Iterator[None]:
-    """Say in one line why stdout cannot be written by the block.
+    """Turn the block's errors in writing to stdout into a message of one line.
 
     Raises
     ------
     DataError
-        It cannot; what was not written is dropped.
+        Stdout cannot be written; unwritten output is dropped.
     """
     try:
         yield
@@ -128,12 +128,12 @@ def stdout_errors() -> Iterator[None]:
             raise
         _drop_stdout()
         raise DataError(
-            f"expected to write to stdout, found: {error.strerror or error}; send it elsewhere"
+            f"expected to write to stdout, found: {error.strerror or error}; redirect the output"
         ) from error
 
 
 def _drop_stdout() -> None:
-    """Let what is still to be written go nowhere, or the interpreter tries again as it ends."""
+    """Discard unwritten output, or the interpreter tries to write it again at exit."""
     with suppress(OSError, io.UnsupportedOperation):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -146,7 +146,7 @@ def print_frame(frame: "pl.DataFrame", output_format: OutputFormat) -> None:
     Raises
     ------
     UsageError
-        A column that the user asks for is not there, or Parquet would go to a terminal.
+        A requested column does not exist, or Parquet would go to a terminal.
     """
     frame = frame.select(_chosen(frame.columns))
     if output_format is OutputFormat.PARQUET:
@@ -172,7 +172,7 @@ def print_rows(
     Parameters
     ----------
     columns
-        Those of a table; the other formats have every key of the rows.
+        The columns of a table; the other formats have every key of the rows.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def print_rows(
 
 
 def _chosen(columns: Sequence[str]) -> list[str]:
-    """The columns that the user asks for, or all."""
+    """The columns that the user requested, or all."""
     for name in _printing.columns:
         if name not in columns:
             names = ", ".join(closest_first(name, columns))
@@ -203,8 +203,7 @@ def _print_rows(
             text = json.dumps(_finite(rows), indent=2, default=str)
         except RecursionError as error:
             raise DataError(
-                "expected values that are nested less deeply as JSON, found deeper ones; give "
-                "--format csv"
+                "expected values shallow enough for JSON, found deeper nesting; use --format csv"
             ) from error
         write(text + "\n")
     elif output_format in (OutputFormat.CSV, OutputFormat.PARQUET):
@@ -228,7 +227,7 @@ def _print_rows(
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN: null stands for it."""
+    """Replace NaN and infinity by null, since JSON has neither."""
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     if isinstance(value, dict):
@@ -239,7 +238,7 @@ def _finite(value: Any) -> Any:
 
 
 def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """CSV has no nested columns: they become JSON text."""
+    """Convert nested columns to JSON text, since CSV has none."""
     import polars as pl
 
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
@@ -250,10 +249,10 @@ def _flat(frame: "pl.DataFrame") -> "pl.DataFrame":
 
 
 def _csv(frame: "pl.DataFrame") -> str:
-    """The frame as CSV: NULL is an empty cell, an empty text is ``""``.
+    """The frame as CSV: NULL is an empty cell, empty text is ``""``.
 
-    Of a single column NULL is ``""`` as well, as Python's own ``csv`` and pandas have it: readers
-    leave out a line with nothing in it.
+    In a single column NULL is also ``""``, as in Python's ``csv`` and pandas: readers skip empty
+    lines.
     """
     return frame.write_csv(null_value='""' if frame.width == 1 else None)
 
@@ -275,10 +274,10 @@ def _text(value: Any) -> str:
 
 
 def _fitting(table: list[list[str]], numeric: list[bool]) -> tuple[list[list[str]], list[bool]]:
-    """The table as wide as the terminal at most: long cells are cut, then columns left out.
+    """Fit the table into the terminal: cut long cells first, then drop columns.
 
-    Text is cut before any column goes, numbers never are. The first columns stay, which tell the
-    rows apart, and the last.
+    Text is cut before columns are dropped; numbers are never cut. The first columns, which
+    identify the rows, and the last one are kept.
     """
     if _printing.is_wide or not _is_terminal():
         return table, numeric
@@ -299,7 +298,7 @@ def _fitting(table: list[list[str]], numeric: list[bool]) -> tuple[list[list[str
             break
         limit += 1
     widths = _limited(widths, numeric, limit)
-    say("the table is wider than the terminal: --wide shows all of it, --columns A,B a part")
+    say("the table is wider than the terminal: use --wide for all of it, --columns A,B for a part")
     cut = [
         [cell if len(cell) <= width else cell[: width - 1] + ELISION for cell, width in pairs]
         for pairs in (zip(row, widths, strict=True) for row in table)
@@ -315,7 +314,7 @@ def _fitting(table: list[list[str]], numeric: list[bool]) -> tuple[list[list[str
 
 
 def _is_terminal() -> bool:
-    """Whether stdout is one; it may be closed."""
+    """Whether stdout is a terminal; it may be closed."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 

@@ -1,4 +1,4 @@
-"""``ptqdb predict``: what a network would lose in each number format."""
+"""``ptqdb predict``: predict a network's loss in each number format."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +28,7 @@ from ptqdb.defaults import (
 if TYPE_CHECKING:
     from ptqdb.fitting.prediction import Predictions
 
-REFERENCE = "What it is predicted from"
+REFERENCE = "The reference"
 TABLE_COLUMNS = ("number_format", "bits", "divergence", "predicted_loss", "lower", "upper")
 MARKS = ("within_noise", "outside_reference")
 
@@ -45,23 +45,22 @@ CalibrationDataset = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="Images, with or without labels, that set the scales of the inputs: whatever "
-        "--dataset of collect takes, or a folder of pictures. Default: none; then only views of "
-        "the weights alone can be used.",
+        help="Images, with or without labels, to calibrate the scales of the inputs: as for "
+        "`ptqdb collect --dataset`, or a folder of pictures. Default: none, which allows only "
+        "views of the weights.",
         rich_help_panel=IMAGES,
     ),
 ]
 Calibration = Annotated[
     int | None,
     typer.Option(
-        help="Take the first so many. Default: 1024 at most.", min=1, rich_help_panel=IMAGES
+        help="Use the first N images. Default: at most 1024.", min=1, rich_help_panel=IMAGES
     ),
 ]
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Without images: edge of those that the network takes, in pixels, where nothing "
-        "else says it.",
+        help="Without images: edge of the network's input in pixels, if not otherwise known.",
         min=1,
         rich_help_panel=IMAGES,
     ),
@@ -84,8 +83,8 @@ CurveName = Annotated[
 FloatAccuracy = Annotated[
     float | None,
     typer.Option(
-        help="The network's own, a fraction, for curves that saturate at chance. Default: the "
-        "mean of the reference's.",
+        help="The network's float accuracy, a fraction, for curves that saturate at chance. "
+        "Default: the mean of the reference networks.",
         min=0.0,
         max=1.0,
         rich_help_panel=REFERENCE,
@@ -95,7 +94,7 @@ FloatAccuracy = Annotated[
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What a network is predicted with, and from."""
+    """The options of a prediction: calibration, formats and reference."""
 
     calibration_dataset: CalibrationDataset = None
     calibration: Calibration = None
@@ -130,11 +129,11 @@ def predict(
     asked: PredictionOptions,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """Predict what a network loses in each number format, without evaluating it in any.
+    """Predict a network's loss in each number format, without evaluating the quantized network.
 
-    Losses are fractions of the float accuracy, each with a prediction interval that counts the
-    spread between networks. within_noise marks predictions that the reference's own evaluations
-    could not tell from no loss. The reference is the database, or the embedded study.
+    Losses are fractions of the float accuracy, each with a prediction interval that includes the
+    spread between networks. within_noise marks predictions too small to distinguish from no loss
+    in the reference's evaluations. The reference is the database, or the embedded study.
     """
     found = _predicted(network, said, asked)
     rows = [row.as_dict() for row in found.rows]
@@ -148,23 +147,25 @@ def recommend(
     asked: PredictionOptions,
     max_loss: Annotated[
         float,
-        typer.Option(help="What may be lost, a fraction of the float accuracy.", min=0.0, max=1.0),
+        typer.Option(
+            help="Largest acceptable loss, a fraction of the float accuracy.", min=0.0, max=1.0
+        ),
     ],
     expected: Annotated[
         bool,
         typer.Option(
-            "--expected", help="Ask the predicted loss to be within it, not its upper bound."
+            "--expected", help="Compare --max-loss with the predicted loss, not its upper bound."
         ),
     ] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="Print the formats that are neither, too.")
+        bool, typer.Option("--all", help="Also print formats that are neither.")
     ] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """Recommend the formats that a network bears, fewest bits first.
+    """Recommend number formats within a loss, fewest bits first.
 
-    Recommended are those whose upper bound is within the loss. Printed with them is the frontier
-    of bits against loss: the formats that no other of as few bits is predicted to beat.
+    A format is recommended if the upper bound of its loss is within --max-loss. Also prints the
+    frontier of bits and loss: formats that no other of as few bits is predicted to beat.
     """
     found = _predicted(network, said, asked)
     every_format = found.recommend(max_loss, expected=expected)
@@ -175,14 +176,14 @@ def recommend(
     print_rows(list(rows[0]) if is_wide else columns, rows, output)
     left_out = len(every_format) - len(shown)
     if left_out:
-        say(f"{left_out} of {len(every_format)} formats left out: --all prints them")
+        say(f"{left_out} of {len(every_format)} formats not shown: --all prints them")
     if not any(one.recommended for one in every_format):
         bound = "predicted loss" if expected else "upper bound"
         say(f"no format's {bound} is within {max_loss:g}")
 
 
 def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> "Predictions":
-    """Predict as the options say; remarks go to stderr."""
+    """Predict according to the options; remarks go to stderr."""
     from ptqdb.collection.declaration import check_device, check_network
     from ptqdb.fitting.prediction import default_view
     from ptqdb.quantization.number_formats import matching

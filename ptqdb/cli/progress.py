@@ -1,4 +1,4 @@
-"""Shows how a long command goes on, on stderr: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long commands on stderr: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class _RateColumn(ProgressColumn):
 
 
 class _RemainingColumn(ProgressColumn):
-    """About how long it still takes."""
+    """Estimated remaining time."""
 
     def __init__(self, remaining: RemainingTime) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class _RemainingColumn(ProgressColumn):
 
 
 def _left(remaining: RemainingTime) -> str:
-    """What is left, in words; empty while nobody knows."""
+    """The remaining time in words; empty while unknown."""
     seconds = remaining.seconds()
     return "" if seconds is None else f"about {duration(seconds)} left"
 
 
 class CollectionProgress:
-    """A ``Reporter`` for people; to be used as a context manager."""
+    """A ``Reporter`` that shows progress to a user; also a context manager."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -87,14 +87,14 @@ class CollectionProgress:
     def planned(self, cell_count: int, present_count: int) -> None:
         """Start the bar."""
         self._bar.update(self._task, total=cell_count)
-        self.remarked(f"{cell_count} cells to fill, {present_count} there already")
+        self.remarked(f"{cell_count} cells to fill, {present_count} already present")
 
     def weighed(self, network: str, cell_count: int, work: float | None) -> None:
-        """Know how much there is to do."""
+        """Record a network's estimated work."""
         self._remaining.weighed(network, cell_count, work)
 
     def preparing(self, network: str) -> None:
-        """Name the network."""
+        """Show the network's name."""
         self._remaining.preparing(network)
         self._bar.update(
             self._task,
@@ -105,7 +105,7 @@ class CollectionProgress:
             say(f"{network}: calibrating")
 
     def prepared(self, network: str, cell_count: int) -> None:
-        """Know how many cells there are."""
+        """Record a network's number of cells."""
         self._remaining.prepared(network, cell_count)
         self._bar.update(self._task, total=self._remaining.cell_count)
 
@@ -132,7 +132,7 @@ class CollectionProgress:
 
 @contextmanager
 def training_progress(name: str, step_count: int) -> Iterator["Callable[[TrainingProgress], None]"]:
-    """A function that shows a training's steps; on a terminal as a bar, elsewhere in lines."""
+    """Yield a function that shows training progress: a bar on a terminal, lines elsewhere."""
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}", markup=False),
@@ -160,7 +160,7 @@ def training_progress(name: str, step_count: int) -> Iterator["Callable[[Trainin
 
 
 class ComparisonProgress:
-    """A ``CompareReporter`` for people; to be used as a context manager."""
+    """A ``CompareReporter`` that shows progress to a user; also a context manager."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
@@ -190,7 +190,7 @@ class ComparisonProgress:
     def planned(self, fit_count: int, present_count: int) -> None:
         """Start the bar."""
         self._bar.update(self._task, total=fit_count, description="fitting")
-        say(f"{fit_count} curves to fit, {present_count} there already")
+        say(f"{fit_count} curves to fit, {present_count} already present")
 
     def fitted(self, view: str, curve: str) -> None:
         """Advance by a curve over a view."""

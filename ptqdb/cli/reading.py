@@ -1,4 +1,4 @@
-"""Opens what a reading command reads: the database, or else the embedded study's facts."""
+"""Opens the database of a reading command, or else the embedded study."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_reader(db: Path | None) -> "Iterator[Study]":
-    """Open a database read-only; without a name and a default one, the embedded study's facts.
+    """Open a database read-only; without `db` and the default file, open the embedded study.
 
-    The embedded study is named on stderr, so that nobody takes it for one of their own.
+    A message on stderr names the embedded study, so that nobody mistakes it for their own.
 
     Raises
     ------
     DatabaseError
-        The named file cannot be read, or there is neither a default one nor embedded facts.
+        The given file cannot be read, or there are neither a default file nor embedded facts.
     """
     with open_as_it_is(_chosen(db)) as study:
         yield study
@@ -33,7 +33,7 @@ def open_reader(db: Path | None) -> "Iterator[Study]":
 def open_as_it_is(path: Path | None) -> "Iterator[Study]":
     """Open a database read-only; None is the embedded study.
 
-    Where the file is being written and its snapshot is read, that stands on stderr.
+    If the file is being written and its snapshot is read instead, a message on stderr says so.
 
     Raises
     ------
@@ -49,14 +49,14 @@ def open_as_it_is(path: Path | None) -> "Iterator[Study]":
 
 
 def chosen_study(db: Path | None) -> "Study":
-    """The study that `open_reader` opens, not opened yet: also to keep results in it."""
+    """Return the study that `open_reader` would open, not opened yet, so it can be written."""
     from ptqdb.study import open_study
 
     return open_study(_chosen(db), create=True)
 
 
 def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
-    """Say on stderr which cells cannot be evaluated, a line for each."""
+    """List on stderr the cells that cannot be evaluated, one per line."""
     from ptqdb.database import rows_of
 
     rows = rows_of(
@@ -72,7 +72,7 @@ def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
 
 
 def _chosen(db: Path | None) -> Path | None:
-    """The file to open; None for the embedded study, which is said."""
+    """The file to open; None for the embedded study, with a message."""
     from ptqdb.database.embedded_facts import embedded_facts_folder
 
     if db is None and not DEFAULT_DATABASE.exists() and embedded_facts_folder() is not None:

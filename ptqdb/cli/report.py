@@ -1,4 +1,4 @@
-"""``ptqdb report``: a whole study as one page."""
+"""``ptqdb report``: write a whole study as one page."""
 
 import os
 from pathlib import Path
@@ -28,27 +28,27 @@ def report(
         list[str] | None,
         typer.Option(
             "--view",
-            help="A name, glob or call of variant to choose in the page, beside the study's own; "
-            "may be given several times.",
+            help="A further view to offer in the page: a name, glob or call of variant; repeat "
+            "for several.",
         ),
     ] = None,
     curves: Annotated[
         str | None,
         typer.Option(
             "--curve",
-            help="Curves to choose in the page, by commas.",
+            help="Curves to offer in the page, comma-separated.",
             show_default="rational2,hill,logistic,isotonic",
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Processes.", min=1, show_default="one per core")
+        int | None, typer.Option(help="Number of processes.", min=1, show_default="one per core")
     ] = None,
 ) -> None:
-    """Write one page of the whole study: it needs no other file, no server and no network.
+    """Write the whole study as one self-contained page, which needs no server and no internet.
 
-    Predictions and how true they were, the leaderboard (as ptqdb compare stored it, else of a few
-    views), what was collected and what failed, every picture of the study with views, curves and
-    networks to choose, and how to ask more in SQL. Less than a minute for five networks.
+    It shows predictions and their errors, the leaderboard (from ptqdb compare, or else of a few
+    views), the collected and the failed cells, every chart with a choice of views, curves and
+    networks, and example queries in SQL. Takes less than a minute for five networks.
     """
     from ptqdb.charts.saving import check_path
     from ptqdb.cli.progress import ComparisonProgress

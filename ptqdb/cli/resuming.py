@@ -1,4 +1,4 @@
-"""What a command that resumes says when it is interrupted."""
+"""The hint that a resumable command prints when interrupted."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ import typer
 
 @dataclass
 class Resumption:
-    """The object of a command's context; its hint is printed after an interruption."""
+    """The object of a command's context; holds the hint to print after an interruption."""
 
     hint: str = ""
 
 
 def resumes(context: typer.Context, hint: str = "Run the same command again to resume.") -> None:
-    """Let an interruption of this command from now on say how it resumes."""
+    """Set the hint to print if this command is interrupted from now on."""
     context.ensure_object(Resumption).hint = hint

@@ -1,4 +1,4 @@
-"""``ptqdb sql``: ask the database anything, read-only."""
+"""``ptqdb sql``: run a read-only query."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from ptqdb.cli.reading import open_reader
 from ptqdb.errors import DataError, QueryError, UsageError
 
 CONFINED = ("disabled by configuration", "configuration has been locked")
-"""What DuckDB says where a query may not leave its database."""
+"""DuckDB's messages when a query may not leave its database."""
 
 
 def register(app: typer.Typer) -> None:
@@ -36,9 +36,8 @@ def sql(
 ) -> None:
     """Run a query, read-only.
 
-    Of several statements, separated by semicolons, all are run and the result of the last one
-    is printed. Other files, extensions and the network are out of a query's reach unless
-    --allow-files is given.
+    Runs several statements, separated by semicolons, and prints the result of the last one.
+    Queries cannot use other files, extensions or the internet unless --allow-files is given.
     """
     from ptqdb.database import Form, confine
     from ptqdb.database import query as run_query
@@ -53,12 +52,12 @@ def sql(
         except QueryError as error:
             if allow_files or not any(each in str(error) for each in CONFINED):
                 raise
-            raise QueryError(f"{error}; give --allow-files to let a query do that") from error
+            raise QueryError(f"{error}; use --allow-files to permit this") from error
     print_frame(frame, output)
 
 
 def _text(query: str) -> str:
-    """Return the query itself, what the file of that name holds, or what stdin does."""
+    """Return the query itself, or the content of the named file or of stdin."""
     if query == "-":
         try:
             return sys.stdin.read()
@@ -70,7 +69,9 @@ def _text(query: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UsageError(f"there is no file {query}: name one, or give the query itself") from error
+        raise UsageError(
+            f"there is no file {query}: give an existing one, or the query itself"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(f"{query} cannot be read: {reason}") from error

@@ -1,4 +1,4 @@
-"""``ptqdb train``: train reference networks; a stopped training resumes."""
+"""``ptqdb train``: train reference networks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,26 +21,26 @@ def train(
     networks: Annotated[list[str], typer.Argument(help="Names of reference networks.")],
     dataset: Annotated[
         Path,
-        typer.Option(help="Folder with `train-*.parquet`, and `test-*.parquet` to tell how good."),
+        typer.Option(help="Folder with `train-*.parquet`, and `test-*.parquet` for the accuracy."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for checkpoints, logs and states.")
     ] = Path("runs"),
-    width: Annotated[float, typer.Option(help="Factor on every hidden channel count.")] = 1.0,
+    width: Annotated[float, typer.Option(help="Factor for all hidden channel counts.")] = 1.0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the end of the warm-up.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides weights, order and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(help="For weights, order and augmentation.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     replace: Annotated[
-        bool, typer.Option("--replace", help="Train anew what is there already.")
+        bool, typer.Option("--replace", help="Replace existing checkpoints.")
     ] = False,
 ) -> None:
     """Train reference networks on labelled images.
 
-    Each has settings of its own, which the options override. Finished checkpoints stay: those of
-    the same settings and images are not trained again, others are refused without --replace.
-    Interrupted? Run the same command again; it resumes, to the bit.
+    Each network has its own settings, which the options override. Finished checkpoints with the
+    same settings and images are not trained again; others are refused without --replace.
+    Interrupted? Run the same command again; it resumes, with bit-identical results.
     """
     from ptqdb.cli.progress import training_progress
     from ptqdb.collection.requests import require_device
@@ -66,7 +66,7 @@ def train(
         for name, chosen in settings.items()
     ]
     for one in train_all(trainings, training_progress, test_images=test_images, anew=replace):
-        told = "no test images to tell how good"
+        told = "no test images"
         if one.accuracy is not None and test_images is not None:
             told = f"{one.accuracy * 100:.2f} % on {len(test_images):,} test images"
         if one.seconds is None:

@@ -1,4 +1,4 @@
-"""``ptqdb validate``: whether the prediction intervals are true."""
+"""``ptqdb validate``: validate predictions and their intervals."""
 
 from typing import Annotated
 
@@ -32,12 +32,12 @@ def validate(
     interval: Coverage = COVERAGE,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """Leave out each network in turn, predict it from the others, compare.
+    """Leave out each network in turn, predict it from the others, and compare.
 
-    coverage is the share of measured losses inside the intervals; the interval score is their
-    width plus a fine for every miss, the smaller the better. Bands are by measured loss: near
+    coverage is the share of measured losses inside the intervals. The interval score is their
+    width plus a penalty for every miss; smaller is better. Bands are by measured loss: near
     lossless (below 5 %), middle, collapsed (not above chance). The lossless rank correlation is
-    that among formats that lose less than 5 %, where it is hardest to tell them apart.
+    among formats that lose less than 5 %, the hardest to rank.
     """
     with open_reader(db) as study:
         for remark in study.remarks(view, where):

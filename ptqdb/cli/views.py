@@ -1,4 +1,4 @@
-"""``ptqdb views``: the named views, and the SQL behind them."""
+"""``ptqdb views``: list the named views and their SQL."""
 
 from typing import Annotated
 
@@ -23,9 +23,9 @@ def views(
     show_sql: Annotated[bool, typer.Option("--sql", help="Print the views' SQL.")] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """List the views, each with what it means.
+    """List the views with their meaning.
 
-    With --sql the statements themselves; as json, csv, markdown or parquet beside the meaning.
+    With --sql, print the SQL statements; as json, csv, markdown or parquet next to the meaning.
     """
     from ptqdb.database import measures_sensitivity
 
@@ -40,6 +40,6 @@ def views(
             write(visible(sql, keep="\n\t") + "\n")
     else:
         if output in (OutputFormat.TABLE, OutputFormat.MARKDOWN):
-            # a meaning is wrapped in the SQL that it stands in
+            # descriptions are wrapped in the SQL source
             frame = frame.with_columns(frame["description"].str.replace_all(r"\s+", " "))
         print_frame(frame if show_sql else frame.drop("sql"), output)

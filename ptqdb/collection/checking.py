@@ -1,4 +1,4 @@
-"""Whether a network and its images belong together, asked before the first cell is filled."""
+"""Checks that a network and its images fit together, before the first cell is filled."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -15,19 +15,19 @@ from ptqdb.quantization.layers import quantizable_layers
 
 
 def checked(plan: NetworkPlan) -> NetworkPlan:
-    """The plan of a network that takes its images, with as many classes as it has outputs.
+    """Return the plan if the network accepts its images and has one output per class.
 
-    Images whose classes are only numbers get as many as the network tells apart: the first
-    images of a file need not show every class. The plan says how much work there is, as far as an
-    unprepared network shows it.
+    Images whose classes are plain numbers get as many classes as the network has outputs: the
+    first images of a file need not contain every class. The returned plan has an estimate of the
+    work, from the unprepared network.
 
     Raises
     ------
     DataError
-        The network cannot be loaded, does not take such images, or has another number of
-        outputs than the images have classes.
+        The network cannot be loaded, does not accept such images, or has a number of outputs
+        other than the number of classes.
     UsageError
-        Nobody says how the network is fed.
+        The network's preprocessing is unknown.
     """
     task = plan.task
     preprocessing = task.source.known_preprocessing()
@@ -53,7 +53,7 @@ def checked(plan: NetworkPlan) -> NetworkPlan:
     except DataError as error:
         raise DataError(
             f"expected as many outputs of {task.name} as the images have classes, found {outputs}: "
-            f"{error}; give a network trained on these classes, or another --dataset"
+            f"{error}; choose a network trained on these classes, or another --dataset"
         ) from error
     plan = replace(plan, task=task, work=_work(trained.module, example))
     if plan.is_new:
@@ -62,7 +62,7 @@ def checked(plan: NetworkPlan) -> NetworkPlan:
 
 
 def _work(module: nn.Module, example: Tensor) -> float | None:
-    """What a network does for one image; None where its own code does not bear to be watched."""
+    """The work of a network for one image; None if its own code fails under hooks."""
     with suppress(Exception, SystemExit):
         return count_work(module, example).amount
     return None

@@ -1,4 +1,4 @@
-"""What a user declares of a study, by options or in a file: its datasets, networks and formats."""
+"""A study as declared by options or in a file: its datasets, networks and formats."""
 
 import re
 from collections.abc import Sequence
@@ -18,28 +18,28 @@ DEFAULT_CALIBRATION_COUNT = 1024
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """Where images are, and which of them are used.
+    """A dataset, and the selection of its images.
 
     Attributes
     ----------
     name
-        What networks refer to it by, and what the database calls it; None: as its source does.
+        Its name in the study file and in the database; None: the name of its source.
     path
-        Anything that ``--dataset`` takes; None: the images that travel with ptqdb.
+        Anything that ``--dataset`` takes; None: the images that ship with ptqdb.
     calibration_path
-        Where the calibration images are, if elsewhere.
+        The calibration images, if not in `path`.
     images
-        Evaluate on the first so many; None: on all.
+        Number of images to evaluate on, the first ones; None: all.
     calibration
-        Calibrate on the first so many; None: on 1024, or all where there are fewer.
+        Number of images for calibration, the first ones; None: 1024, or all if there are fewer.
     split
-        Which images are evaluated on; the calibration images are those of ``train``.
+        The split to evaluate on; the calibration images are from ``train``.
     image_column, label_column
-        Where their names are unusual.
+        Column names, if unusual.
     channels
-        1 or 3 makes every picture grayscale or RGB; None: as the network takes them.
+        1 or 3 converts every image to grayscale or RGB; None: as the network requires.
     root, download
-        Of a torchvision dataset: where its files are, and whether they may be fetched.
+        For a torchvision dataset: the folder of its files, and whether to download them.
     """
 
     name: str | None = None
@@ -57,7 +57,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class NetworkEntry:
-    """A network and what is to be said of it; see ``ptqdb.networks.sources.network_source``.
+    """A network with its options; see ``ptqdb.networks.sources.network_source``.
 
     Attributes
     ----------
@@ -66,15 +66,15 @@ class NetworkEntry:
     dataset
         The name of a ``DatasetEntry`` of the same study.
     checkpoint, weights
-        A file of weights, or weights by name; at most one of both.
+        A file of weights, or weights by name; at most one of the two.
     name, architecture
-        What the database calls it, and what it is kin to; derived from the spec by default.
+        Its name in the database, and its family; by default derived from the spec.
     mean, std
-        Per channel, in units of the full range 0..1; both or none.
+        Per channel, in units of the full range 0..1; both or neither.
     resize, crop, interpolation
-        See ``Geometry``; None: as the network's own description says.
+        See ``Geometry``; None: from the network's own description.
     class_count, seed
-        Of random weights.
+        For random weights.
     """
 
     spec: str
@@ -94,14 +94,14 @@ class NetworkEntry:
 
 @dataclass(frozen=True)
 class StudyDeclaration:
-    """Networks, the images that each is measured on, and the number formats.
+    """Networks with their images, and the number formats.
 
     Attributes
     ----------
     networks
-        Those that travel with ptqdb when empty.
+        Empty: the networks that ship with ptqdb.
     scopes
-        What to quantize alone, beside everything together.
+        What to quantize alone, in addition to everything together.
     """
 
     datasets: tuple[DatasetEntry, ...]
@@ -112,40 +112,40 @@ class StudyDeclaration:
     precision: str = "auto"
 
     def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
-        """The dataset that a network of this study is measured on."""
+        """Return the dataset of a network of this study."""
         return next(entry for entry in self.datasets if entry.name == network.dataset)
 
 
 def entries_of(specs: Sequence[str], said: NetworkEntry) -> tuple[NetworkEntry, ...]:
-    """One entry per spec; what else is said belongs to a single one.
+    """Return one entry per spec; other options need exactly one spec.
 
     Parameters
     ----------
     said
-        What the options say of the network; its own spec is not looked at.
+        The options of the network; its spec is ignored.
 
     Raises
     ------
     UsageError
-        Something is said, and there is no spec or several.
+        Options are given with no spec or several.
     """
     options = [field.name for field in fields(said) if field.name not in ("spec", "dataset")]
     given = [name for name in options if getattr(said, name) is not None]
     if given and len(specs) != 1:
         option = given[0].replace("_", "-")
         raise UsageError(
-            f"--{option}: expected one --network that it belongs to, found {len(specs) or 'none'}"
+            f"--{option}: expected exactly one --network, found {len(specs) or 'none'}"
         )
     return tuple(replace(said, spec=spec) for spec in dict.fromkeys(specs))
 
 
 def check_declaration(study: StudyDeclaration) -> None:
-    """Refuse what cannot be collected, as far as names tell; PyTorch is not imported for it.
+    """Refuse invalid names and numbers, without importing PyTorch.
 
     Raises
     ------
     UsageError
-        A scope, device or network that does not exist, or a number that means nothing.
+        A scope, device or network that does not exist, or an invalid number.
     """
     check_scopes(study.scopes)
     check_device(study.device)
@@ -154,7 +154,7 @@ def check_declaration(study: StudyDeclaration) -> None:
 
 
 def check_network(entry: NetworkEntry) -> None:
-    """Refuse a network whose name, weights or preprocessing cannot be meant.
+    """Refuse a network whose name, weights or preprocessing are invalid.
 
     Raises
     ------
@@ -174,12 +174,12 @@ def check_network(entry: NetworkEntry) -> None:
 
 
 def check_scopes(scopes: Sequence[str]) -> None:
-    """Refuse a scope that does not exist.
+    """Refuse an unknown scope.
 
     Raises
     ------
     UsageError
-        The message names the valid ones.
+        The message lists the valid ones.
     """
     known = (*SCOPES, LAYER_SCOPE)
     for scope in scopes:
@@ -188,12 +188,12 @@ def check_scopes(scopes: Sequence[str]) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuse the name of a device that is misspelled.
+    """Refuse an invalid device name.
 
     Raises
     ------
     UsageError
-        The message names the valid ones.
+        The message lists the valid ones.
     """
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device: expected cpu, cuda or cuda:N, found {device!r}")

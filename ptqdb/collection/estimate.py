@@ -1,4 +1,4 @@
-"""What a collection would do, and about how long it would take, without writing anything."""
+"""Previews a collection and estimates its time, without writing anything."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,25 +18,25 @@ from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.support.paths import is_there
 
 SAMPLE_COUNT = 100
-"""Images that are measured; more would tell little more."""
+"""Number of images for timing; more would hardly improve the estimate."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What would be done for one network.
+    """The preview of a collection for one network.
 
     Attributes
     ----------
     present
-        Number of cells that are there already, evaluated or with the record that they cannot be.
+        Number of existing cells, evaluated or recorded as failing.
     missing
-        The cells that would be filled.
+        The cells to fill.
     layer_count
-        Quantized layers of the network; 0 where they are not known.
+        Number of quantized layers; 0 if unknown.
     seconds
-        An estimate; 0 where nothing is to be done.
+        Estimated time; 0 if there is nothing to do.
     failure
-        Why nothing could be done, or None.
+        Why the network would fail, or None.
     """
 
     network: str
@@ -53,22 +53,22 @@ class Preview:
 def preview(
     request: CollectionRequest, database: Path, remarked: Callable[[str], None]
 ) -> list[Preview]:
-    """What would be done for each network of a request.
+    """Preview the collection for each network of a request.
 
-    The time is extrapolated from up to 100 images of each network in three formats, measured
-    here and now.
+    The time is extrapolated from a measurement on this machine: up to 100 images per network, in
+    three formats.
 
     Parameters
     ----------
     remarked
-        Receives a line where another collection writes the file and its snapshot is read.
+        Receives a line if another collection writes the file and its snapshot is read instead.
 
     Raises
     ------
     MismatchError
-        The database holds one of the networks with other arguments.
+        The database has one of the networks with other arguments.
     DatabaseError
-        The file is there and cannot be read.
+        The file exists and cannot be read.
     """
     if is_there(database):
         connection, snapshot = connect_reader(database)
@@ -115,9 +115,9 @@ def _with_plan(shown: Preview, plan: NetworkPlan) -> Preview:
 
 
 def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPlan, float]:
-    """The plan with its layers, and the seconds that it takes.
+    """The plan with its layers, and its estimated time in seconds.
 
-    They are those of a few cells on a few images, times how many there are of each.
+    The time of a few cells on a few images is scaled to their numbers.
     """
     task = plan.task
     images = task.images.head(min(SAMPLE_COUNT, len(task.images)))
@@ -128,7 +128,7 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
     trained, device = task.source.load(), torch.device(request.device)
     measurement = NetworkMeasurement(trained, calibration, sample, request.scheme, device=device)
     plan = plan.with_layers(list(measurement.network.layers))
-    # Whatever is quantized alone is computed in float32: see NetworkEvaluation.of_codes.
+    # Scopes other than "all" are computed in float32: see NetworkEvaluation.of_codes.
     alone_count = sum(cell.scope != "all" for cell in plan.cells)
     evaluation = NetworkEvaluation(
         measurement.network,
@@ -138,7 +138,7 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
         precision="float32" if 2 * alone_count > len(plan.cells) else request.precision,
     )
     calibrated = time.perf_counter()
-    # the first pass over codes pays for fresh memory
+    # warm up: the first pass over codes allocates memory
     evaluation.of_codes(measurement.code(sample[0]), sample[0], "all")
     coded_s = evaluated_s = 0.0
     for known in sample:
@@ -161,7 +161,7 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
 
 
 def _one_per_family(asked: Sequence[NumberFormat]) -> list[NumberFormat]:
-    """Of each family among the formats, the one of median width."""
+    """Select the format of median width from each family."""
     families: dict[str, list[NumberFormat]] = {}
     for known in asked:
         families.setdefault(known.family, []).append(known)

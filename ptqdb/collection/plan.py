@@ -1,4 +1,4 @@
-"""Which cells a collection is to fill: what was asked for, less what is already there."""
+"""Plans the cells that a collection fills: the requested cells minus the existing ones."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,19 +15,19 @@ from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 @dataclass(frozen=True)
 class NetworkTask:
-    """A network and the images that it is measured on.
+    """A network and its images.
 
     Attributes
     ----------
     source
-        The network, found and not loaded yet.
+        The network, not loaded yet.
     images, calibration
-        To evaluate on; to take the ranges of the inputs from, which needs no labels.
+        Labelled images for evaluation; images for calibration, which need no labels.
 
     Raises
     ------
     DataError
-        The images to evaluate on have no labels.
+        The images for evaluation have no labels.
     """
 
     source: NetworkSource
@@ -39,30 +39,30 @@ class NetworkTask:
 
     @property
     def name(self) -> str:
-        """What the database calls the network."""
+        """The network's name in the database."""
         return self.source.name
 
 
 @dataclass(frozen=True)
 class CollectionRequest:
-    """What a user asks for.
+    """A request for a collection.
 
     Attributes
     ----------
     tasks
-        One per network, each under a name of its own.
+        One per network, with distinct names.
     scopes
         What is quantized: ``all``, and any of ``weight``, ``bias``, ``input`` alone, and
         ``layer``: each layer alone.
     precision
         ``auto`` or ``float32``.
     replace
-        Whether facts that are there already are collected anew.
+        Whether to delete existing results and collect them again.
 
     Raises
     ------
     UsageError
-        Two networks of one name.
+        Two networks have one name.
     """
 
     tasks: tuple[NetworkTask, ...]
@@ -80,19 +80,19 @@ class CollectionRequest:
             if other is not task:
                 raise UsageError(
                     f"--network: {other.source.spec} and {task.source.spec} are both named "
-                    f"{task.name}; collect one of them alone with --name"
+                    f"{task.name}; collect one of them separately with --name"
                 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation of one network: the unit that is written whole or not at all.
+    """One evaluation of one network: the unit of writing, all or nothing.
 
     Attributes
     ----------
     layer
-        With the scope ``layer`` the layer that alone is quantized; None there stands for every
-        layer of a network whose layers are not known yet.
+        With the scope ``layer``, the only quantized layer; None there means every layer of a
+        network whose layers are not known yet.
     """
 
     network: str
@@ -103,7 +103,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """What it is of, beside the network."""
+        """Its format and scope, for messages."""
         alone = self.scope if self.layer is None else f"layer {self.layer}"
         name = self.number_format.name
         return name if self.scope == "all" else f"{name} ({alone})"
@@ -111,20 +111,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """The cells of one network that are to be filled, in order.
+    """The cells of one network to fill, in order.
 
     Attributes
     ----------
     is_new
-        Whether the network's float facts are to be written too.
+        Whether to write the network's float facts, too.
     failed
-        Cells asked for of which the database says that they cannot be evaluated; they are not
-        tried again.
+        Requested cells that are recorded as failing; they are not tried again.
     layer_count
-        Quantized layers; an upper bound of a network that is new.
+        Number of quantized layers; an upper bound for a new network.
     work
-        What one image takes, as ``ptqdb.measurement.macs.Work.amount`` counts it; None where that
-        is not known.
+        Work per image, as counted by ``ptqdb.measurement.macs.Work.amount``; None if unknown.
     """
 
     task: NetworkTask
@@ -137,23 +135,23 @@ class NetworkPlan:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing of what was asked for."""
+        """Whether nothing requested is missing."""
         return not (self.is_new or self.cells)
 
     @property
     def changes_views(self) -> bool:
-        """Whether what is missing has rows in the views that curves are fitted over."""
+        """Whether missing cells will add rows to the views that curves are fitted over."""
         alone = all(cell.scope == LAYER_SCOPE for cell in self.cells)
         return self.is_new or not alone
 
     @property
     def cell_count(self) -> int:
-        """How many cells are to be filled, of layers that are not known yet as many as may be."""
+        """Number of cells to fill; an upper bound while the layers are unknown."""
         unknown = sum(_is_of_every_layer(cell) for cell in self.cells)
         return len(self.cells) + unknown * (self.layer_count - 1)
 
     def with_layers(self, names: Sequence[str]) -> "NetworkPlan":
-        """The plan with a cell for each layer, now that the network is prepared."""
+        """Return the plan with a cell per layer, once the network is prepared."""
         cells = tuple(each for cell in self.cells for each in _by_layer(cell, names))
         return replace(self, cells=cells, layer_count=len(names))
 
@@ -172,14 +170,14 @@ def _by_layer(cell: Cell, names: Sequence[str]) -> Iterator[Cell]:
 def plan_network(
     connection: duckdb.DuckDBPyConnection, request: CollectionRequest, task: NetworkTask
 ) -> NetworkPlan:
-    """What is missing of one network.
+    """Plan the missing cells of one network.
 
     Raises
     ------
     DataError
-        The checkpoint cannot be read, or weights without a file cannot be had.
+        The checkpoint cannot be read, or weights without a file cannot be obtained.
     MismatchError
-        The database holds the network with another checkpoint, other images or another
+        The database has the network with another checkpoint, other images or another
         precision; the message names the argument.
     """
     wanted = [
@@ -209,7 +207,7 @@ def plan_network(
 
 @dataclass(frozen=True)
 class _Images:
-    """Images as they are stored."""
+    """Stored images."""
 
     split: str
     image_count: int
@@ -218,7 +216,7 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What makes a stored network's facts belong together."""
+    """The identity of a stored network: weights, preprocessing and images."""
 
     checkpoint_sha256: str
     preprocessing: str | None
@@ -241,13 +239,13 @@ def _stored_identity(connection: duckdb.DuckDBPyConnection, name: str) -> _Ident
 
 def _refuse_differences(task: NetworkTask, stored: _Identity) -> None:
     name = task.name
-    remedy = "give the same, another --db, or --replace to collect anew"
+    remedy = "give the same, another --db, or --replace to collect it again"
     if task.source.checkpoint_sha256 != stored.checkpoint_sha256:
-        raise MismatchError(f"the database holds {name} from another checkpoint; {remedy}")
+        raise MismatchError(f"the database has {name} from another checkpoint; {remedy}")
     asked = task.source.known_preprocessing().to_json()
     if stored.preprocessing not in (None, asked):
         raise MismatchError(
-            f"--mean, --std, --resize, --crop: the database holds {name} fed as "
+            f"--mean, --std, --resize, --crop: the database has {name} with the preprocessing "
             f"{stored.preprocessing}, found {asked}; {remedy}"
         )
     for argument, found, expected in (
@@ -258,8 +256,8 @@ def _refuse_differences(task: NetworkTask, stored: _Identity) -> None:
             continue
         same_count = len(found) == expected.image_count
         raise MismatchError(
-            f"{argument}: the database holds {name} on {expected.image_count} images, found "
-            f"{'as many others' if same_count else len(found)} asked for; {remedy}"
+            f"{argument}: the database has {name} on {expected.image_count} images, found "
+            f"{'as many others' if same_count else len(found)} requested; {remedy}"
         )
 
 
@@ -278,9 +276,9 @@ def _present_cells(
         other = request.precision == "float32" and precision != "float32"
         if other and number_format in asked and scope in request.scopes:
             raise MismatchError(
-                f"--precision: the database holds {name} in {number_format} computed in "
-                f"{precision}, found float32 asked for; give --precision auto, another --db, or "
-                "--replace to collect anew"
+                f"--precision: the database has {name} in {number_format} computed in "
+                f"{precision}, found float32 requested; give --precision auto, another --db, or "
+                "--replace to collect it again"
             )
     return {
         Cell(name, asked[number_format], scheme, scope, layer)
@@ -290,7 +288,7 @@ def _present_cells(
 
 
 def _layers(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
-    """The layers of a stored network, in their order."""
+    """The layers of a stored network, in order."""
     rows = connection.execute(
         "select l.name from layer as l join network as n using (network_id) where n.name = ? "
         "order by l.position",

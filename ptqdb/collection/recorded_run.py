@@ -1,4 +1,4 @@
-"""Records a run in the database: what it was to do before it begins, and how it ended."""
+"""Records a run in the database: its planned cells before it starts, and its outcome."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ from ptqdb.errors import DatabaseError
 from ptqdb.version import VERSION
 
 SEED = 0
-"""Nothing in a collection is random; the column says so to whoever looks for it."""
+"""For the column ``seed``; nothing in a collection is random."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A network that could not be collected, and why."""
+    """A network that could not be collected, with the reason."""
 
     network: str
     reason: str
@@ -36,15 +36,15 @@ def recorded_run(
     cells: Sequence[Cell],
     failures: Sequence[Failure],
 ) -> Iterator[None]:
-    """Write the run's row before its first cell, and how it ended after its last.
+    """Write the run's row before its first cell, and its outcome after the last.
 
     Parameters
     ----------
     failures
-        Of networks; the block adds them. Cells that cannot be evaluated are none.
+        Failed networks, added by the block. Cells that cannot be evaluated do not count.
     """
     with transaction(connection):
-        # whoever holds the file is the only writer: a run that still says so was killed
+        # this process is the only writer: a run still marked as running was killed
         connection.execute(
             "update collection_run set outcome = 'interrupted' where outcome = 'running'"
         )
@@ -69,7 +69,7 @@ def recorded_run(
     try:
         yield
     except BaseException as error:
-        # Where the disk is full this cannot be written either, and the first error is to be told.
+        # If the disk is full, this fails, too; report the first error.
         with suppress(DatabaseError):
             ended = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             _write_outcome(connection, run_id, ended, failures)
@@ -90,7 +90,7 @@ def _write_outcome(
 
 
 def _announced(cells: Sequence[Cell]) -> list[dict[str, str]]:
-    """The cells as the table has them: the layers of a network, each alone, are one."""
+    """The cells as stored in the table: the layers of a network, each alone, are one cell."""
     fields = ("network", "number_format", "scheme", "scope")
     rows = dict.fromkeys(
         (cell.network, cell.number_format.name, cell.scheme, cell.scope) for cell in cells
@@ -114,7 +114,7 @@ def _arguments(request: CollectionRequest) -> str:
 
 
 def _task_arguments(task: NetworkTask) -> dict[str, Any]:
-    """What a user gave, the folders of files left out."""
+    """The user's arguments, with file names without folders."""
     source, preprocessing = task.source, task.source.preprocessing
     return {
         "spec": Path(source.spec).name,

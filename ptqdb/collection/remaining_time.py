@@ -1,4 +1,4 @@
-"""How long a collection still takes, from what its cells have taken and how much work is left."""
+"""Estimates a collection's remaining time from its finished cells and the work left."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass
 class _Network:
-    """What is known of a network's cells.
+    """Counts and times of a network's cells.
 
     Attributes
     ----------
     cell_count, done_count
-        To fill in all, and filled.
+        Number of cells to fill in total, and filled so far.
     work
-        Of one cell, in any unit; None where unknown.
+        Work per cell, in any unit; None if unknown.
     cells_s
-        What the filled ones took together.
+        Total time of the filled cells.
     overhead_s
-        What loading and calibrating took, and what came after its last cell; None before.
+        Time for loading, calibrating, and anything after its last cell; None before.
     """
 
     cell_count: int
@@ -33,16 +33,16 @@ class _Network:
 
 
 class RemainingTime:
-    """Follows a collection, and estimates what is left of it.
+    """Tracks a collection and estimates its remaining time.
 
-    A cell of a network takes as long as those of it that are filled did on average. Of a network
-    without any, time is proportional to the work of a cell, at the rate of all filled cells; so is
-    what loading and calibrating take. It corrects itself cell by cell.
+    A cell is assumed to take the mean time of the network's filled cells. For a network without
+    filled cells, the time is proportional to the work of a cell, at the rate of all filled cells;
+    likewise for loading and calibrating. The estimate is updated with every cell.
 
     Parameters
     ----------
     clock
-        Seconds from any beginning.
+        Seconds since any fixed time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,20 +54,20 @@ class RemainingTime:
 
     @property
     def cell_count(self) -> int:
-        """Cells to fill in all, less those of networks that failed before."""
+        """Total number of cells to fill, without the remaining ones of failed networks."""
         return sum(each.cell_count for each in self._networks.values())
 
     @property
     def done_count(self) -> int:
-        """Cells that are filled."""
+        """Number of filled cells."""
         return sum(each.done_count for each in self._networks.values())
 
     def weighed(self, network: str, cell_count: int, work: float | None) -> None:
-        """So many cells of a network are to be filled; see ``Reporter``."""
+        """Receive the number of cells of a network and their work; see ``Reporter``."""
         self._networks[network] = _Network(cell_count, work)
 
     def preparing(self, network: str) -> None:
-        """A network is loaded; what was left of the one before has failed."""
+        """A network is being loaded; unfilled cells of the previous network have failed."""
         passed = self._passed()
         if self._current is not None:
             self._current.overhead_s = (self._current.overhead_s or 0.0) + passed
@@ -77,20 +77,20 @@ class RemainingTime:
         self._is_preparing = True
 
     def prepared(self, network: str, cell_count: int) -> None:
-        """The cells of a network follow."""
+        """A network is prepared, and its number of cells known."""
         current = self._networks[network]
         current.cell_count = cell_count
         current.overhead_s = (current.overhead_s or 0.0) + self._passed()
         self._is_preparing = False
 
     def filled(self, network: str) -> None:
-        """One of them is filled."""
+        """A cell of a network is filled."""
         current = self._networks[network]
         current.cells_s += self._passed()
         current.done_count += 1
 
     def seconds(self) -> float | None:
-        """What is left; None before the first cell is filled."""
+        """Return the remaining time; None before the first cell is filled."""
         if not self.done_count:
             return None
         since = self._clock() - self._last
@@ -114,7 +114,7 @@ class RemainingTime:
         return self._last - before
 
     def _cell_s(self, network: _Network) -> float:
-        """What a cell of a network takes."""
+        """Estimated time of a network's cell."""
         if network.done_count:
             return network.cells_s / network.done_count
         known = [each for each in self._networks.values() if each.done_count]
@@ -122,24 +122,24 @@ class RemainingTime:
         return self._work(network) * sum(each.cells_s for each in known) / work
 
     def _overhead_s(self, network: _Network) -> float:
-        """What preparing a network takes."""
+        """Estimated time to prepare a network."""
         known = [each for each in self._networks.values() if each.overhead_s is not None]
         work = sum(self._work(each) for each in known)
         return self._work(network) * sum(each.overhead_s or 0.0 for each in known) / work
 
     def _work(self, network: _Network) -> float:
-        """That of a cell; where it is unknown, as much as those of the others have."""
+        """Work of a cell; if unknown, the mean of the other networks."""
         return network.work or _mean(each.work for each in self._networks.values()) or 1.0
 
 
 def _mean(values: Iterable[float | None]) -> float:
-    """The mean of those that are known; 0 without any."""
+    """The mean of the known values; 0 without any."""
     known = [value for value in values if value]
     return sum(known) / len(known) if known else 0.0
 
 
 def duration(seconds: float) -> str:
-    """A rough duration in words.
+    """Return a rough duration as text.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From what a user declares to a request that can be collected: networks found, images read."""
+"""Turns a declaration into a request: finds networks and reads images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,20 +31,20 @@ from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
 
 
 def collection_request(study: StudyDeclaration, *, anew: bool = False) -> CollectionRequest:
-    """Find the networks, read the images, choose the formats.
+    """Find the networks, read the images, select the formats.
 
     Parameters
     ----------
     anew
-        Whether facts that are there already are collected anew.
+        Whether to delete existing results and collect them again.
 
     Raises
     ------
     UsageError
-        A network, dataset, format, scope or device that does not exist, two networks of one
-        name, or a network of which nobody says how it is fed; the message names the valid ones.
+        A network, dataset, format, scope or device that does not exist (the message lists the
+        valid ones), two networks with one name, or a network with unknown preprocessing.
     DataError
-        A checkpoint or an image that cannot be read, or fewer images than asked for.
+        A checkpoint or an image that cannot be read, or fewer images than requested.
     """
     check_declaration(study)
     networks = study.networks or tuple(NetworkEntry(name) for name in embedded_checkpoints())
@@ -69,12 +69,12 @@ def request_of(
     precision: str = "auto",
     anew: bool = False,
 ) -> CollectionRequest:
-    """Networks with their images, to be quantized in the formats and scopes that are named.
+    """Return the request to quantize networks in the given formats and scopes.
 
     Raises
     ------
     UsageError
-        A scope or device that does not exist, or two networks of one name.
+        A scope or device that does not exist, or two networks with one name.
     """
     check_scopes(scopes)
     require_device(device)
@@ -89,12 +89,12 @@ def request_of(
 
 
 def network_of(entry: NetworkEntry) -> NetworkSource:
-    """The network, with the embedded weights where a reference network is to have no others.
+    """Return the network; reference networks without given weights get the embedded ones.
 
     Raises
     ------
     UsageError
-        No such network, or nobody says how it is fed.
+        No such network, or its preprocessing is unknown.
     DataError
         The checkpoint cannot be read.
     """
@@ -122,21 +122,21 @@ def network_of(entry: NetworkEntry) -> NetworkSource:
 def calibration_images(
     source: NetworkSource, path: str, *, count: int | None = None, image_column: str | None = None
 ) -> ImageSet:
-    """Images, labelled or not, as a network takes them.
+    """Read images, labelled or not, in the form that a network requires.
 
     Parameters
     ----------
     path
         Anything that ``--calibration-dataset`` takes.
     count
-        The first so many; None: 1024, or all where there are fewer.
+        Number of images, the first ones; None: 1024, or all if there are fewer.
 
     Raises
     ------
     UsageError
         There are no such images.
     DataError
-        They cannot be read, or are fewer than asked for.
+        They cannot be read, or are fewer than requested.
     """
     preprocessing = source.known_preprocessing()
     channels = preprocessing.channel_count
@@ -153,13 +153,13 @@ def calibration_images(
 
 
 class _Images:
-    """Images by where they are and how they are fed, each read once."""
+    """Cache of images by location and preprocessing."""
 
     def __init__(self) -> None:
         self._read: dict[object, ImageSet] = {}
 
     def task(self, source: NetworkSource, entry: DatasetEntry) -> NetworkTask:
-        """The network with the images that it takes."""
+        """Return the network with its images."""
         preprocessing = source.known_preprocessing()
         count = entry.calibration
         at_most = DEFAULT_CALIBRATION_COUNT if count is None else None
@@ -200,13 +200,13 @@ class _Images:
 
 
 def require_device(device: str) -> None:
-    """Refuse a device that is misspelled or absent.
+    """Refuse an invalid or missing device.
 
     Raises
     ------
     UsageError
-        The message names the valid ones.
+        The message lists the valid ones.
     """
     check_device(device)
     if device != "cpu" and not torch.cuda.is_available():
-        raise UsageError(f"--device: found no GPU for {device!r}; give cpu")
+        raise UsageError(f"--device: found no GPU for {device!r}; use cpu")

@@ -33,7 +33,7 @@ _SUMMARY = tuple(
 
 
 def ensure_formats(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the number formats and the codes of the small ones, where they are not there yet."""
+    """Write the missing number formats, and the codes of the small ones."""
     present = {row[0] for row in connection.execute("select name from number_format").fetchall()}
     missing = [(i, known) for i, known in enumerate(KNOWN_FORMATS) if known.name not in present]
     if not missing:
@@ -68,7 +68,7 @@ def _format_codes(number_format_id: int, number_format: NumberFormat) -> pl.Data
 
 
 def ensure_scheme(connection: duckdb.DuckDBPyConnection, scheme: Scheme) -> int:
-    """The id of a scheme, written if it is not there yet."""
+    """Return the id of a scheme; write it if missing."""
     found = connection.execute("select scheme_id from scheme where name = ?", [scheme.name])
     row = found.fetchone()
     if row:
@@ -88,7 +88,7 @@ def ensure_dataset(
     image_count: int,
     content_sha256: str,
 ) -> int:
-    """The id of these images, written if they are not there yet."""
+    """Return the id of images; write them if missing."""
     found = connection.execute(
         "select dataset_id from dataset where content_sha256 = ?", [content_sha256]
     )
@@ -120,9 +120,9 @@ def write_network(
     Parameters
     ----------
     calibration_dataset_id
-        None where no images calibrated it.
+        None without calibration images.
     evaluation
-        Of the float network; None for one that is only to be predicted.
+        Of the float network; None if the network is only predicted.
     """
     network_id = next_id(connection, "network")
     values = {
@@ -194,7 +194,7 @@ def write_quantized_tensors(
     scheme_id: int,
     tensors: Mapping[TensorKey, QuantizedTensorFacts],
 ) -> None:
-    """Write a format's facts of all tensors of a network."""
+    """Write the facts of all tensors of a network in one format."""
     summaries = [
         {"tensor_id": tensor_ids[key]} | {name: getattr(facts, name) for name in _SUMMARY}
         for key, facts in tensors.items()
@@ -222,7 +222,7 @@ def write_channel_errors(
     scheme_id: int,
     errors: Mapping[TensorKey, Array],
 ) -> None:
-    """Write the squared errors of a format in the output channels of a network's weights.
+    """Write the squared errors per output channel of a network's weights in one format.
 
     Parameters
     ----------
@@ -248,15 +248,15 @@ def _histogram_rows(
 ) -> pl.DataFrame:
     """All histograms as one frame: ``value, count, tensor_id``.
 
-    One concatenation, since a frame of its own for each of hundreds of tensors takes longer
-    than writing their rows.
+    They are concatenated once, since building a frame for each of hundreds of tensors takes
+    longer than writing the rows.
 
     Parameters
     ----------
     histograms
-        Values and their counts, both (n,), by the tensor's id; of some tensors there are none.
+        Values and their counts, both (n,), by the tensor's id; may be empty for some tensors.
     value
-        What the column of values is called.
+        Name of the column of values.
     """
     filled = {tensor_id: pair for tensor_id, pair in histograms.items() if len(pair[0])}
     return pl.DataFrame(
@@ -289,7 +289,7 @@ def write_failed_evaluation(
     scope: str,
     failed: FailedEvaluation,
 ) -> None:
-    """Write that a cell cannot be evaluated, and why."""
+    """Record that a cell cannot be evaluated, with the reason."""
     ids = _cell_ids(network_id, number_format_id, scheme_id, scope)
     insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
 
@@ -301,7 +301,7 @@ def write_layer_evaluation(
     scheme_id: int,
     found: EvaluationFacts | FailedEvaluation,
 ) -> None:
-    """Write what became of a network with one layer quantized: counts, or why there are none."""
+    """Write the result of a network with one layer quantized: counts, or the failure."""
     table = "failed_layer_cell" if isinstance(found, FailedEvaluation) else "layer_evaluation"
     ids = {
         "layer_id": layer_id,
@@ -323,7 +323,7 @@ def _cell_ids(
 
 
 def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[TensorKey, int]:
-    """The ids of a network's tensors by layer name and role, in the order they were written."""
+    """Return the ids of a network's tensors by layer name and role, in the order of writing."""
     found = connection.execute(
         "select l.name, t.role, t.tensor_id from tensor as t join layer as l using (layer_id) "
         "where l.network_id = ? order by t.tensor_id",
@@ -333,7 +333,7 @@ def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dic
 
 
 def layer_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[str, int]:
-    """The ids of a network's layers by name."""
+    """Return the ids of a network's layers by name."""
     found = connection.execute(
         "select name, layer_id from layer where network_id = ?", [network_id]
     )
@@ -341,7 +341,7 @@ def layer_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict
 
 
 def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
-    """Delete the networks of these names with all their facts."""
+    """Delete the named networks with all their facts."""
     of_tensor = (
         "delete from {table} where tensor_id in (select t.tensor_id from tensor as t "
         "join layer as l using (layer_id) join network as n using (network_id) "

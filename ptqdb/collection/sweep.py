@@ -1,4 +1,4 @@
-"""Fills a database cell by cell; what was filled before a stop is never filled again."""
+"""Fills a database cell by cell; an interrupted collection resumes at the missing cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,64 +49,64 @@ from ptqdb.support.interruption import interrupts_kept
 
 
 class Reporter(Protocol):
-    """Receives how a collection goes on."""
+    """Receives the progress of a collection."""
 
     def planned(self, cell_count: int, present_count: int) -> None:
-        """So many cells are to be filled; so many were there already."""
+        """Receive the numbers of cells to fill and of existing cells."""
 
     def weighed(self, network: str, cell_count: int, work: float | None) -> None:
-        """A network has so many of the cells, each of so much work; None where that is unknown.
+        """Receive a network's number of cells and the work per cell; None if unknown.
 
-        The unit is the same for all networks. Comes before the first network is prepared, once
-        for each.
+        All networks have the same unit of work. Called once per network, before the first network
+        is prepared.
         """
 
     def preparing(self, network: str) -> None:
-        """A network is loaded and calibrated."""
+        """A network is being loaded and calibrated."""
 
     def prepared(self, network: str, cell_count: int) -> None:
-        """The cells of a network follow, so many: now its layers are known."""
+        """A network is prepared; its layers and so its number of cells are known."""
 
     def filled(self, cell: Cell) -> None:
-        """A cell is committed: its evaluation, or why there is none."""
+        """A cell is committed, with its evaluation or its failure."""
 
     def remarked(self, text: str) -> None:
-        """Something that a user should know."""
+        """Receive a remark for the user."""
 
 
 class Silent:
-    """A reporter that says nothing."""
+    """A reporter that does nothing."""
 
     def planned(self, cell_count: int, present_count: int) -> None:
-        """Keep quiet."""
+        """Do nothing."""
 
     def weighed(self, network: str, cell_count: int, work: float | None) -> None:
-        """Keep quiet."""
+        """Do nothing."""
 
     def preparing(self, network: str) -> None:
-        """Keep quiet."""
+        """Do nothing."""
 
     def prepared(self, network: str, cell_count: int) -> None:
-        """Keep quiet."""
+        """Do nothing."""
 
     def filled(self, cell: Cell) -> None:
-        """Keep quiet."""
+        """Do nothing."""
 
     def remarked(self, text: str) -> None:
-        """Keep quiet."""
+        """Do nothing."""
 
 
 @dataclass
 class CollectionOutcome:
-    """What a collection did.
+    """The outcome of a collection.
 
     Attributes
     ----------
     filled_count, present_count
-        Cells that were evaluated now, and earlier.
+        Numbers of cells evaluated now and earlier.
     failed_count
-        Cells that cannot be evaluated, since the network's own code fails in that format: the
-        database says so, now or since an earlier run.
+        Number of cells that cannot be evaluated because the network's own code fails in that
+        format, recorded now or by an earlier run.
     failures
         Networks that could not be collected.
     """
@@ -122,20 +122,20 @@ def collect(
 ) -> CollectionOutcome:
     """Fill every missing cell of the request.
 
-    Each cell is one transaction. A network that fails is recorded, and the others go on. A cell
-    in which the network's own code fails is recorded as such, and the next cell goes on; the
-    run is done all the same, for the facts say what the format does to the network. While it
-    goes on, others read the snapshot that is published before each network.
+    Each cell is one transaction. If a network fails, this is recorded and the others continue.
+    If the network's own code fails in a cell, this is recorded and the next cell continues; the
+    run still counts as done, since such a failure is a property of network and format. Meanwhile,
+    other processes read the snapshot that is published before each network.
 
     Parameters
     ----------
     wait_s
-        For how many seconds to wait for another process to close the file.
+        Seconds to wait for another process to close the file.
 
     Raises
     ------
     MismatchError
-        The database holds one of the networks with other arguments; nothing was written.
+        The database has one of the networks with other arguments; nothing was written.
     DatabaseError
         The file cannot be opened for writing, is damaged, or cannot be written.
     KeyboardInterrupt
@@ -143,8 +143,8 @@ def collect(
     """
     outcome = CollectionOutcome()
     connection = connect(database, read_only=False, wait_s=wait_s, remarked=reporter.remarked)
-    # Left in reverse: the connection is closed before the publisher, and errors are put in words
-    # while it is open.
+    # Contexts exit in reverse: errors are converted while the connection is open, and it is closed
+    # before the publisher.
     with (
         SnapshotPublisher(database, reporter.remarked) as publisher,
         connection,
@@ -164,9 +164,9 @@ def collect(
             _tell_known_failures(plan, outcome, reporter)
         is_changed = request.replace or not all(plan.is_complete for plan in plans)
         if is_changed:
-            read_every_block(connection)  # a damaged one is found before anything is written
+            read_every_block(connection)  # detect damage before writing anything
         recorded = recorded_run(connection, request, cells, outcome.failures)
-        # Within, so that an interruption is recorded as one; around, for the recording itself.
+        # The inner one records an interruption as such; the outer one protects the recording.
         with interrupts_kept(), recorded, interrupts_kept():
             if request.replace or any(plan.changes_views for plan in plans):
                 forget_fits(connection)
@@ -177,14 +177,14 @@ def collect(
                     publisher.publish(connection)
                     _collect_or_record(connection, request, plan, outcome, reporter)
             if all(plan.is_complete for plan in plans):
-                materialize(connection, reporter.remarked)  # what an upgrade made stale
+                materialize(connection, reporter.remarked)  # tables made stale by an upgrade
     return outcome
 
 
 def _plans(
     connection: duckdb.DuckDBPyConnection, request: CollectionRequest, outcome: CollectionOutcome
 ) -> list[NetworkPlan]:
-    """A plan for each network that can be loaded and fits its images; the others are recorded."""
+    """Plan each network that can be loaded and fits its images; record the others as failures."""
     plans = []
     for task in request.tasks:
         try:
@@ -199,13 +199,13 @@ def _plans(
 
 
 def _tell_known_failures(plan: NetworkPlan, outcome: CollectionOutcome, reporter: Reporter) -> None:
-    """Count the cells that are known to fail, and say that they are not tried again."""
+    """Count the cells known to fail, and report that they are not tried again."""
     if plan.failed:
         outcome.failed_count += len(plan.failed)
         names = ", ".join(cell.label for cell in plan.failed)
         reporter.remarked(
             f"{plan.task.name} cannot be evaluated in {names}, as recorded earlier; "
-            "--replace collects it anew"
+            "--replace collects it again"
         )
 
 
@@ -221,7 +221,7 @@ def _collect_or_record(
     outcome: CollectionOutcome,
     reporter: Reporter,
 ) -> None:
-    """Collect one network; whatever goes wrong in it is recorded and told."""
+    """Collect one network; record and report its failure, if any."""
     name = plan.task.name
     try:
         with interrupts_kept():
@@ -275,10 +275,10 @@ def _collect_network(
 def _measured(
     request: CollectionRequest, plan: NetworkPlan, reporter: Reporter
 ) -> tuple[NetworkMeasurement, Preprocessing]:
-    """The network calibrated, and how it is fed.
+    """Return the calibrated network and its preprocessing.
 
-    A Ctrl-C of which a library made an error may have passed for a failure of the network and
-    decided what stays in float: it ends this before anything is written.
+    A library may turn Ctrl-C into an error, which would look like a failure of the network and
+    decide what stays in float; so a Ctrl-C ends this before anything is written.
     """
     trained = plan.task.source.load()
     for remark in trained.remarks:
@@ -292,7 +292,7 @@ def _measured(
     )
     for remark in measurement.remarks:
         reporter.remarked(f"{plan.task.name}: {remark}")
-    # without the network itself: the measurement has the folded weights
+    # drop the network itself: the measurement has the folded weights
     return measurement, trained.preprocessing
 
 
@@ -316,7 +316,7 @@ def _collect_format(
     outcome: CollectionOutcome,
     reporter: Reporter,
 ) -> None:
-    """Fill the cells of one network in one format; the first also brings the tensors' facts."""
+    """Fill the cells of one network in one format; the first also writes the tensors' facts."""
     network_id, number_format_id = _ids(connection, cells[0])
     number_format = cells[0].number_format
     with interrupts_kept():

@@ -1,4 +1,4 @@
-"""Measures a network that nobody evaluates: its divergences by the views, and no accuracy."""
+"""Measures a network without evaluating it: it gets divergences in the views, but no accuracy."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -32,16 +32,16 @@ from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 @dataclass(frozen=True, eq=False)
 class UnevaluatedNetwork:
-    """A network whose divergences are known, and whose losses are not.
+    """A network with known divergences and unknown losses.
 
     Attributes
     ----------
     name, checkpoint_sha256
-        What it is called, and the digest of its weights.
+        Its name, and the digest of its weights.
     rows
-        A view's rows of it, one per number format.
+        Its rows of a view, one per number format.
     remarks
-        What is to know of how it was measured.
+        Remarks on the measurement.
     """
 
     name: str
@@ -60,7 +60,7 @@ def measure_in_view(
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> UnevaluatedNetwork:
-    """Measure a network as far as a view asks for it; parameters as in `measured_unevaluated`.
+    """Measure what a view needs of a network; parameters as in `measured_unevaluated`.
 
     Raises
     ------
@@ -82,11 +82,7 @@ def measure_in_view(
     ) as connection:
         rows = read_view(connection, view)
         checkpoint = query(connection, "select checkpoint_sha256 from network").item()
-    remarks = (
-        ()
-        if calibration is not None
-        else ("no images: the weights alone are quantized and weighed",)
-    )
+    remarks = () if calibration is not None else ("no images: only the weights are quantized",)
     return UnevaluatedNetwork(source.name, checkpoint, rows, remarks)
 
 
@@ -102,38 +98,38 @@ def measured_unevaluated(
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory with a network's facts in some formats, and no evaluation at all.
+    """Yield an in-memory database with a network's facts in some formats, without evaluations.
 
-    ``variant`` and the named views have a row of it per format, with ``divergence`` and
-    ``chance_accuracy``, and NULL for every other accuracy. No quantized network runs; the float
-    network runs over the calibration images twice, or once if inputs are left out, and over
+    ``variant`` and the named views have one row per format, with ``divergence`` and
+    ``chance_accuracy``; all other accuracies are NULL. No quantized network is run. The float
+    network runs over the calibration images twice, or once without `with_inputs`, and over
     single images before.
 
     Parameters
     ----------
     source
-        The network, found and not loaded yet.
+        The network, not loaded yet.
     calibration
-        Images, labelled or not, that set the scales of inputs and biases. None: the weights
-        alone are measured, and only views that use no others have rows; see
+        Images, labelled or not, to calibrate the scales of inputs and biases. None: only the
+        weights are measured, and only views that use nothing else have rows; see
         ``ptqdb.database.uses_weights_alone``.
     number_formats
-        What to measure it in.
+        The formats to measure.
     image_size
-        The edge in pixels of the network's images, where neither calibration images nor the
-        preprocessing say it: the order of the layers and their MACs follow from it.
+        Edge of the network's images in pixels, if neither calibration images nor preprocessing
+        determine it; the order of the layers and their MACs depend on it.
     with_inputs
-        Whether what the formats do to the layers' inputs is measured, which costs the second
-        float pass; views of weights and biases alone have their rows without it.
+        Whether to measure the quantized inputs of the layers, which needs the second float pass;
+        views of weights and biases do not need it.
     reporter
-        Is told that the network is prepared and what a user should know; nobody is when None.
+        Receives the preparation of the network and remarks for the user, or None.
 
     Raises
     ------
     DataError
-        The network cannot be loaded, measured or fed such images.
+        The network cannot be loaded or measured, or does not accept such images.
     UsageError
-        Nobody says how the network is fed, or how large its images are.
+        The network's preprocessing or the size of its images is unknown.
     """
     reporter = reporter or Silent()
     reporter.preparing(source.name)
@@ -177,8 +173,8 @@ def _write_network(
 ) -> int:
     """Write the float network's facts; return its id.
 
-    It is evaluated on no images, and the dataset says so; as many classes as the network has
-    outputs are told apart, whatever labels the calibration images may have.
+    The dataset records that it is evaluated on no images. The number of classes is the number of
+    outputs, regardless of labels of the calibration images.
     """
     ensure_formats(connection)
     dataset_id = ensure_dataset(

@@ -1,1 +1,1 @@
-"""Curves over views: fits, figures of networks left out, intervals, predictions."""
+"""Curves over views: fits, cross-validation, prediction intervals and predictions."""

@@ -1,4 +1,4 @@
-"""Compares views and curves by what they predict of networks that they did not see."""
+"""Compares views and curves by their predictions of unseen networks."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -32,15 +32,15 @@ class Leaderboard:
     Attributes
     ----------
     entries
-        The best held-out R² first, baselines among them.
+        Best held-out R² first, baselines included.
     evaluated_views
-        Those whose divergence looks at the losses of the very network (the correction
-        sensitivity; the breakpoint of segmented views): it was not wholly left out.
+        Views whose divergence depends on the losses of the predicted network (the correction
+        sensitivity; the breakpoint of segmented views), so it was not fully left out.
     choice
-        What picking the best of them is worth, baselines and evaluated views aside; None with
-        fewer than three units.
+        Held-out figures of choosing the best entry, without baselines and evaluated views; None
+        with fewer than three units.
     remarks
-        Networks that count as one, in words.
+        Remarks on networks that count as one.
     """
 
     entries: tuple[Entry, ...]
@@ -53,7 +53,7 @@ class OpenDatabase(Protocol):
     """Opens a database, as ``partial(connect, path)`` does."""
 
     def __call__(self, *, read_only: bool) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection that the context closes."""
+        """Return a connection that closes with its context."""
 
 
 def compare(
@@ -65,27 +65,27 @@ def compare(
     job_count: int = 1,
     reporter: CompareReporter | None = None,
 ) -> Leaderboard:
-    """Fit every curve over every view, with each unit left out, and rank them.
+    """Fit every curve over every view, cross-validate them, and rank them.
 
-    What was fitted before over the same points is taken from the table ``fit``; the rest is
-    added to it as it is found, so that a stopped comparison resumes. The views are read on a
-    connection that cannot write; where nothing is missing, no other is opened.
+    Earlier fits of the same points are read from the table ``fit``. New ones are stored there as
+    soon as they are done, so an interrupted comparison resumes. The views are read through a
+    read-only connection; a writing one is opened only if fits are missing.
 
     Parameters
     ----------
     pattern
-        A name or glob of views, or a call of ``variant``; the baselines are always among them.
+        A name or glob of views, or a call of ``variant``; the baselines are always included.
     leave_out
         ``network`` or ``architecture``.
     job_count
-        Processes.
+        Number of processes.
 
     Raises
     ------
     UsageError
         No such view or curve.
     DatabaseError
-        The database cannot be read, or not be written where something is to be kept.
+        The database cannot be read, or cannot be written although there are new results.
     """
     reporter = reporter or Silent()
     with open_database(read_only=True) as reader:

@@ -1,4 +1,4 @@
-"""How well a curve predicts what it was not fitted to: networks are left out, one at a time."""
+"""Cross-validation of curves: networks are left out one at a time and predicted."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,26 +13,26 @@ from ptqdb.errors import DataError
 Names = NDArray[np.str_]
 Folds = NDArray[np.intp]
 
-# So many are left out one at a time; of more, several at a time. Fits with one or two folds left
-# out are then at most 20 and 190, however many networks there are.
+# Up to this many units are left out one at a time; above, several at a time. So at most 20 fits
+# have one fold left out, and 190 two, whatever the number of networks.
 MOST_FOLDS = 20
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Predictions of points by curves that never saw their network.
+    """Predictions of points by curves fitted without their network.
 
     Attributes
     ----------
     y, predicted
-        Shape (points,); `predicted` is NaN where the other networks do not carry the curve.
+        Shape (points,); `predicted` is NaN if the other networks are too few to fit the curve.
     """
 
     y: Floats
     predicted: Floats
 
     def where(self, mask: NDArray[np.bool_]) -> "HeldOut":
-        """Those of the points where a mask of shape (points,) is true."""
+        """Select points by a mask of shape (points,)."""
         return HeldOut(self.y[mask], self.predicted[mask])
 
     @property
@@ -43,8 +43,8 @@ class HeldOut:
     def r_squared(self) -> float | None:
         """1 - (sum of squared errors) / (sum of squares about the mean of these points).
 
-        None where a point has no prediction, or all y are the same. Negative where the mean of
-        the points, which nobody knows beforehand, would have been the better prediction.
+        None if a point has no prediction, or all y are equal. Negative if the mean of the points
+        (unknown beforehand) would have predicted better.
         """
         spread = float(np.sum((self.y - self.y.mean()) ** 2)) if self._is_told else 0.0
         return 1.0 - float(np.sum((self.y - self.predicted) ** 2)) / spread if spread else None
@@ -63,15 +63,15 @@ class HeldOut:
 
 
 def folds_of(units: Names) -> Folds:
-    """Say which points are left out together: a number per fold, shape (points,).
+    """Return the number of each point's fold, shape (points,).
 
-    Up to `MOST_FOLDS` units are a fold each. More are dealt out to as many folds in the order of
-    their names, so that neighbours, which are often kin, are in different folds.
+    Up to `MOST_FOLDS` units get a fold each. More units are assigned to the folds in turn by
+    name, so that neighbours, which are often related, are in different folds.
 
     Parameters
     ----------
     units
-        Shape (points,): names of what must not be split, such as the network.
+        Shape (points,): names of units that must not be split, such as networks.
 
     Examples
     --------
@@ -83,15 +83,15 @@ def folds_of(units: Names) -> Folds:
 
 
 def leave_out(points: Points, curve: Curve, folds: Folds) -> HeldOut:
-    """Predict the points of each fold by the curve fitted to those of all the others.
+    """Predict the points of each fold by the curve fitted to all other folds.
 
-    What a curve chooses from the points (a breakpoint, knots, smoothness) is chosen anew from
-    the others' points; past their range the prediction is that of its end.
+    Anything a curve chooses from its points (breakpoint, knots, smoothness) is chosen again from
+    the other folds. Outside their range, the prediction is that at the end of the range.
 
     Parameters
     ----------
     folds
-        Shape (points,), as `folds_of` gives them.
+        Shape (points,), as returned by `folds_of`.
     """
     predicted = np.full(len(points), np.nan)
     for fold in np.unique(folds):
@@ -101,12 +101,12 @@ def leave_out(points: Points, curve: Curve, folds: Folds) -> HeldOut:
 
 
 def predict_left_out(points: Points, curve: Curve, out: NDArray[np.bool_]) -> Floats:
-    """Predict some of the points by the curve fitted to the others; NaN where these carry none.
+    """Predict some points by the curve fitted to the others; NaN if these are too few.
 
     Parameters
     ----------
     out
-        Shape (points,): those to predict.
+        Shape (points,): the points to predict.
     """
     rest, left = points.take(~out), points.take(out)
     try:
@@ -118,19 +118,19 @@ def predict_left_out(points: Points, curve: Curve, out: NDArray[np.bool_]) -> Fl
 
 @dataclass(frozen=True)
 class Fold:
-    """One unit (network, architecture) that was left out, alone or with others of its fold.
+    """A unit (network, architecture) that was left out, alone or with others of its fold.
 
     Attributes
     ----------
     left_out, points
-        Its name, and how many points it has.
+        Its name and number of points.
     sse
-        Sum of its squared errors, predicted by the curve fitted to all the others; None where
-        these do not carry the curve.
+        Sum of its squared errors, predicted by the curve fitted to the other folds; None if
+        these are too few to fit the curve.
     inner_r_squared
-        Held-out R² among the other folds alone, as if this one did not exist: what a choice
-        between curves may look at before it is judged on this unit. None as above, or of one
-        other fold.
+        Held-out R² among the other folds only, as if this one did not exist. A choice between
+        curves may use it before the choice is judged on this unit. None as above, or with only
+        one other fold.
     """
 
     left_out: str
@@ -140,14 +140,14 @@ class Fold:
 
 
 def nested_folds(points: Points, curve: Curve, units: Names, held_out: HeldOut) -> list[Fold]:
-    """Each unit left out, and within the others each once more, fold by fold.
+    """Run nested cross-validation: leave out each fold, then each other fold within the rest.
 
     Parameters
     ----------
     units
         Shape (points,).
     held_out
-        As `leave_out` gives it for these units.
+        As returned by `leave_out` for these units.
     """
     folds = folds_of(units)
     numbers = np.unique(folds).tolist()
@@ -172,7 +172,7 @@ def nested_folds(points: Points, curve: Curve, units: Names, held_out: HeldOut) 
 
 
 def _spread(y: Floats) -> float:
-    """Sum of squares about the mean; 0 of no values."""
+    """Sum of squares about the mean; 0 without values."""
     return float(np.sum((y - y.mean()) ** 2)) if len(y) else 0.0
 
 

@@ -1,4 +1,4 @@
-"""A curve over a view with all that a picture shows of it: fits, held-out figures, the band."""
+"""A curve over a view with everything a chart shows: fits, held-out figures, prediction band."""
 
 from dataclasses import dataclass, replace
 
@@ -13,18 +13,18 @@ from ptqdb.fitting.view_fit import ALL, GroupFit, finite_rows, fit_view_frame, n
 
 @dataclass(frozen=True, eq=False)
 class FittedView:
-    """A curve fitted over a view, to all its points and to each network's.
+    """A curve fitted to all points of a view, and to those of each network.
 
     Attributes
     ----------
     view, frame
         The view's name and rows.
     fits
-        ``ALL`` first, then the networks in ascending order; with held-out figures where there
-        are two networks or more.
+        ``ALL`` first, then the networks in ascending order; with held-out figures if there are
+        two or more networks.
     predictor
-        Predicts networks that are not among these; None of one network, or where the points
-        without one of them do not carry the curve.
+        Predicts other networks; None with one network, or if the points are too few to fit the
+        curve without one of them.
     """
 
     view: str
@@ -55,18 +55,18 @@ def fit_whole_view(
     by_network: bool = True,
     is_validated: bool = True,
 ) -> FittedView:
-    """Fit a curve to all rows of a view and to each network's, and once without each network.
+    """Fit a curve to all rows of a view, to each network's, and once without each network.
 
-    Every fold is fitted once: its errors are the held-out figures and what the band is made of.
+    Every fold is fitted once: its errors give both the held-out figures and the band.
 
     Parameters
     ----------
     frame
         The view's rows.
     by_network
-        Whether each network is fitted alone as well.
+        Whether to fit each network alone as well.
     is_validated
-        Whether networks are left out; if not, there are no held-out figures and no band.
+        Whether to cross-validate; if not, there are no held-out figures and no band.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Every view x every curve: which of them predicts the loss of networks that it did not see."""
+"""Fits every curve over every view and ranks them by their predictions of unseen networks."""
 
 import hashlib
 import math
@@ -33,37 +33,37 @@ NEEDED_COLUMNS = (
 
 
 class CompareReporter(Protocol):
-    """Is told how a comparison goes on."""
+    """Receives the progress of a comparison."""
 
     def planned(self, fit_count: int, present_count: int) -> None:
-        """So many views x curves are to be fitted; so many more are known already."""
+        """Receive the numbers of fits to make and of fits already stored."""
 
     def fitted(self, view: str, curve: str) -> None:
-        """One of them is done."""
+        """One fit is done."""
 
 
 class Silent:
-    """Tells nobody."""
+    """Reports nothing."""
 
     def planned(self, fit_count: int, present_count: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def fitted(self, view: str, curve: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(FitRecord):
-    """A curve fitted over all points of a view, and judged by the units that were left out.
+    """A curve fitted to all points of a view, with its cross-validation.
 
     Attributes
     ----------
     leave_out
         ``network`` or ``architecture``.
     fingerprint
-        Digest of all that the figures follow from: points, curve, what is left out, version.
+        Digest of everything the figures depend on: points, curve, `leave_out`, version.
     folds
-        One per unit that was left out.
+        One per left-out unit.
     """
 
     leave_out: str
@@ -72,7 +72,7 @@ class Entry(FitRecord):
 
     @property
     def is_baseline(self) -> bool:
-        """Whether the view is one that any divergence has to beat."""
+        """Whether the view is a baseline that a useful divergence must beat."""
         return self.view.startswith(BASELINE_PREFIX)
 
 
@@ -81,16 +81,16 @@ FIGURES = tuple(name.name for name in fields(Entry) if name.name != "folds")
 
 @dataclass(frozen=True)
 class Choice:
-    """What choosing the best of many entries is worth, on units that the choice did not see.
+    """Held-out figures of choosing the best entry, from nested cross-validation.
 
-    For each unit (network, architecture) that entry was taken which had the best held-out R²
-    among the others, and only then judged on this unit. The best entry's own held-out R² is
-    higher, because it was picked for it.
+    For each unit (network, architecture), the entry with the best held-out R² among the other
+    units is chosen and then judged on this unit. The best entry's own held-out R² is higher,
+    because the entry was selected for it.
 
     Attributes
     ----------
     held_out_r_squared, held_out_rmse
-        Of all units' points together, as in `ptqdb.fitting.cross_validation.HeldOut`.
+        Over the points of all units, as in `ptqdb.fitting.cross_validation.HeldOut`.
     chosen
         By unit: view and curve.
     """
@@ -102,7 +102,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Task:
-    """One fit to make, as it goes to another process."""
+    """One fit to make, as sent to a worker process."""
 
     view: str
     curve: str
@@ -111,13 +111,13 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the points, the curve, what is left out and the version, hexadecimal."""
+        """SHA-256 of the points, the curve, `leave_out` and the version, hexadecimal."""
         digest = hashlib.sha256(f"{VERSION} {self.curve} {self.leave_out}\n".encode())
         digest.update(self.frame.write_csv(float_precision=17).encode())
         return digest.hexdigest()
 
     def run(self) -> Entry:
-        """Fit the pool, and once without each unit and without each two."""
+        """Fit all points, and once without each fold and without each pair of folds."""
         curve, points = curve_by_name(self.curve), view_points(self.frame)
         units = units_of(self.frame, self.leave_out)
         held_out = leave_out(points, curve, folds_of(units))
@@ -134,7 +134,7 @@ def tasks_of(
     curves: Sequence[str],
     leave_out: str,
 ) -> list[Task]:
-    """What there is to fit: each curve over the finite points of each view."""
+    """Return the fits to make: each curve over the finite points of each view."""
     names = [curve_by_name(name).name for name in dict.fromkeys(curves)]
     tasks = []
     for view in views:
@@ -145,7 +145,7 @@ def tasks_of(
 
 
 def matching_views(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[str]:
-    """The named views that a glob matches, and the baselines; or one call of ``variant``.
+    """Return the views that a glob matches, or a call of ``variant``, and the baselines.
 
     Raises
     ------
@@ -158,17 +158,17 @@ def matching_views(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[
         return [pattern, *baselines]
     found = [name for name in named if fnmatchcase(name, pattern)]
     if not found:
-        list_views(connection, pattern)  # raises, naming the closest
+        list_views(connection, pattern)  # raises an error that names the closest
     return list(dict.fromkeys([*found, *baselines]))
 
 
 def run_tasks(tasks: Sequence[Task], *, job_count: int = 1) -> Iterator[tuple[int, Entry]]:
-    """The entries of the tasks as they are done, each with the place of its task."""
+    """Yield the entries of the tasks as they finish, each with the index of its task."""
     return results_of(Task.run, [(task,) for task in tasks], job_count=job_count)
 
 
 def ranked(entries: Sequence[Entry]) -> list[Entry]:
-    """The best held-out R² first; those without one last, in the order of their names."""
+    """Sort by held-out R², best first; entries without one come last, sorted by name."""
 
     def place(entry: Entry) -> tuple[float, str, str]:
         r_squared = entry.held_out_r_squared
@@ -178,18 +178,18 @@ def ranked(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def choose_inside_folds(entries: Sequence[Entry], spread: float) -> Choice | None:
-    """Choose an entry for each unit by the others, and judge it on this one.
+    """Choose an entry for each unit by the other units, and judge it on this one.
 
     Parameters
     ----------
     entries
-        To choose among; those of fewer points than the most are not looked at.
+        Candidates; only those with the largest number of points are considered.
     spread
         Sum of squares of all points' y about their mean.
 
     Returns
     -------
-    None where no entry can be chosen, as with fewer than three units.
+    None if no entry can be chosen, as with fewer than three units.
     """
     rivals = [entry for entry in entries if entry.folds]
     most = max((entry.points for entry in rivals), default=0)
@@ -211,7 +211,7 @@ def choose_inside_folds(entries: Sequence[Entry], spread: float) -> Choice | Non
 
 
 def spread_of(tasks: Sequence[Task]) -> float:
-    """Sum of squares of y about its mean, over the points of the task that has most."""
+    """Sum of squares of y about its mean, for the task with the most points."""
     y = max(tasks, key=lambda task: task.frame.height).frame["accuracy_loss"]
     mean: Any = y.mean()
     return float(((y - mean) ** 2).sum()) if y.len() else 0.0

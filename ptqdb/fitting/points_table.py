@@ -1,4 +1,4 @@
-"""Tables of points made elsewhere, read from a CSV, Parquet or JSON file."""
+"""Reads tables of points from CSV, Parquet or JSON files."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ def read_table(path: Path) -> pl.DataFrame:
     Raises
     ------
     UsageError
-        The file's name ends otherwise.
+        The file name has another ending.
     DataError
-        It is missing, or not such a file.
+        The file is missing or not of this kind.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -52,22 +52,21 @@ def read_table(path: Path) -> pl.DataFrame:
 
 
 def read_points(path: Path, x: str | None, y: str | None, by: str | None) -> pl.DataFrame:
-    """Read a table of points; the column that groups them names their networks.
+    """Read a table of points; a column ``network``, or else `by`, names their networks.
 
-    Points of one network are not independent. A table that has a column ``network`` says so
-    itself.
+    Points of one network are not independent, so they must be left out together.
 
     Parameters
     ----------
     x, y
         The columns of the points.
     by
-        The column that groups them; None: none.
+        The column that groups the points, or None.
 
     Raises
     ------
     UsageError
-        There are no such columns, which the message lists; or as `read_table`.
+        No such column (the message lists the columns); or as `read_table`.
     DataError
         As `read_table`.
     """

@@ -1,4 +1,4 @@
-"""Predicts what a network loses in each number format, from the divergences it has in them."""
+"""Predicts a network's loss in each number format from its divergence."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
     from ptqdb.collection.unevaluated import UnevaluatedNetwork
 
-# A format of more bits that is predicted to lose less by this alone gains nothing: an image in
-# ten thousand.
+# A format with more bits must be predicted to lose less by more than this to be on the frontier:
+# one image in ten thousand.
 LEAST_GAIN = 1e-4
-# One-sided 95 % of a normal distribution, in standard errors.
+# One-sided 95 % quantile of a normal distribution, in standard errors.
 NOISE_FACTOR = 1.645
 
 
 @dataclass(frozen=True)
 class FormatPrediction:
-    """What a network is predicted to lose in one number format.
+    """The predicted loss of a network in one number format.
 
     Losses are fractions of the float accuracy.
 
     Attributes
     ----------
     divergence
-        The view's x, of this network in this format.
+        Divergence of this network in this format, from the view.
     predicted_loss, lower, upper
-        The curve's y there, and the prediction interval.
+        The curve's value at the divergence, and the prediction interval.
     noise
-        What the reference's own evaluations could not tell from no loss: 1.645 times the median
-        standard error of the loss in this format; None where the reference has none.
+        Largest loss that the reference's evaluations cannot distinguish from no loss: 1.645 times
+        the median standard error of the loss in this format; None if the reference has none.
     within_noise
         Whether the predicted loss is below `noise`.
     outside_reference
-        Whether the divergence lies outside those of the reference, so that the prediction is
-        that of the nearest one.
+        Whether the divergence is outside the reference's range; the prediction is then that at
+        the nearest end.
     """
 
     number_format: str
@@ -70,17 +70,18 @@ class FormatPrediction:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A number format and whether a network may be quantized in it.
+    """A number format, and whether it is recommended for a network.
 
     Attributes
     ----------
     prediction
-        What it is predicted to lose.
+        The prediction in this format.
     recommended
-        Whether the upper bound (or, on request, the predicted loss) is within what may be lost.
+        Whether the upper bound (or, on request, the predicted loss) is within the largest
+        acceptable loss.
     on_frontier
-        Whether no format of as few or fewer bits is predicted to lose less, or 1e-4 more at most
-        (of fewer bits).
+        Whether no format with as few bits is predicted to lose less, and none with fewer bits is
+        predicted to lose at most 1e-4 more.
     """
 
     prediction: FormatPrediction
@@ -95,18 +96,18 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of one network, and what they rest on.
+    """The predictions for one network, and their reference.
 
     Attributes
     ----------
     rows
         One per number format, in the order of the view.
     network, view, curve
-        What was predicted, over which view and with which curve.
+        Names of the predicted network, the view and the curve.
     reference
         The networks that the curve was fitted to.
     remarks
-        What a reader must know.
+        Remarks for the user.
     """
 
     rows: tuple[FormatPrediction, ...]
@@ -117,14 +118,14 @@ class Predictions:
     remarks: tuple[str, ...] = ()
 
     def recommend(self, max_loss: float, *, expected: bool = False) -> "list[Recommendation]":
-        """The formats within a loss first, those of fewest bits before others; then the rest.
+        """Return the formats within a loss, fewest bits first, then the others.
 
         Parameters
         ----------
         max_loss
-            What may be lost, a fraction of the float accuracy.
+            Largest acceptable loss, a fraction of the float accuracy.
         expected
-            Ask the predicted loss to be within it, not the upper bound of the interval.
+            Compare `max_loss` with the predicted loss, not the upper bound of the interval.
         """
 
         def bound(row: FormatPrediction) -> float:
@@ -157,12 +158,12 @@ def predict(
 ) -> Predictions:
     """Predict a network's losses from the evaluated networks of a database.
 
-    The network itself, if the database has it under whatever name, is left out.
+    The network itself is left out if the database has it, under any name.
 
     Parameters
     ----------
     network
-        Its rows are of the same view.
+        With rows of the same view.
     view, curve, leave_out, coverage, float_accuracy
         As in `ptqdb.study.Study.predict`.
 
@@ -187,7 +188,7 @@ def predict(
         coverage=coverage,
         float_accuracy=float_accuracy,
     )
-    remarks = [f"{name} is this very network: left out of the reference" for name in twins]
+    remarks = [f"{name} is the same network: left out of the reference" for name in twins]
     return replace(
         found, network=network.name, remarks=(*remarks, *network.remarks, *found.remarks)
     )
@@ -208,7 +209,7 @@ def predicted_losses(
     Parameters
     ----------
     measured
-        One network's rows of the view; its accuracies are not looked at.
+        One network's rows of the view; their accuracies are not used.
     reference
         Other networks' rows of the same view, with their losses.
     view, curve, leave_out, coverage, float_accuracy
@@ -219,12 +220,12 @@ def predicted_losses(
     UsageError
         No such curve.
     DataError
-        The reference does not carry the curve, or no row has a divergence.
+        The reference is too small to fit the curve, or no row has a divergence.
     """
     chosen, reference = curve_by_name(curve), finite_rows(reference)
     measured = measured.filter(pl.col("divergence").is_not_null())
     if "breakpoint" in reference.columns and reference.height:
-        # the breakpoint is the reference's: nothing is known of where this network collapses
+        # use the breakpoint of the reference: where this network collapses is unknown
         cap = pl.lit(reference["breakpoint"].max(), dtype=pl.Float64)
         measured = measured.with_columns(pl.min_horizontal("divergence", cap))
     if not measured.height:
@@ -238,8 +239,8 @@ def predicted_losses(
         if accuracy is None:
             accuracy = float(reference["float_accuracy"].cast(pl.Float64).to_numpy().mean())
             remarks.append(
-                f"{curve} saturates at chance: the float accuracy is taken as {accuracy:.4f}, "
-                "the mean of the reference; --float-accuracy says another"
+                f"{curve} saturates at chance: assuming a float accuracy of {accuracy:.4f}, "
+                "the mean of the reference; set --float-accuracy to change it"
             )
         chance_loss = (accuracy - measured["chance_accuracy"].to_numpy()) / accuracy
     found = predictor.predict(x, chance_loss, coverage=coverage)
@@ -266,36 +267,36 @@ def predicted_losses(
 
 
 def _noise(reference: pl.DataFrame) -> dict[str, float]:
-    """By number format: what the reference's evaluations could not tell from no loss."""
+    """By number format: the largest loss that the reference cannot distinguish from no loss."""
     medians = reference.group_by("number_format").agg(pl.col("accuracy_loss_se").median())
     return {name: NOISE_FACTOR * se for name, se in medians.iter_rows() if se is not None}
 
 
 def default_view(*, has_images: bool) -> str:
-    """The view that predicts best, with the scales of the inputs or without."""
+    """Return the view that predicts best, with images or without."""
     return PREDICTION_VIEW if has_images else PREDICTION_VIEW_WITHOUT_IMAGES
 
 
 def check_view(
     connection: "DuckDBPyConnection", view: str, curve: str, *, has_images: bool
 ) -> None:
-    """Refuse a view or curve that is missing, or in which a new network would have no row.
+    """Refuse an unknown view or curve, or a view that has no row for a new network.
 
     Raises
     ------
     UsageError
-        The message names a view or curve to choose.
+        The message suggests a view or curve.
     """
     curve_by_name(curve)
     read_view(connection, view, "false")
     if needs_evaluations(view):
         raise UsageError(
-            f"--view: {view} is corrected by the loss of weights and biases alone, which only "
-            "evaluations give; choose a view without sensitivity"
+            f"--view: {view} is corrected by sensitivity, which needs evaluations of the quantized "
+            "network; choose a view without sensitivity"
         )
     if not has_images and not uses_weights_alone(view):
         raise UsageError(
-            f"--view: {view} needs the scales of the inputs, which come from images: give "
-            "--calibration-dataset IMAGES, or a view of the weights alone, such as "
+            f"--view: {view} needs scales of the inputs, which come from calibration: give "
+            "--calibration-dataset IMAGES, or choose a view of the weights only, such as "
             f"{PREDICTION_VIEW_WITHOUT_IMAGES}"
         )

@@ -1,24 +1,24 @@
-"""The figures of a fit: the same wherever fits are printed, ranked or stored."""
+"""The figures of a fit, used wherever fits are printed, ranked or stored."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitRecord:
-    """One curve fitted to points of one view, as the table ``fit`` holds it.
+    """One curve fitted to points of one view: a row of the table ``fit``.
 
-    Figures are None where nothing was fitted, or where they are not defined. Losses are
-    fractions of the float accuracy, and so are their errors.
+    Figures are None if nothing was fitted or if they are undefined. Losses and their errors are
+    fractions of the float accuracy.
 
     Attributes
     ----------
     view, curve
-        What was fitted to what.
+        Their names.
     points
-        Points in the fit: rows with a finite divergence and loss.
+        Number of points in the fit: rows with a finite divergence and loss.
     r_squared, adjusted_r_squared
         1 - ssr / (sum of squares about the mean), where ssr is the sum of squared residuals; the
-        same for the degrees of freedom spent.
+        same, adjusted for the degrees of freedom used.
     rmse
         Root of ssr / points.
     aic, bic
@@ -26,14 +26,14 @@ class FitRecord:
     ceiling_r_squared
         R² of isotonic regression, the upper bound for any monotone curve.
     held_out_r_squared, held_out_rmse, held_out_median_error
-        Of predictions by curves that never saw the point's network (or architecture): see
+        From predictions by curves fitted without the point's network (or architecture): see
         `ptqdb.fitting.cross_validation.HeldOut`.
     monotone
         Whether the curve is proved non-decreasing over the points' range.
     params
         The curve's parameters, in the order of its model.
     error
-        Why nothing was fitted, or None.
+        The reason why nothing was fitted, or None.
     """
 
     view: str

@@ -1,4 +1,4 @@
-"""Fitted curves as a JSON file, which predict the same when they are loaded again."""
+"""Saves fitted curves as JSON and loads them; loaded curves predict the same."""
 
 import json
 import sys
@@ -22,14 +22,14 @@ LAYOUT = 1
 
 
 def save_fits(fits: Sequence[GroupFit], path: Path) -> None:
-    """Write the fits of one view: figures, and what a prediction needs.
+    """Write the fits of one view: their figures, and the curves for predictions.
 
     Parameters
     ----------
     fits
-        As `ptqdb.fitting.view_fit.fit_view_frame` gives them; without a fit, ``note`` is kept.
+        As returned by `ptqdb.fitting.view_fit.fit_view_frame`; failed fits keep their ``note``.
     path
-        Replaced where it exists.
+        An existing file is replaced.
 
     Raises
     ------
@@ -54,13 +54,13 @@ def _entry(fit: GroupFit) -> dict[str, Any]:
 
 
 def load_fits(path: Path | str) -> "Mapping[str, FixedCurve]":
-    """Read the curves of a file that `save_fits` wrote, by group; ``ALL`` is the pool's.
+    """Read the curves in a file written by `save_fits`, by group; ``ALL`` is the pooled curve.
 
     Raises
     ------
     DataError
-        The file is missing or was not written by `save_fits`, or a value in it is none that a
-        fitted curve has; the message names the file and the field.
+        The file is missing, was not written by `save_fits`, or has an invalid value; the message
+        names the file and the field.
     """
     path = Path(path)
     try:
@@ -73,12 +73,12 @@ def load_fits(path: Path | str) -> "Mapping[str, FixedCurve]":
         raise _another(path, "its ptqdb_fit is not 1")
     fits = content.get("fits")
     if not isinstance(fits, list) or not all(isinstance(entry, dict) for entry in fits):
-        raise _another(path, "its fits are no list of objects")
+        raise _another(path, "its fits are not a list of objects")
     curves: dict[str, FixedCurve] = {}
     for place, entry in enumerate(fits):
         group = entry.get("group")
         if not isinstance(group, str) or group in curves:
-            raise _another(path, f"fits[{place}].group is no name of its own")
+            raise _another(path, f"fits[{place}].group is not a unique name")
         if "prediction" in entry:
             curves[group] = _fixed_curve(path, f"fits[{place}]", entry)
     return curves
@@ -95,7 +95,7 @@ def _fixed_curve(path: Path, place: str, entry: dict[str, Any]) -> "FixedCurve":
 
     prediction = entry["prediction"]
     if not isinstance(prediction, dict):
-        raise _another(path, f"{place}.prediction is no object")
+        raise _another(path, f"{place}.prediction is not an object")
     low, high = (
         _numbers(path, f"{place}.prediction.{end}", [prediction.get(end)])[0]
         for end in ("low", "high")
@@ -103,25 +103,25 @@ def _fixed_curve(path: Path, place: str, entry: dict[str, Any]) -> "FixedCurve":
     params = _numbers(path, f"{place}.params", entry.get("params"))
     options = prediction.get("options")
     if not isinstance(options, dict):
-        raise _another(path, f"{place}.prediction.options is no object")
+        raise _another(path, f"{place}.prediction.options is not an object")
     try:
         function = _function(entry.get("curve"), options)
         fixed = FixedCurve(function, np.array(params), low, high)
-        # A curve of other options or params than its own fails, or gives no number.
+        # Options or params that do not belong to the curve raise an error or give NaN.
         with np.errstate(all="ignore"):
             is_whole = low <= high and len(params) == len(function.parameter_names)
             values = fixed.predict([low, high], 0.5)
-    except Exception as error:  # whatever a formula raises of what was never fitted
-        raise _another(path, f"{place} is no fitted curve ({type(error).__name__})") from error
+    except Exception as error:  # a formula may raise anything for invalid values
+        raise _another(path, f"{place} is not a fitted curve ({type(error).__name__})") from error
     if not is_whole or values.shape != (2,) or np.isnan(values).any():
-        raise _another(path, f"{place} is no fitted curve")
+        raise _another(path, f"{place} is not a fitted curve")
     return fixed
 
 
 def _numbers(path: Path, place: str, values: Any) -> list[float]:
     """Finite numbers, as `save_fits` writes them."""
     if not isinstance(values, list):
-        raise _another(path, f"{place} is no list of numbers")
+        raise _another(path, f"{place} is not a list of numbers")
     for value in values:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not abs(value) <= sys.float_info.max:

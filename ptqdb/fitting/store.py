@@ -1,4 +1,4 @@
-"""Keeps the entries of the leaderboard in the tables ``fit`` and ``fit_fold``."""
+"""Stores the entries of the leaderboard in the tables ``fit`` and ``fit_fold``."""
 
 import queue
 import threading
@@ -23,7 +23,7 @@ SECONDS_BETWEEN_WRITES = 0.5
 def stored_entries(
     connection: duckdb.DuckDBPyConnection, tasks: Sequence[Task]
 ) -> dict[int, Entry]:
-    """The entries that are there already and still true, by the place of their task."""
+    """Return the stored entries that are still valid, by the index of their task."""
     rows = query(connection, f"select fit_id, {', '.join(FIGURES)} from fit").rows(named=True)
     found = {(row["view"], row["curve"], row["leave_out"]): row for row in rows}
     by_fit = query(connection, "from fit_fold order by fit_id, left_out").partition_by(
@@ -47,15 +47,15 @@ def stored_entries(
 
 @contextmanager
 def keeping(connection: duckdb.DuckDBPyConnection) -> Iterator[Callable[[int, Entry], None]]:
-    """A function that keeps an entry, within half a second; whatever ends the block, all are kept.
+    """Yield a function that stores an entry, within half a second and before the block ends.
 
-    It takes the entry and its place in an order that the table's ids are to follow. The entries
-    are written by a thread of its own: no Ctrl-C reaches that, and the fits go on meanwhile.
+    It takes the index of the entry, which determines its id, and the entry. A separate thread
+    writes the entries: Ctrl-C does not interrupt it, and fitting continues meanwhile.
 
     Parameters
     ----------
     connection
-        Open for writing, and not to be used for anything else within the block.
+        Open for writing; must not be used for anything else within the block.
     """
     first_id = next_id(connection, "fit")
     waiting: queue.SimpleQueue[tuple[int, Entry]] = queue.SimpleQueue()
@@ -88,12 +88,12 @@ def keeping(connection: duckdb.DuckDBPyConnection) -> Iterator[Callable[[int, En
 
 
 def _taken(waiting: "queue.SimpleQueue[tuple[int, Entry]]") -> dict[int, Entry]:
-    """All that waits."""
+    """All waiting entries."""
     return dict(waiting.get() for _ in range(waiting.qsize()))
 
 
 def store_entries(connection: duckdb.DuckDBPyConnection, entries: Mapping[int, Entry]) -> None:
-    """Write entries by id, each in place of the one of the same view, curve and left-out column."""
+    """Write entries by id; each replaces the one with the same view, curve and `leave_out`."""
     if not entries:
         return
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -119,7 +119,7 @@ def store_entries(connection: duckdb.DuckDBPyConnection, entries: Mapping[int, E
 
 @dataclass(frozen=True)
 class BestPrediction:
-    """The view and curve that predict best a network that they did not see."""
+    """The view and curve that predict unseen networks best."""
 
     view: str
     curve: str
@@ -129,7 +129,7 @@ class BestPrediction:
 def best_prediction(
     connection: duckdb.DuckDBPyConnection, leave_out: str = "network"
 ) -> BestPrediction | None:
-    """The best that ``ptqdb compare`` stored, else the default of ``predict``, fitted now.
+    """Return the best that ``ptqdb compare`` stored, or else fit the default of ``predict``.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def best_prediction(
 
     Returns
     -------
-    None where nothing can be left out, as with a single network.
+    None if nothing can be left out, as with a single network.
     """
     stored = query(
         connection,

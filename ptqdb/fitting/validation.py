@@ -1,4 +1,4 @@
-"""Are the prediction intervals true? Every network is left out in turn and predicted."""
+"""Validates predictions and intervals: leaves out each network in turn and predicts it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,10 +23,10 @@ BANDS = ("near lossless", "middle", "collapsed")
 
 @dataclass(frozen=True)
 class ValidationRow:
-    """How predictions of points did whose network (or architecture) was left out.
+    """Figures of predictions of points whose network (or architecture) was left out.
 
-    Losses, errors and widths are fractions of the float accuracy. Figures are None where they
-    are not defined, as a correlation of one point is.
+    Losses, errors and widths are fractions of the float accuracy. Undefined figures, such as a
+    correlation of one point, are None.
 
     Attributes
     ----------
@@ -34,14 +34,14 @@ class ValidationRow:
         ``all`` and ``ALL``; ``network`` or ``architecture`` and its name; ``band`` and one of
         `BANDS`, by the measured loss: below 5 %, between, not significantly above chance.
     coverage, mean_width, interval_score
-        Of the intervals: the share that holds the measured loss; mean width; mean of
+        Of the intervals: the share that contains the measured loss; mean width; mean of
         `ptqdb.fitting.intervals.interval_score`.
     bias, rmse, median_error
         Mean of (predicted - measured); root of the mean square; median of the absolute values.
     rank_correlation
         Spearman's, of predicted and measured losses.
     lossless_points, lossless_rank_correlation
-        The points that lose less than 5 %, and the same correlation among them.
+        Number of points that lose less than 5 %, and the same correlation among them.
     """
 
     kind: str
@@ -65,10 +65,10 @@ class ValidationRow:
 def validate_view_frame(
     frame: pl.DataFrame, *, curve: str, leave_out: str = "network", coverage: float = COVERAGE
 ) -> list[ValidationRow]:
-    """Leave out each network in turn, predict it from the others, and look at the intervals.
+    """Leave out each network in turn, predict it from the others, and judge the intervals.
 
-    Nothing that makes a prediction has seen the network: the curve, what it chooses from the
-    points, and the held-out errors that the intervals come from are those of the others alone.
+    No part of a prediction uses the network: the curve, its choices from the points (such as
+    knots), and the held-out errors behind the intervals come from the other networks only.
 
     Parameters
     ----------
@@ -79,11 +79,11 @@ def validate_view_frame(
     leave_out
         ``network`` or ``architecture``.
     coverage
-        What the intervals promise.
+        The nominal coverage of the intervals.
 
     Returns
     -------
-    All points together, each network, and each band of loss that has points.
+    Rows for all points, for each network, and for each band of loss that has points.
 
     Raises
     ------
@@ -110,23 +110,23 @@ def predict_each_left_out(
     coverage: float = COVERAGE,
     leave_out: str = "network",
 ) -> Prediction:
-    """Predict the points of each unit from those of the others, which know nothing of it.
+    """Predict the points of each unit from the other units only.
 
     Parameters
     ----------
     units
-        Shape (points,): what is left out at a time (of more than 20, several at a time).
+        Shape (points,): the unit of each point (of more than 20, several are left out at a time).
     leave_out
-        What a unit is, for the message.
+        The kind of unit, for the message.
 
     Raises
     ------
     DataError
-        Fewer than three units, or others that do not carry the curve.
+        Fewer than three units, or too few points in the others to fit the curve.
     """
     if len(np.unique(units)) < 3:
         raise DataError(
-            f"expected three or more of {leave_out}, each predicted from two or more others, "
+            f"expected three or more {leave_out}s, each predicted from two or more others, "
             f"found {len(np.unique(units))}: collect more networks"
         )
     loss, lower, upper = (np.empty(len(points)) for _ in range(3))
@@ -147,7 +147,7 @@ def _of(predicted: Prediction, members: NDArray[np.bool_]) -> Prediction:
 def _groups(
     frame: pl.DataFrame, points: Points, leave_out: str
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Kind, name and membership of what gets a row."""
+    """Yield kind, name and members of each row's group."""
     yield "all", ALL, np.full(len(points), True)
     units = names_of(frame[leave_out])
     for name in np.unique(units).tolist():
@@ -178,7 +178,7 @@ def _row(kind: str, group: str, y: Floats, predicted: Prediction, coverage: floa
 
 
 def rank_correlation(one: Floats, other: Floats) -> float | None:
-    """Spearman's rank correlation, ties at their mean rank; None where one is constant.
+    """Return Spearman's rank correlation, with mean ranks for ties; None if one is constant.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A curve fitted over a view: to all its points, and to each network's (or other group's)."""
+"""Fits a curve to all points of a view, and to those of each network or other group."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ class GroupFit(FitRecord):
     Attributes
     ----------
     by, group
-        The column that groups; ``ALL`` for the pool of every row, or one of its values.
+        The column of groups; one of its values, or ``ALL`` for all rows.
     ssr
         Sum of the squared residuals.
     dropped
@@ -50,7 +50,7 @@ class GroupFit(FitRecord):
 
     @cached_property
     def results(self) -> "CurveResults | None":
-        """The same fit with the statistics of statsmodels (a second or two to import), or None."""
+        """The same fit with statsmodels' statistics (one or two seconds to import), or None."""
         if self.fitted is None:
             return None
         points = self.fitted.points
@@ -59,14 +59,14 @@ class GroupFit(FitRecord):
 
     @property
     def note(self) -> str | None:
-        """What a reader must know about this fit, or None."""
+        """A remark on this fit for the user, or None."""
         rows = "row" if self.dropped == 1 else "rows"
         dropped = f"{self.dropped} {rows} without a finite divergence and loss left out"
         parts = [self.error or "", dropped if self.dropped else ""]
         return "; ".join(part for part in parts if part) or None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is printed and stored: plain values, and ``note`` where there is one."""
+        """Return the values to print and store, and ``note`` if there is one."""
         row = {name: getattr(self, name) for name in FIGURES}
         row["params"] = list(self.params)
         return row if self.note is None else row | {"note": self.note}
@@ -77,7 +77,7 @@ FIGURES = (
     *("aic", "bic", "ceiling_r_squared", "held_out_r_squared", "held_out_rmse"),
     *("held_out_median_error", "monotone"),
 )
-"""What is printed of a fit, before its params."""
+"""The printed figures of a fit, before its params."""
 
 
 def fit_view_frame(
@@ -90,7 +90,7 @@ def fit_view_frame(
     y: str = "accuracy_loss",
     leave_out_by: str | None = "network",
 ) -> list[GroupFit]:
-    """Fit a curve to all rows of a view, and to each group's.
+    """Fit a curve to all rows of a view, and to those of each group.
 
     Parameters
     ----------
@@ -101,19 +101,19 @@ def fit_view_frame(
     curve
         Name of the curve, such as ``rational2``.
     by
-        Column whose values are the groups; None: the pool alone.
+        Column whose values are the groups; None: only ``ALL``.
     x, y
         Columns of numbers; rows where either is NULL, NaN or infinite are left out.
     leave_out_by
         Column whose values are left out one at a time for the held-out figures; None, or a
-        column of a single value: no such figures.
+        column with a single value: no such figures.
 
     Returns
     -------
-    ``ALL`` first, then the groups in ascending order. A group that cannot carry the curve (too
-    few points, or all alike) has `error` in place of figures. A group that holds everything of
-    what is left out, as a network does, is predicted by curves fitted to the other groups; one
-    that holds a part of each, as a family does, by curves fitted to the rest of the group.
+    ``ALL`` first, then the groups in ascending order. A group whose points are too few or all
+    alike has `error` instead of figures. A group of whole units, such as a network, is predicted
+    by curves fitted to the other groups. A group with a part of each unit, such as a family, is
+    predicted by curves fitted to the rest of the group.
 
     Raises
     ------
@@ -151,12 +151,12 @@ def fit_view_frame(
 def finite_rows(
     frame: pl.DataFrame, *, x: str = "divergence", y: str = "accuracy_loss"
 ) -> pl.DataFrame:
-    """The rows whose x and y are numbers, neither NULL nor NaN nor infinite, as floats.
+    """Return the rows with finite x and y, as floats.
 
     Raises
     ------
     UsageError
-        A column is of text or the like.
+        A column is not numeric.
     """
     for column in (x, y):
         if not (frame.schema[column].is_numeric() or frame.schema[column] == pl.Null):
@@ -168,14 +168,14 @@ def finite_rows(
 
 
 def view_points(frame: pl.DataFrame, *, x: str = "divergence", y: str = "accuracy_loss") -> Points:
-    """The points of a view's rows, and the columns that some curves want beside them.
+    """Return the points of a view's rows, with the further columns that some curves need.
 
     Parameters
     ----------
     frame
-        Without missing x and y. Where it has the columns ``float_accuracy`` and
-        ``chance_accuracy`` they give the loss at chance; also ``images`` and ``network``
-        (networks of the same weights count as one).
+        Without missing x and y. The optional columns ``float_accuracy`` and ``chance_accuracy``
+        give the loss at chance; ``images`` and ``network`` (networks with the same weights count
+        as one) are optional, too.
     """
     beside: dict[str, Any] = {}
     if {"float_accuracy", "chance_accuracy"} <= set(frame.columns):
@@ -201,15 +201,15 @@ def names_of(values: pl.Series) -> NDArray[np.str_]:
 
 
 def units_of(frame: pl.DataFrame, column: str) -> NDArray[np.str_]:
-    """What must not be split when points are left out: the values of a column, shape (rows,).
+    """Return the unit of cross-validation of each row, shape (rows,): the values of a column.
 
-    Networks of one checkpoint are one network under several names. Values that share one, such as
-    two networks or two architectures, are one unit, named by the first of them.
+    Networks with one checkpoint are one network under several names. Networks or architectures
+    that share a checkpoint are one unit, named after the first of them.
 
     Parameters
     ----------
     frame
-        A view's rows; its column ``weights_of``, where it has one, tells which share a checkpoint.
+        A view's rows; the optional column ``weights_of`` says which networks share a checkpoint.
     column
         Such as ``network`` or ``architecture``.
     """
@@ -226,7 +226,7 @@ def units_of(frame: pl.DataFrame, column: str) -> NDArray[np.str_]:
 
 
 def view_remarks(frame: pl.DataFrame, view: str) -> list[str]:
-    """What to know of figures over a view's rows: networks that do not count, or not alone."""
+    """Return remarks on a view's rows: networks without divergence, or that count as one."""
     if "network" not in frame.columns:
         return []
     return [*twin_remarks(frame), *_without_divergence(frame, view)]
@@ -244,7 +244,7 @@ def _without_divergence(frame: pl.DataFrame, view: str) -> list[str]:
 
 
 def no_divergence_reason(view: str) -> str | None:
-    """Why a network may have no divergence in a view and what to do; None: nothing is known."""
+    """Why a network may have no divergence in a view, and what to do; None if unknown."""
     from ptqdb.database.variants import variant_words
 
     if variant_words(view).get("mac_weight") != "log":
@@ -256,7 +256,7 @@ def no_divergence_reason(view: str) -> str | None:
 
 
 def twin_remarks(frame: pl.DataFrame) -> list[str]:
-    """Which networks of a view's rows are one network to whoever leaves networks out."""
+    """Return remarks on networks that cross-validation treats as one."""
     if "weights_of" not in frame.columns:
         return []
     pairs = frame.select("weights_of", "network").unique().group_by("weights_of")
@@ -270,7 +270,7 @@ def twin_remarks(frame: pl.DataFrame) -> list[str]:
 def _groups(
     rows: pl.DataFrame, finite: pl.DataFrame, by: str | None
 ) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
-    """Name, membership among the finite rows, and how many rows are not finite, of each group."""
+    """Yield each group's name, its members among the finite rows, and its count of other rows."""
     yield ALL, np.full(finite.height, True), rows.height - finite.height
     if by is None:
         return
@@ -297,16 +297,16 @@ def _held_out(
 def with_figures(
     fit: GroupFit, points: Points, chosen: Curve, held_out: HeldOut | None
 ) -> GroupFit:
-    """The fit with all its figures, or with the reason why there are none.
+    """Return the fit with all its figures, or with the reason why there are none.
 
     Parameters
     ----------
     fit
-        What is fitted to what.
+        The fit without figures.
     points
-        All of the group's.
+        All points of the group.
     held_out
-        Its held-out predictions, if there are any.
+        The group's held-out predictions, if any.
     """
     try:
         fitted = chosen.estimate(points.x, points.y, **points.columns)
@@ -336,12 +336,12 @@ def _defined(value: float) -> float | None:
 
 
 def of_network(frame: pl.DataFrame, network: str) -> pl.DataFrame:
-    """The rows of one network.
+    """Return the rows of one network.
 
     Raises
     ------
     UsageError
-        The frame has no such network; the message lists those that it has, the closest first.
+        The frame has no such network; the message lists its networks, the closest first.
     """
     names = frame["network"].unique().sort().to_list()
     if network not in names:

@@ -1,4 +1,4 @@
-"""The sections of the page, from a database."""
+"""Builds the sections of the page from a database."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ MOST_NETWORKS = 40
 def section(
     name: str, heading: str, body: Callable[[], Body], *, is_folded: bool = False
 ) -> Section:
-    """A section; where a study has not what it takes, a sentence says what."""
+    """Return a section; if the study lacks the data, it has a sentence with the reason."""
     return Section(name, heading, _or_why(body), is_folded=is_folded)
 
 
@@ -83,17 +83,17 @@ def collected(connection: "DuckDBPyConnection") -> Body:
             networks,
         ),
         said(
-            "Params are those of the float network; MACs the multiply-accumulates of its quantized",
-            "layers for one image. Formats are those that the whole network was evaluated in.",
+            "Params: parameters of the float network. MACs: multiply-accumulates of its quantized",
+            "layers for one image. Formats: those in which the whole network was evaluated.",
         ),
-        subheading("When"),
+        subheading("Runs"),
         table(("Started (UTC)", "Ended", "ptqdb", "Device", "Cells", "Outcome"), runs.rows()),
         *failed(connection),
     ]
 
 
 def failed(connection: "DuckDBPyConnection") -> Body:
-    """What could not be collected, and why; nothing where all was."""
+    """What could not be collected, with reasons; empty if nothing failed."""
     runs = query(
         connection,
         "select started_at, failure.network, failure.reason from ("
@@ -129,7 +129,7 @@ def failed(connection: "DuckDBPyConnection") -> Body:
 
 
 def prediction(fits: Fits) -> Body:
-    """What a new network would lose, how true such predictions were, and what bits buy."""
+    """The prediction curve, its validation, and the frontier of bits and loss."""
     whole = fits.get((PREDICTION_VIEW, PREDICTION_CURVE))
     if whole is None:
         raise DataError(f"expected rows in the view {PREDICTION_VIEW}, found none")
@@ -137,20 +137,20 @@ def prediction(fits: Fits) -> Body:
     frame, by = frontier_rows(whole, PREDICTION_CURVE)
     return [
         said(
-            "Every point is a network in a number format: how far the format moves its numbers,",
-            "and how much of its accuracy that costs. From such a curve ptqdb predict and",
-            "ptqdb recommend tell what another network would lose, without evaluating it.",
+            "Each point is a network in a number format: x is how far the format changes its",
+            "values, y the accuracy loss. From this curve, ptqdb predict and ptqdb recommend",
+            "predict the loss of another network, without evaluating it quantized.",
         ),
         Figure("prediction-fit", {(): picture}),
         subheading("Each network predicted from the others"),
         *_or_why(lambda: _validation(whole)),
-        subheading("Bits against loss"),
+        subheading("Accuracy loss by bit width"),
         Figure("frontier", {(): frontier_chart(frame, subtitle=by)}),
     ]
 
 
 def _or_why(body: Callable[[], Body]) -> Body:
-    """A part of a section, or why it is not there."""
+    """A part of a section, or the reason why it is missing."""
     try:
         return body()
     except DataError as error:
@@ -161,16 +161,17 @@ def _validation(whole: FittedView) -> Body:
     rows = validate_view_frame(whole.frame, curve=PREDICTION_CURVE)
     return [
         said(
-            f"Each network left out in turn and predicted from the others, by {PREDICTION_CURVE}",
-            f"over {PREDICTION_VIEW}; the intervals should hold {COVERAGE:.0%} of the losses.",
-            "Losses and errors are in percent of the float accuracy; the interval score is width",
-            "plus a fine for every miss, the smaller the better. The last rows are of points by",
+            "Each network is left out in turn and predicted from the others, by",
+            f"{PREDICTION_CURVE} over {PREDICTION_VIEW}. The intervals have a nominal coverage",
+            f"of {COVERAGE:.0%}.",
+            "Losses and errors are in percent of the float accuracy. The interval score is width",
+            "plus a penalty for every miss; smaller is better. The last rows group points by",
             "their measured loss: below 5 %, between, and not above chance.",
         ),
         table(
             (
                 *("", "Points", "Inside", "Mean width", "Interval score", "RMSE"),
-                *("Median error", "Rank correlation", "the same below 5 % loss"),
+                *("Median error", "Rank correlation", "Rank correlation below 5 % loss"),
             ),
             map(_validation_row, rows),
         ),
@@ -201,7 +202,7 @@ def leaderboard(connection: "DuckDBPyConnection", fits: Fits) -> Body:
 
 
 def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
-    """Any view, curve and network; of many networks, the first `MOST_NETWORKS`."""
+    """The fit of any view, curve and network; of many networks, the first `MOST_NETWORKS`."""
     every = fits[views[0], curves[0]].networks
     networks = every[:MOST_NETWORKS]
     charts: Charts = {}
@@ -224,7 +225,7 @@ def explorer(fits: Fits, views: Sequence[str], curves: Sequence[str]) -> Body:
     )
     return [
         said(
-            "Held out is what counts: each network predicted by a curve that never saw it.",
+            "Trust the held-out R²: each network is predicted by a curve fitted without it.",
         ),
         *left_out(len(every)),
         Figure("explorer", charts, choices),
@@ -244,7 +245,7 @@ def left_out(count: int) -> Body:
 
 
 def networks(fits: Fits, views: Sequence[str], curve: str) -> Body:
-    """Each network in a panel of its own, and what the pooled curve misses."""
+    """The fit of each network in its own panel, and the residuals of the pooled curve."""
     choice = (Choice("View", tuple(views)),)
     whole = {view: fits[view, curve] for view in views}
     return [
@@ -256,7 +257,7 @@ def networks(fits: Fits, views: Sequence[str], curve: str) -> Body:
             },
             choice,
         ),
-        subheading("What the pooled curve misses"),
+        subheading("Residuals of the pooled curve"),
         Figure(
             "residuals",
             {
@@ -274,16 +275,16 @@ def networks(fits: Fits, views: Sequence[str], curve: str) -> Body:
 
 
 def powers_of_two(connection: "DuckDBPyConnection") -> Body:
-    """The column of powers of two."""
+    """The crowding of POT formats."""
     points = read_view(connection, CROWDING_VIEW)
     return [
-        said("From POT_4 on, a further bit only adds codes next to zero."),
+        said("From POT_4 on, each further bit only adds codes next to zero."),
         Figure("crowding", {(): crowding_chart(points, view=CROWDING_VIEW)}),
     ]
 
 
 def layers(connection: "DuckDBPyConnection") -> Body:
-    """What each layer adds, and the weights of those that add most."""
+    """Each layer's contribution to the divergence, and the weights of the largest ones."""
     frame = layer_rows(connection, PREDICTION_VIEW)
     frame = frame.filter(pl.col("contribution").is_finite())
     names = tuple(frame["network"].unique(maintain_order=True).sort())
@@ -300,8 +301,8 @@ def layers(connection: "DuckDBPyConnection") -> Body:
     }
     return [
         Figure("layers", maps, (Choice("Network", names),), is_wide=True),
-        subheading("The layers that lose most"),
-        said("Of each network the two that add most to its divergence in the formats shown."),
+        subheading("Layers with the largest contributions"),
+        said("For each network, the two that add most to its divergence in the formats shown."),
         Figure("worst-layers", most, (Choice("Network", tuple(worst)),), is_wide=True),
     ]
 
@@ -318,12 +319,12 @@ QUERIES = (
         "order by network",
     ),
     (
-        "The same points under a measure that has no name yet",
+        "The same points with a measure that has no named view",
         "from variant(measure := 'nsr', share := 'layer', mac_weight := 'rootdepth')\n"
         "where number_format = 'INT_4'",
     ),
     (
-        "The layers that make up a divergence",
+        "The layers that contribute most to a divergence",
         "select network, layer, share, divergence, contribution\n"
         "from layer_divergence\n"
         "where number_format = 'POT_4'\n"
@@ -331,19 +332,19 @@ QUERIES = (
         "limit 10",
     ),
     (
-        "What every table, view and column means",
+        "The meaning of every table, view and column",
         "select object, column_name, comment\nfrom data_dictionary\nwhere object = 'tensor_shape'",
     ),
 )
 
 
 def questions(file: str | None) -> Body:
-    """How to ask more of a file; of the embedded study, None."""
+    """Example queries on a file; None for the embedded study."""
     option = "" if file is None else f" --db {file}"
     body: Body = [
         said(
-            "Everything on this page is a query away: the database holds counts and sums, and SQL",
-            "says what they mean.",
+            "Everything on this page can be queried: the database stores counts and sums, and SQL",
+            "views define all formulas.",
         ),
         code(
             f'ptqdb sql "from network_overview"{option}\n'

@@ -1,4 +1,4 @@
-"""The pictures of the page: what each shows, and what a reader can choose in it."""
+"""The figures and sections of the page, and the choices that a reader has."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """A list to choose from, beside a picture.
+    """A list to choose from, above a figure.
 
     Attributes
     ----------
     label
-        What is chosen.
+        The label of the list.
     options
-        In the order of the list; the first is chosen when the page opens.
+        In the order of the list; the first is selected when the page opens.
     """
 
     label: str
@@ -30,21 +30,20 @@ class Choice:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of the page, or several of which one is shown.
+    """A chart of the page, or several of which one is shown.
 
     Attributes
     ----------
     name
         Its id in the page.
     charts
-        Altair charts by what is chosen in each of `choices`; ``()`` is the key where there is
-        nothing to choose.
+        Altair charts by the selected options of `choices`; the key is ``()`` without choices.
     choices
-        What a reader can choose.
+        The lists to choose from.
     is_wide
-        Whether the picture scrolls on a narrow screen, in place of becoming small.
+        Whether the chart scrolls on a narrow screen instead of shrinking.
     caption
-        A sentence beneath.
+        A sentence below.
     """
 
     name: str
@@ -54,7 +53,7 @@ class Figure:
     caption: str = ""
 
     def data(self, parts: Parts) -> dict[str, Any]:
-        """What the script needs of it."""
+        """Return the chart specifications for the script."""
         return {
             "|".join(map(visible, key)): page_spec(chart, parts)
             for key, chart in self.charts.items()
@@ -68,11 +67,11 @@ class Section:
     Attributes
     ----------
     name, heading
-        Its id, and what it is called.
+        Its id and its heading.
     body
-        HTML, and figures, in their order.
+        HTML and figures, in order.
     is_folded
-        Whether it is to be opened before anything of it is drawn.
+        Whether it is collapsed at first; its figures are drawn when it is opened.
     """
 
     name: str
@@ -82,13 +81,13 @@ class Section:
 
     @property
     def figures(self) -> list[Figure]:
-        """Its pictures."""
+        """The figures of the section."""
         return [part for part in self.body if isinstance(part, Figure)]
 
 
 def page_spec(chart: Any, parts: Parts) -> Any:
-    """A chart for the page, which brings the configuration itself."""
-    # Rows stand where they are used: equal ones are shared all the same.
+    """Return a chart's specification without configuration, which the page has itself."""
+    # Keep rows inline: equal ones are shared by `parts` anyway.
     with alt.data_transformers.enable(consolidate_datasets=False):
         spec = chart.to_dict(validate=False)
     for key in ("config", "$schema"):

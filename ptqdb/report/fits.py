@@ -1,4 +1,4 @@
-"""All fits that the page shows, made in several processes."""
+"""Makes all fits of the page, in several processes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ Fits = Mapping[tuple[str, str], FittedView]
 
 @dataclass(frozen=True)
 class Task:
-    """The curves to fit over a view, one process after the other.
+    """The curves to fit over a view, one after the other in one process.
 
     Attributes
     ----------
     view, frame
-        Its name and rows.
+        The view's name and rows.
     curves
-        Fitted to the pool and to each network, and once without each network.
+        Fitted to all points, to each network, and once without each network.
     pooled
-        Fitted to the pool alone: leaving networks out of the higher degrees takes longer than all
-        else of the page.
+        Fitted only to all points: cross-validating the higher degrees would take longer than the
+        rest of the page.
     """
 
     view: str
@@ -34,7 +34,7 @@ class Task:
 
     @property
     def every_curve(self) -> tuple[str, ...]:
-        """All of them."""
+        """`curves` and `pooled`."""
         return (*self.curves, *self.pooled)
 
 
@@ -49,7 +49,7 @@ def fit_views(
     Parameters
     ----------
     job_count
-        Processes. One process fits all curves of a view: some begin where others end.
+        Number of processes. One process fits all curves of a view: some start from others.
     """
     reporter = reporter or Silent()
     reporter.planned(sum(len(task.every_curve) for task in tasks), 0)

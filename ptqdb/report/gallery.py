@@ -1,4 +1,4 @@
-"""The study's own pictures: pooled with three degrees, each network with two shares."""
+"""The gallery of the page: pooled fits of three degrees, and each network with two shares."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 DEGREES = ("rational2", "rational3", "rational4")
 CAPTIONS = {
-    "pointed": "The most pointed weight. Powers of two are dense where it is: around zero.",
-    "flat": "The flattest weight. Powers of two leave gaps in its shoulders.",
+    "pointed": "The weight with the highest kurtosis. Most values are near zero, where powers of "
+    "two are dense.",
+    "flat": "The weight with the lowest kurtosis. Powers of two leave gaps at larger values.",
     "only": "The only weight.",
 }
 # None: the view has no rows.
@@ -28,16 +29,16 @@ Fitted = Callable[[str, str], FittedView | None]
 
 @dataclass(frozen=True)
 class Chapter:
-    """A way to measure the divergence, and its pictures.
+    """The charts of one kind of divergence.
 
     Attributes
     ----------
     heading
-        What it is called.
+        The heading.
     pooled
-        Views with a picture of all networks.
+        Views with a chart of all networks.
     single
-        Two views side by side in a picture of each network; none: no such pictures.
+        Two views side by side in a chart of each network; empty: no such charts.
     """
 
     heading: str
@@ -79,14 +80,14 @@ VIEWS = tuple(dict.fromkeys(view for chapter in CHAPTERS for view in chapter.poo
 def gallery(
     connection: "DuckDBPyConnection", fitted: Fitted, networks: Sequence[str]
 ) -> list[str | Figure]:
-    """All pictures of the gallery, in chapters.
+    """Return all charts of the gallery, in chapters.
 
     Parameters
     ----------
     fitted
-        Gives the fits of a view and a curve.
+        Returns the fits of a view and a curve.
     networks
-        Those that get a picture of their own in each chapter.
+        The networks with their own chart in each chapter.
     """
     layers = chosen_layers(connection)
     words = ("pointed", "flat") if len(layers) == 2 else ("only",)
@@ -108,7 +109,7 @@ def gallery(
 def _pooled(fitted: Fitted, view: str) -> list[str | Figure]:
     whole = [one for curve in DEGREES if (one := fitted(view, curve)) is not None]
     if not whole:
-        return [said(f"{view} has no rows here: the logarithm of up to 1 MMAC is none.")]
+        return [said(f"{view} has no rows here: log10(MMAC) is undefined up to 1 MMAC.")]
     variants = [Variant(one.frame, view, one.pool, one.predictor) for one in whole]
     return [Figure(f"gallery-{view}", {(): _drawn(variants)})]
 

@@ -1,10 +1,10 @@
 "use strict";
-// Draws the pictures of the page. All data is in the page; nothing is fetched.
+// Draws the charts of the page. All data is in the page; nothing is fetched.
 const page = JSON.parse(document.getElementById("data").textContent);
-// Pixels: a narrow screen, panels, what their axes and the legend take beside.
+// Pixels: narrow screen, panel widths, space for a panel's axes, space for the legend.
 const NARROW = 700, LEAST_PANEL = 230, MOST_PANEL = 460, BESIDE = 66, LEGEND = 130;
 
-// Parts are put in place of their references; rows come as columns.
+// Replaces references by the shared parts, and columns by rows.
 function whole(value) {
   if (Array.isArray(value)) return value.map(whole);
   if (value === null || typeof value !== "object") return value;
@@ -25,7 +25,7 @@ function each(spec, visit) {
   for (const key of ["layer", "concat", "hconcat", "vconcat"]) (spec[key] || []).forEach((part) => each(part, visit));
 }
 
-// Curves come with points enough for both scales of x.
+// Curves have enough points for both scales of x.
 function linear(spec) {
   each(spec, (part) => {
     const x = part.encoding && part.encoding.x;
@@ -52,7 +52,7 @@ function heading(figure, spec, isLinear) {
   }
 }
 
-// The picture takes the width that there is: panels go below each other, legends beneath.
+// Fits the chart to the available width: fewer panels per row, legends at the bottom.
 function fitted(spec, width, isWide) {
   const isNarrow = width < NARROW;
   if (spec.concat && !isWide) {
@@ -63,7 +63,7 @@ function fitted(spec, width, isWide) {
     let named;
     spec.concat.forEach((part, place) => {
       each(part, (one) => {
-        // Layers have the width of the whole.
+        // Layers have the width of their chart.
         if (one.width) one.width = panel;
         const { encoding } = one;
         if (!encoding || !encoding.y || !("title" in encoding.y)) return;
@@ -76,7 +76,7 @@ function fitted(spec, width, isWide) {
     spec.height = isNarrow ? 320 : 430;
     spec.autosize = { type: "fit-x", contains: "padding" };
     if (isNarrow) each(spec, ({ encoding }) => {
-      // The unit stands in the ticks.
+      // The tick labels show the unit.
       if (encoding && encoding.y && encoding.y.title) encoding.y.title = encoding.y.title.split(" (")[0];
     });
   }
@@ -87,7 +87,7 @@ function config(isNarrow) {
   const settings = structuredClone(page.config);
   settings.font = getComputedStyle(document.body).fontFamily;
   settings.background = "transparent";
-  // Colours between two are computed, so that the style sheet cannot give them.
+  // Interpolated colours are computed, so the style sheet cannot define them.
   Object.assign(settings.range, page.cells[dark.matches ? "dark" : "light"]);
   if (isNarrow) {
     const below = { bottom: { direction: "vertical", anchor: "start", margin: 6 } };
@@ -103,7 +103,7 @@ async function draw(figure) {
   const picture = page.figures[figure.id][key];
   if (picture === undefined) {
     figure.querySelector("figcaption").replaceChildren();
-    place.textContent = "There is no such picture: this network has no points in this view.";
+    place.textContent = "Nothing to show: this network has no points in this view.";
     return;
   }
   const isWide = figure.classList.contains("wide");
@@ -118,18 +118,18 @@ async function draw(figure) {
     figure.view = embedded.view;
   } catch (error) {
     place.innerHTML = '<p class="failed"></p>';
-    place.firstChild.textContent = `This picture could not be drawn: ${error.message}`;
+    place.firstChild.textContent = `This chart could not be drawn: ${error.message}`;
     console.error(error);
   }
 }
 
-// A folded part is drawn when it is opened.
+// Figures in a collapsed section are drawn when it is opened.
 function isShown(figure) { const folded = figure.closest("details"); return !folded || folded.open; }
 
 const figures = [...document.querySelectorAll("figure")];
 let turn = 0;
 
-// One after the other, so that the page can be scrolled meanwhile.
+// Draws the figures one by one, so the page can be scrolled meanwhile.
 async function drawAll() {
   const mine = ++turn;
   document.documentElement.dataset.drawn = "no";

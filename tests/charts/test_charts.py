@@ -89,7 +89,9 @@ def test_title_and_goodness_of_fit() -> None:
     assert pool.rmse is not None
     assert spec["title"]["text"] == f"{VIEW}: all networks"
     subtitle, legend = spec["title"]["subtitle"]
-    assert legend == f"faint step: the best of all rising curves, R² {pool.ceiling_r_squared:.4f}"
+    assert (
+        legend == f"faint step: isotonic regression (upper bound), R² {pool.ceiling_r_squared:.4f}"
+    )
     assert f"R² {pool.r_squared:.4f}" in subtitle
     assert f"RMSE {pool.rmse:.2%}" in subtitle
     assert "18 points" in subtitle
@@ -125,7 +127,7 @@ def test_divergence_of_zero_on_a_logarithmic_axis() -> None:
     zero = [row for row in rows(spec, POINTS) if row["divergence"] == 0]
     smallest = min(row["divergence"] for row in rows(spec, POINTS) if row["divergence"] > 0)
     assert [row["x"] for row in zero] == [smallest / 2] * 2
-    assert spec["title"]["subtitle"][-1].startswith("2 points of divergence 0")
+    assert spec["title"]["subtitle"][-1].startswith("2 points with divergence 0")
 
 
 def test_narrow_range_has_a_linear_axis() -> None:
@@ -266,4 +268,4 @@ def test_curves_at_chance_are_drawn_to_the_mean_of_it(name: str) -> None:
     assert fits[0].fitted is not None
     (expected,) = fits[0].fitted.predict([10.0], (0.875 + 0.75) / 2)
     assert rows(spec, CURVE)[-1]["fitted"] == pytest.approx(expected)
-    assert "drawn to the mean loss at chance" in str(spec["title"])
+    assert "drawn with the mean loss at chance" in str(spec["title"])

@@ -35,7 +35,7 @@ def test_the_leaderboard_has_the_best_first_and_every_baseline() -> None:
     _, points, *_ = spec["layer"]
     assert points["encoding"]["y"]["sort"] == ["b", "c_segmented †", "baseline_bits *"]
     assert spec["title"]["subtitle"][1] == "5 fits; 2 more views below"
-    assert "† looks at losses" in spec["title"]["subtitle"][0]
+    assert "† depends on losses" in spec["title"]["subtitle"][0]
     with pytest.raises(DataError, match="expected views with a held-out R²"):
         leaderboard_chart(board(none=None))
 
@@ -70,4 +70,4 @@ def test_the_leaderboard_is_that_of_compare_where_it_ran(empty_file: Path, tmp_p
         stored = connection.execute("select view, curve, held_out_r_squared from fit").fetchall()
     assert {(row["view"], row["curve"], row["held_out_r_squared"]) for row in rows} == set(stored)
     assert spec["title"]["subtitle"][1] == "6 fits by ptqdb compare"
-    assert "3 views fitted for this picture" in chosen["title"]["subtitle"][1]
+    assert "3 views fitted for this chart" in chosen["title"]["subtitle"][1]

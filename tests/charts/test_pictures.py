@@ -107,7 +107,7 @@ def test_a_study_of_one_network(empty_file: Path, tmp_path: Path) -> None:
                 curves=("hill",) if kind in CURVED else (),
             )
             if kind == "leaderboard":
-                with pytest.raises(DataError, match="collect two networks or more"):
+                with pytest.raises(DataError, match="collect two or more networks"):
                     draw(study.connection, kind, few)
                 continue
             spec = spec_of(draw(study.connection, kind, few))
@@ -118,7 +118,7 @@ def test_a_study_of_one_network(empty_file: Path, tmp_path: Path) -> None:
 
 def test_what_is_misspelled_is_said(shown: Study) -> None:
     for kind, request, said in (
-        ("fits", Request(), "expected a kind of picture, found 'fits'; choose one of fit"),
+        ("fits", Request(), "expected a kind of chart, found 'fits'; choose one of fit"),
         ("fit", Request(views=("fakefreeze_flop",)), "choose fakefreeze_flops"),
         ("fit", Request(curves=("rational9",)), "expected the name of a curve, found 'rational9'"),
         ("fit", Request(network="small"), "found 'small'; choose one of Small"),
@@ -173,7 +173,7 @@ def test_the_band_is_of_networks_left_out(shown: Study) -> None:
     assert np.abs(upper - found.upper).mean() < 0.05
     assert np.all((lower <= found.loss + 1e-9) & (found.loss <= upper + 1e-9) & (upper <= 1))
     assert f"held out {whole.pool.held_out_r_squared:.4f}" in spec["title"]["subtitle"][0]
-    assert "90% of a new network's losses" in spec["title"]["subtitle"][1]
+    assert "90% prediction interval for a new network" in spec["title"]["subtitle"][1]
 
 
 def test_the_band_of_one_network_comes_from_the_others(shown: Study) -> None:
@@ -185,7 +185,7 @@ def test_the_band_of_one_network_comes_from_the_others(shown: Study) -> None:
     assert others.predictor is not None
     found = others.predictor.predict([row["x"] for row in rows])
     assert np.abs(np.array([row["upper"] for row in rows]) - found.upper).mean() < 0.05
-    assert "predicted from the others" in spec["title"]["subtitle"][1]
+    assert "prediction interval for this network, from the others" in spec["title"]["subtitle"][1]
 
 
 def test_several_curves_are_told_apart_by_their_dashes(shown: Study) -> None:
@@ -365,7 +365,7 @@ def test_residuals_are_measured_less_fitted(shown: Study) -> None:
 )
 def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view: str) -> None:
     spec = spec_of(draw(shown.connection, "layers", Request((view,), network="Plain")))
-    assert spec["title"]["text"] == "The layers of Plain"
+    assert spec["title"]["text"] == "Layers of Plain"
     assert view in spec["title"]["subtitle"][0]
     added = spec["hconcat"][0]
     rows = pl.DataFrame(data(spec, added))
@@ -383,7 +383,7 @@ def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view
     encoding = added["encoding"]
     assert encoding["y"]["sort"] == encoding["y"]["scale"]["domain"] == ranked
     assert encoding["x"]["scale"]["domain"] == sorted(NAMES, key=format_key)
-    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Layer", "Place", "Rank", "Format"}
+    assert {tip["title"] for tip in encoding["tooltip"]} >= {"Layer", "Position", "Rank", "Format"}
     # The colours are of parts, on a scale for this network.
     parts = rows.join(whole, on="number_format")
     expected = (parts["contribution"] / parts["whole"]).to_numpy()
@@ -394,7 +394,7 @@ def test_layers_add_up_to_the_view_and_the_largest_come_first(shown: Study, view
 
 def test_layers_are_of_one_network_and_of_the_view_that_predicts(shown: Study) -> None:
     spec = spec_of(draw(shown.connection, "layers"))
-    assert spec["title"]["text"] == "The layers of Plain"
+    assert spec["title"]["text"] == "Layers of Plain"
     assert PREDICTION_VIEW in spec["title"]["subtitle"][0]
     assert spec["title"]["subtitle"][-1] == "the first of 3 networks"
     largest = {
@@ -493,7 +493,7 @@ def test_an_option_without_effect_is_refused(kind: str) -> None:
         if expected is UsageError:
             name = option.replace("-", "_")  # as Python has it
             assert f"chart {kind} takes no {name}, only " in str(raised.value)
-            assert str(raised.value).endswith(f"do: leave out {name}")
+            assert str(raised.value).endswith(f"do: remove {name}")
 
 
 def test_one_of_what_a_kind_draws_once(shown: Study) -> None:
@@ -523,7 +523,7 @@ def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:
         rivals = own.filter(family=row["family"], bits=row["bits"])
         assert row["loss"] == rivals[column].min()
     whole, decisive = panel["vconcat"]
-    assert decisive["layer"][0]["encoding"]["x"]["title"] == "Bits of a code"
+    assert decisive["layer"][0]["encoding"]["x"]["title"] == "Bit width"
     assert whole["layer"][0]["encoding"]["y"]["axis"]["format"] == "%"
     # One scale for all networks; and losses up to 5 %, where people decide.
     losses = [row["loss"] for panel in spec["concat"] for row in data(spec, panel)]

@@ -103,4 +103,4 @@ def test_no_database_is_read(run: Run, tmp_path: Path) -> None:
         assert said in done.err
         assert len(done.err.strip().splitlines()) == 1
     done = run("chart", "--x", "js")
-    assert (done.code, done.err) == (2, "ptqdb: --x belong to --from FILE\n")
+    assert (done.code, done.err) == (2, "ptqdb: --x can only be used with --from FILE\n")

@@ -213,7 +213,7 @@ def test_fit_tells_what_predicts_better(run: Run, database: Path) -> None:
             "now()::timestamp as fitted_at, [1.0] as params"
         )
     shown = run("fit", "--db", database)
-    assert "l2_param predicts networks that it did not see better" in shown.err
+    assert "l2_param predicts unseen networks better" in shown.err
     assert "`ptqdb fit --view l2_param --curve hill`" in shown.err
     assert "predicts" not in run("fit", "--db", database, "--format", "json").err
 

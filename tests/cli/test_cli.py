@@ -43,7 +43,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "18 cells to fill, 0 there already" in done.stderr
+    assert "18 cells to fill, 0 already present" in done.stderr
     assert "18/18 AlexNet_BN FLOAT_8_E4" in done.stderr or "18/18 AlexNet FLOAT_8_E4" in done.stderr
     assert done.stdout == ""
     return database

@@ -200,7 +200,7 @@ def test_points_that_carry_no_curve_are_said(
         (("--curve", "rational5"), 2, "choose one of rational"),
         (("--by", "familly"), 2, "found 'familly'; choose one of family"),
         (("--where", "bitts < 3"), 1, "bitts"),
-        (("--x", "js"), 2, "--x belong to --from FILE"),
+        (("--x", "js"), 2, "--x can only be used with --from FILE"),
         (("--from", "points.csv"), 1, "expected a table at points.csv"),
         (("--from", "points.json"), 1, "expected a table at points.json"),
         (("--from", "points.txt"), 2, "expected a file ending in .csv"),
@@ -208,7 +208,7 @@ def test_points_that_carry_no_curve_are_said(
         (("--from", "good.csv"), 2, "expected --x and --y, two columns of good.csv; it has x, y"),
         (("--from", "good.csv", "--x", "z", "--y", "y"), 2, "found 'z'; choose one of"),
         (("--from", "good.csv", "--x", "t", "--y", "y"), 2, "expected numbers in t"),
-        (("--from", "good.csv", "--where", "x > 0"), 2, "--where cannot stand beside --from FILE"),
+        (("--from", "good.csv", "--where", "x > 0"), 2, "--where cannot be used with --from FILE"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -234,11 +234,11 @@ def test_compare_ranks_and_keeps(run: Run) -> None:
     held_out = [float(row["held_out_r_squared"]) for row in rows]
     assert held_out == sorted(held_out, reverse=True)
     assert [row["place"] for row in rows] == [str(i) for i in range(1, len(rows) + 1)]
-    assert f"{len(rows)} curves to fit, 0 there already" in first.err
-    assert "chosen anew without each network: AlexNet: " in first.err
+    assert f"{len(rows)} curves to fit, 0 already present" in first.err
+    assert "chosen again without each network: AlexNet: " in first.err
     again = run("compare", "fakefreeze_flops_log_s*", "--curves", "hill,linear", "--format", "csv",
                 "--top", "0")  # fmt: skip
-    assert f"0 curves to fit, {len(rows)} there already" in again.err
+    assert f"0 curves to fit, {len(rows)} already present" in again.err
     assert again.out == first.out
     shown = run("sql", "select count(*) as n from fit", "--format", "json")
     assert json.loads(shown.out) == [{"n": len(rows)}]
@@ -249,7 +249,7 @@ def test_compare_prints_the_best_and_the_baselines(run: Run) -> None:
     assert result.code == 0
     assert "baseline_bits" in result.out
     assert "baseline_nsr" in result.out
-    assert "the best of many flatters" not in result.err
+    assert "the best held-out R² of many is optimistic" not in result.err
 
 
 # --- validate --------------------------------------------------------------------------------
@@ -279,4 +279,4 @@ def test_validate_leaves_out_architectures(run: Run) -> None:
     ]
     few = run("validate", "--where", "network like 'VGG%'")
     assert few.code == 1
-    assert "expected three or more of network" in few.err
+    assert "expected three or more networks" in few.err

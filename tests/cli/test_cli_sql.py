@@ -155,7 +155,10 @@ def test_a_failed_query_shows_where(run: Run, with_scopes: Path, text: str, said
 def test_files_that_cannot_be_read(run: Run) -> None:
     done = run("sql", "nowhere.sql")
     assert done.code == 2
-    assert done.err == "ptqdb: there is no file nowhere.sql: name one, or give the query itself\n"
+    assert (
+        done.err
+        == "ptqdb: there is no file nowhere.sql: give an existing one, or the query itself\n"
+    )
     Path("latin.sql").write_bytes("select 'ä'".encode("latin-1"))
     done = run("sql", "latin.sql")
     assert (done.code, done.err) == (1, "ptqdb: latin.sql cannot be read: it is not UTF-8 text\n")
@@ -171,7 +174,7 @@ def test_intervals_are_text(run: Run) -> None:
 
 def test_help_says_what_several_statements_do(run: Run) -> None:
     shown = " ".join(run("sql", "--help").out.decode().replace("│", " ").split())
-    assert "the result of the last one is printed" in shown
+    assert "prints the result of the last one" in shown
     assert "- for stdin" in shown
 
 

@@ -347,7 +347,7 @@ def test_a_stopped_comparison_keeps_what_was_fitted_and_resumes(
     assert 0 < kept < 9
     with started(*COMPARE, "--jobs", "2", "--db", facts) as process:
         _, err, _ = until_ended(process)
-    assert f"{9 - kept} curves to fit, {kept} there already" in err
+    assert f"{9 - kept} curves to fit, {kept} already present" in err
     assert fit_count(facts) == 9
 
 

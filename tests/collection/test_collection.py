@@ -116,7 +116,7 @@ def test_the_same_arguments_give_the_same_facts_to_the_bit(tmp_path: Path, whole
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"images": images(19)}, r"images: the database holds AlexNet on 20 images, found 19"),
+        ({"images": images(19)}, r"images: the database has AlexNet on 20 images, found 19"),
         ({"images": images(20, seed=9)}, r"images: .* found as many others"),
         ({"calibration": images(7, "train", seed=1)}, r"calibration: .* on 8 images, found 7"),
     ],
@@ -150,7 +150,9 @@ def test_another_preprocessing_is_refused(tmp_path: Path, whole: Path) -> None:
     same = source(tmp_path, "AlexNet")
     fed = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     other = request(tmp_path / "other", networks=(replace(same, preprocessing=fed),))
-    with pytest.raises(MismatchError, match=r"mean, std.* the database holds AlexNet fed as"):
+    with pytest.raises(
+        MismatchError, match=r"mean, std.* the database has AlexNet with the preprocessing"
+    ):
         collect(other, database, Silence())
 
 

@@ -159,7 +159,7 @@ def test_a_cell_that_fails_is_tried_again_only_anew(db: Database) -> None:
     later = Silence()
     db.collect(Shares(refuse_zeros), "INT_2,INT_8", reporter=later)
     assert later.remarks == [
-        "net cannot be evaluated in INT_2, as recorded earlier; --replace collects it anew"
+        "net cannot be evaluated in INT_2, as recorded earlier; --replace collects it again"
     ]
     mended = db.collect(Shares(), "INT_2,INT_8", replace=True)
     assert (mended.filled_count, mended.failed_count) == (2, 0)

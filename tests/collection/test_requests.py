@@ -69,7 +69,7 @@ def test_a_reference_network_may_have_another_name() -> None:
 
 @pytest.mark.parametrize("specs", [(), ("AlexNet", "VGG_16")])
 def test_options_belong_to_one_network(specs: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="class_count: expected one network that it belongs"):
+    with pytest.raises(UsageError, match="class_count: expected exactly one network"):
         entries_of(specs, NetworkEntry("", class_count=10))
     assert [entry.spec for entry in entries_of(specs, NOTHING)] == list(specs)
 
@@ -177,7 +177,7 @@ def test_a_study_is_shown_and_then_collected(tmp_path: Path, run: Run) -> None:
     assert rows[0]["formats"] == "INT_4, INT_8"
     assert (rows[0]["images"], rows[0]["calibration"]) == (8, 5)
     assert "AlexNet_BN would fail: expected as many outputs" in err
-    assert "4 cells to fill, 0 there already, about" in err
+    assert "4 cells to fill, 0 already present, about" in err
     assert code == 1
     assert not (tmp_path / "ptqdb.duckdb").exists()
 
@@ -185,7 +185,7 @@ def test_a_study_is_shown_and_then_collected(tmp_path: Path, run: Run) -> None:
     assert (code, "4 cells filled" in err) == (1, True)
     _, out, err = run("study.toml", "--dry-run", "--format", "json")
     assert [row["there_already"] for row in json.loads(out)[:2]] == [2, 2]
-    assert "0 cells to fill, 4 there already, about 0 s" in err
+    assert "0 cells to fill, 4 already present, about 0 s" in err
 
 
 def test_options_beside_a_study_file_are_refused(tmp_path: Path, run: Run) -> None:

@@ -529,7 +529,7 @@ def test_the_command_prints_what_it_found(
     with connect(path, read_only=False) as connection:
         connection.execute("insert into tensor_histogram values (1, 2048, 1), (1, 2047, 0)")
     code, out, err = run("--format", "json", "--limit", "1")
-    assert (code, err) == (1, f"{total} checks: 2 found something wrong\n")
+    assert (code, err) == (1, f"{total} checks: 2 failed\n")
     found = json.loads(out)
     assert [row["check"] for row in found] == ["histogram_bin", "tensor_histogram_count"]
     assert [(row["wrong_rows"], len(row["rows"])) for row in found] == [(2, 1), (1, 1)]

@@ -199,6 +199,6 @@ def test_json_that_python_cannot_hold(run: Run) -> None:
     assert found == [{"x": text}]
     done = run("sql", f"select {deep.format(900)}", "--format", "json")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("ptqdb: expected values that are nested less deeply as JSON")
+    assert done.err.startswith("ptqdb: expected values shallow enough for JSON")
     long = run("sql", "select repeat('1', 5000)::json as x", "--format", "json")
     assert json.loads(long.out) == [{"x": "1" * 5000}]

@@ -111,8 +111,8 @@ def test_interval_score_by_hand() -> None:
 
 def test_too_few_networks_are_said() -> None:
     points = networks(2, 0.4, seed=7)
-    with pytest.raises(DataError, match="two reference networks or more"):
+    with pytest.raises(DataError, match="two or more reference networks"):
         LossPredictor.of(points, RATIONAL, np.repeat("A", len(points)))
     few = points.take(np.arange(len(points)) < 45)  # the second network has two points
-    with pytest.raises(DataError, match="without N0 too"):
+    with pytest.raises(DataError, match="without N0, found too few"):
         predictor(few)

@@ -107,7 +107,7 @@ def test_segmented_views_are_capped_at_the_references_breakpoint() -> None:
 
 def test_curves_at_chance_ask_for_the_float_accuracy(rows: pl.DataFrame) -> None:
     mean = predicted(rows, curve="logistic")
-    assert "the float accuracy is taken as 0.8" in mean.remarks[0]
+    assert "assuming a float accuracy of 0.8" in mean.remarks[0]
     low = predicted(rows, curve="logistic", float_accuracy=0.2)
     assert low.remarks == ()
     # of a fifth, half is chance: no more can be lost
@@ -120,7 +120,7 @@ def test_nothing_to_predict(rows: pl.DataFrame) -> None:
     nothing = own.with_columns(divergence=pl.lit(None, dtype=pl.Float64))
     with pytest.raises(DataError, match="expected divergences of the network"):
         predicted_losses(nothing, others, view=VIEW)
-    with pytest.raises(DataError, match="two reference networks or more"):
+    with pytest.raises(DataError, match="two or more reference networks"):
         predicted_losses(own, others.filter(network="VGG_19"), view=VIEW)
 
 
@@ -189,7 +189,7 @@ def test_predict_runs_no_quantized_network(run: Run, monkeypatch: pytest.MonkeyP
     assert rows["INT_8"]["within_noise"] is True
     for row in rows.values():
         assert row["lower"] <= row["predicted_loss"] <= row["upper"]
-    assert "AlexNet is this very network: left out of the reference" in result.err
+    assert "AlexNet is the same network: left out of the reference" in result.err
     assert "fitted to 4 networks: AlexNet_BN, Inception_BN, VGG_16, VGG_19" in result.err
 
 
@@ -198,7 +198,7 @@ def test_predict_without_images_looks_at_the_weights(run: Run) -> None:
     assert result.code == 0, result.err
     found = list(csv.DictReader(io.StringIO(result.out)))
     assert f"hill over {PREDICTION_VIEW_WITHOUT_IMAGES}" in result.err
-    assert "no images: the weights alone are quantized and weighed" in result.err
+    assert "no images: only the weights are quantized" in result.err
     with ptqdb.open() as study:
         stored = study.view(PREDICTION_VIEW_WITHOUT_IMAGES, "network = 'VGG_16'")
     for row in found:
@@ -230,7 +230,7 @@ def test_recommend_prints_the_fewest_bits_first(run: Run) -> None:
         (
             ("--view", "fakefreeze_flops"),
             2,
-            "give --calibration-dataset IMAGES, or a view",
+            "give --calibration-dataset IMAGES, or choose a view",
         ),
         (("--view", "l2_flops_sensitivity"), 2, "choose a view without sensitivity"),
         (("--view", "no_such_view"), 2, "no view 'no_such_view'"),

@@ -97,7 +97,7 @@ def test_commands_that_download_are_well_formed(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (["--mean", "1,2"], 2, "--mean: expected one --network that it belongs to, found none"),
+        (["--mean", "1,2"], 2, "--mean: expected exactly one --network, found none"),
         (["--network", "AlexNet", "--mean", "a"], 2, "--mean: expected comma-separated numbers"),
         (["--network", "AlexNet", "--name", ""], 2, "--name: expected a name"),
         (["--network", "AlexNet", "--checkpoint", "no.pt"], 1, "found no file no.pt"),

@@ -188,13 +188,13 @@ def test_any_saved_fit_is_read_or_refused(fit_json: dict[str, Any], tmp_path: Pa
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ("text", r"fits\[0\]\.params is no list of numbers"),
+        ("text", r"fits\[0\]\.params is not a list of numbers"),
         (["1"], r"fits\[0\]\.params: expected finite numbers, found 1"),
         ([float("nan")], r"fits\[0\]\.params: expected finite numbers, found nan"),
         ([float("inf")], r"fits\[0\]\.params: expected finite numbers, found inf"),
         ([10**400], r"fits\[0\]\.params: expected finite numbers, found 1000"),
         ([True], r"fits\[0\]\.params: expected finite numbers, found True"),
-        ([1.0], r"fits\[0\] is no fitted curve"),
+        ([1.0], r"fits\[0\] is not a fitted curve"),
     ],
 )
 def test_params_that_are_none_are_named(

@@ -236,7 +236,7 @@ def test_names_are_no_markup(few_pictures: None, empty_file: Path, tmp_path: Pat
     assert "<b>bold" not in text
     assert "&lt;b&gt;bold&lt;/b&gt;" in text
     # One network has no held-out figures; the page says so in their place.
-    assert "Nothing to show: expected three or more of network" in text
+    assert "Nothing to show: expected three or more networks" in text
     assert "Nothing to show: expected views with a held-out R²" in text
 
 
