@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from workload import MEAN, STD, evenly_chosen, progress, random_images, random_module, seconds_of
 
-from ptqdb.datasets.images import normalized
+from ptqdb.datasets.images import normalize
 from ptqdb.quantization.number_formats import NumberFormat
-from ptqdb.quantization.precision import matrix_precision, precision_of
+from ptqdb.quantization.precision import choose_precision, matrix_precision
 
 BATCH_SIZES = (16, 32, 64, 128, 256)
 MEMORY_FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
@@ -80,9 +80,9 @@ class FloorTimer:
 
     def __init__(self, module: nn.Module, image_count: int, number_formats: Sequence[NumberFormat]):
         images = random_images(image_count, "test").images
-        self._images = normalized(images, torch.tensor(MEAN), torch.tensor(STD))
+        self._images = normalize(images, torch.tensor(MEAN), torch.tensor(STD))
         self._module = module
-        self._format_counts = Counter(precision_of(known, CPU) for known in number_formats)
+        self._format_counts = Counter(choose_precision(known, CPU) for known in number_formats)
         self._ways = {precision: self._fastest(precision) for precision in self._format_counts}
         self._taken: dict[str, list[float]] = {precision: [] for precision in self._format_counts}
 

@@ -10,7 +10,7 @@ from workload import interleaved_medians, progress, random_images, random_networ
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.quantization.number_formats import NumberFormat, number_format
 from ptqdb.quantization.rounding import scaled_codes
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, compute_scale
 
 ELEMENT_COUNT = 4_000_000
 ROUNDED = ("INT_8", "INT_4", "INT_16", "POT_4", "POT_8", "FLOAT_8_E4", "FLOAT_6_E3", "FLOAT_4_E2")
@@ -31,7 +31,7 @@ def rounding_speeds(repeats: int) -> dict[str, float]:
     max_abs = values.abs().amax()
 
     def rounding(known: NumberFormat) -> Callable[[], object]:
-        scale = scale_of(max_abs, known)
+        scale = compute_scale(max_abs, known)
         return lambda: scaled_codes(values, scale, known, out=buffer)
 
     step = float(max_abs) / 127

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
-from ptqdb.datasets.images import ImageSet, normalized
+from ptqdb.datasets.images import ImageSet, normalize
 from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
@@ -48,7 +48,7 @@ def random_module(name: str, *, width: float = 1.0, seed: int = 0) -> nn.Module:
     module.train()
     with torch.no_grad():
         images, fed = random_images(32, "train").images, map(torch.tensor, (MEAN, STD))
-        module(normalized(images, *fed, torch.channels_last))
+        module(normalize(images, *fed, torch.channels_last))
     return module.eval()
 
 

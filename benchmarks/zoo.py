@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from workload import random_images
 
-from ptqdb.datasets.images import normalized
+from ptqdb.datasets.images import normalize
 from ptqdb.errors import PtqdbError
 from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.macs import total
@@ -112,7 +112,7 @@ def measure(source: NetworkSource) -> Row:
     started = time.perf_counter()
     trained = source.load()
     images = random_images(IMAGE_COUNT, "train", edge=edge_of(source))
-    fed = normalized(images.images, torch.tensor(MEAN), torch.tensor(STD))
+    fed = normalize(images.images, torch.tensor(MEAN), torch.tensor(STD))
     with torch.inference_mode(), scratch_copy(trained.module) as scratch:
         expected = scratch(fed)
     params = sum(each.numel() for each in trained.module.parameters())

@@ -15,7 +15,7 @@ from ptqdb.database import read_view
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.fitting.compare import Leaderboard, OpenDatabase, compare
 from ptqdb.fitting.intervals import Prediction, interval_score
-from ptqdb.fitting.leaderboard import Entry, ranked
+from ptqdb.fitting.leaderboard import Entry, rank_entries
 from ptqdb.fitting.validation import (
     ValidationRow,
     predict_each_left_out,
@@ -129,7 +129,7 @@ class Comparison:
 
 def ranked_once(entries: Sequence[Entry]) -> list[Entry]:
     """The best held-out R² first, each entry once."""
-    return ranked(list({(one.view, one.curve): one for one in entries}.values()))
+    return rank_entries(list({(one.view, one.curve): one for one in entries}.values()))
 
 
 def leaderboard_row(network: Entry, architecture: Entry) -> tuple[str, ...]:

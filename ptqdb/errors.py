@@ -66,7 +66,7 @@ _wording: Callable[[str], str] = in_arguments
 
 
 @contextmanager
-def worded(wording: Callable[[str], str]) -> Iterator[None]:
+def reword(wording: Callable[[str], str]) -> Iterator[None]:
     """Reword errors raised within by `in_options`, `in_keys` or `in_arguments`."""
     global _wording
     before, _wording = _wording, wording

@@ -620,11 +620,11 @@ class Study:
             The file cannot be opened for writing.
         """
         from ptqdb.collection.plan import NetworkTask
-        from ptqdb.collection.requests import request_of
+        from ptqdb.collection.requests import build_request
         from ptqdb.networks.sources import NetworkSource
 
         sources = [networks] if isinstance(networks, NetworkSource) else networks
-        request = request_of(
+        request = build_request(
             [NetworkTask(source, images, calibration) for source in sources],
             number_formats=_formats(number_formats),
             scopes=scopes,
@@ -719,9 +719,9 @@ def open_study(path: Path | str | None = None, *, create: bool = False) -> Study
 
 
 def _formats(asked: "str | Sequence[NumberFormat]") -> "tuple[NumberFormat, ...]":
-    from ptqdb.quantization.number_formats import matching
+    from ptqdb.quantization.number_formats import match_formats
 
-    return matching(asked) if isinstance(asked, str) else tuple(asked)
+    return match_formats(asked) if isinstance(asked, str) else tuple(asked)
 
 
 def train(
@@ -767,12 +767,12 @@ def train(
     """
     from ptqdb.collection.requests import require_device
     from ptqdb.networks.training import Training
-    from ptqdb.networks.training_settings import settings_of
+    from ptqdb.networks.training_settings import choose_settings
     from ptqdb.networks.trainings import train as run_trainings
     from ptqdb.networks.trainings import untold
 
     require_device(device)
-    settings = settings_of(
+    settings = choose_settings(
         [names] if isinstance(names, str) else names,
         width=width,
         epochs=epochs,

@@ -24,7 +24,7 @@ FIGURES = ("view", "curve", "held_out_r_squared", "held_out_rmse", "r_squared")
 FEW_CURVES = ("rational2", "hill", "logistic", "isotonic")
 
 
-def board_of(
+def read_board(
     connection: "DuckDBPyConnection",
     views: Sequence[str] = (),
     fitted: Mapping[tuple[str, str], FittedView] = MappingProxyType({}),

@@ -11,9 +11,9 @@ from ptqdb.charts.style import (
     PANEL_HEIGHT,
     PANEL_WIDTH,
     SMALL_AXIS,
-    columns_of,
     format_key,
-    layered,
+    layer_charts,
+    panel_columns,
     title,
 )
 from ptqdb.errors import DataError
@@ -50,7 +50,7 @@ def crowding_chart(frame: pl.DataFrame, *, view: str, theme: str = "light") -> a
     panels = []
     for place, name in enumerate(names):
         of_network = rows.filter(pl.col("network") == name)
-        named = place % columns_of(len(names)) == 0
+        named = place % panel_columns(len(names)) == 0
         panels.append(_panel(of_network, name, view, y_named=named))
     said = "POT formats of each network (blue) among its other formats (grey)"
     return side_by_side(panels, f"{view}: crowding of POT formats", said, theme=theme)
@@ -89,7 +89,7 @@ def _panel(rows: pl.DataFrame, name: str, view: str, *, y_named: bool) -> alt.La
         for style in ("halo", "label")
         for is_left in labels["is_left"].unique(maintain_order=True)
     ]
-    return layered(
+    return layer_charts(
         alt.Chart(inline(others))
         .mark_point(filled=True, size=24, style="ghost")
         .encode(x=x, y=y, tooltip=tooltips),

@@ -80,7 +80,7 @@ def _curve(
     low, high = max(fitted.domain[0], axis.low), fitted.domain[1]
     grid = np.unique(np.clip(axis.grid(), low, high))
     y = fitted.predict(grid, chance_loss(fitted.points))
-    kept = needed(grid, axis, y)
+    kept = needed_points(grid, axis, y)
     line = pl.DataFrame({"x": grid[kept], "fitted": y[kept]}).with_columns(**curve)
     charts = [_line(line, "curve", dash)]
     if whole_x:
@@ -102,7 +102,7 @@ def _line(rows: pl.DataFrame, style: str, dash: Any = alt.Undefined) -> alt.Char
     return chart
 
 
-def needed(x: Floats, axis: XAxis, *lines: Floats) -> NDArray[np.intp]:
+def needed_points(x: Floats, axis: XAxis, *lines: Floats) -> NDArray[np.intp]:
     """Return the grid indices needed to draw lines as polylines, on a linear and on the axis scale.
 
     Between them, straight lines deviate by at most `FLATNESS` of the height of all lines.
@@ -118,7 +118,7 @@ def needed(x: Floats, axis: XAxis, *lines: Floats) -> NDArray[np.intp]:
     --------
     >>> x = np.linspace(0, 1, 101)
     >>> axis = XAxis.of(x, "linear")
-    >>> needed(x, axis, np.maximum(0, x - 0.5)).tolist()
+    >>> needed_points(x, axis, np.maximum(0, x - 0.5)).tolist()
     [0, 50, 100]
     """
     height = max(float(np.ptp(np.stack(lines))), 1e-12)
@@ -144,7 +144,7 @@ def needed(x: Floats, axis: XAxis, *lines: Floats) -> NDArray[np.intp]:
 def _band(predictor: "LossPredictor", axis: XAxis) -> alt.Chart:
     grid = axis.grid()
     lower, upper = smooth_band(predictor, grid)
-    kept = needed(grid, axis, lower, upper)
+    kept = needed_points(grid, axis, lower, upper)
     band = pl.DataFrame({"x": grid[kept], "lower": lower[kept], "upper": upper[kept]})
     chart: alt.Chart = (
         alt.Chart(inline(band))

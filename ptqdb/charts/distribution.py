@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from ptqdb.charts.rows import inline
-from ptqdb.charts.style import SMALL_AXIS, themed, title
+from ptqdb.charts.style import SMALL_AXIS, apply_theme, title
 from ptqdb.errors import DataError
 
 FORMATS = ("INT_4", "INT_5", "POT_5", "FLOAT_5_E3")
@@ -88,7 +88,7 @@ def distribution_chart(
             )
         )
     )
-    return themed(chart, theme)
+    return apply_theme(chart, theme)
 
 
 def _panels(one: Distribution, formats: Sequence[str]) -> list[alt.Chart]:

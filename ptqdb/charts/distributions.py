@@ -51,13 +51,13 @@ def layer_shapes(connection: "DuckDBPyConnection", network: str | None = None) -
     if frame.is_empty():
         raise DataError("expected layers with histograms, found none; collect a network first")
     if network is not None:
-        from ptqdb.fitting.view_fit import of_network
+        from ptqdb.fitting.view_fit import select_network
 
-        frame = of_network(frame, network)
+        frame = select_network(frame, network)
     return frame
 
 
-def chosen_layers(
+def choose_layers(
     connection: "DuckDBPyConnection", named: Sequence[str] = (), network: str | None = None
 ) -> list[Layer]:
     """Return the named layers, or else those with the highest and the lowest kurtosis.
@@ -119,7 +119,7 @@ def layers_that_lose_most(connection: "DuckDBPyConnection", count: int = 2) -> l
     return [(row["network"], row["layer"]) for row in most.rows(named=True)]
 
 
-def distributions_of(
+def read_distributions(
     connection: "DuckDBPyConnection",
     layers: Sequence[Layer],
     formats: Sequence[str] = FORMATS,

@@ -9,7 +9,7 @@ import altair as alt
 from ptqdb.charts.axes import Columns, XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.points import drawable_rows, points_layer, whose
-from ptqdb.charts.style import HEIGHT, WIDTH, layered, themed, title
+from ptqdb.charts.style import HEIGHT, WIDTH, apply_theme, layer_charts, title
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import UsageError
 from ptqdb.fitting.view_fit import ALL, CEILING, GroupFit
@@ -69,7 +69,7 @@ def fit_chart(
     DataError
         No row has a divergence and a loss.
     """
-    fits_of(fits, network)
+    select_fits(fits, network)
     points = Drawn.of(frame, view, network, x_scale, columns)
     return points.with_curves(fits, predictor, theme)
 
@@ -115,7 +115,7 @@ class Drawn:
         self, fits: Sequence[GroupFit], predictor: "LossPredictor | None", theme: str = "light"
     ) -> alt.LayerChart:
         """Return the whole chart; parameters and errors as in `fit_chart`."""
-        chosen = fits_of(fits, self.network)
+        chosen = select_fits(fits, self.network)
         below, above = curve_layers(chosen, self.axis, predictor=predictor)
         heading = title(
             f"{self.view}: {whose(self.rows)}",
@@ -123,11 +123,11 @@ class Drawn:
             _legend(chosen, predictor, self.network),
             self.axis.note,
         )
-        chart = layered(*below, self.layer, *above)
-        return themed(chart.properties(width=WIDTH, height=HEIGHT, title=heading), theme)
+        chart = layer_charts(*below, self.layer, *above)
+        return apply_theme(chart.properties(width=WIDTH, height=HEIGHT, title=heading), theme)
 
 
-def fits_of(fits: Sequence[GroupFit], network: str | None) -> list[GroupFit]:
+def select_fits(fits: Sequence[GroupFit], network: str | None) -> list[GroupFit]:
     """Return the fits of a network, or the pooled ones.
 
     Raises

@@ -8,9 +8,9 @@ from ptqdb.charts.rows import inline
 from ptqdb.charts.style import (
     PANEL_WIDTH,
     SMALL_AXIS,
-    columns_of,
     family_order,
-    layered,
+    layer_charts,
+    panel_columns,
     title,
 )
 from ptqdb.errors import DataError
@@ -57,7 +57,7 @@ def frontier_chart(
         _lines(
             rows.filter(pl.col("network") == name),
             families,
-            y_named=place % columns_of(len(names)) == 0,
+            y_named=place % panel_columns(len(names)) == 0,
         )
         for place, name in enumerate(names)
     ]
@@ -147,7 +147,7 @@ def _panel(lines: alt.Chart, scale: alt.Scale, part: str, *, is_predicted: bool)
                 legend=alt.Legend(symbolType="stroke", symbolStrokeColor="grey", symbolSize=500),
             )
         )
-    return layered(
+    return layer_charts(
         line,
         placed.mark_point(filled=True, size=22, clip=True),
     ).properties(width=PANEL_WIDTH, height=HEIGHTS[part])

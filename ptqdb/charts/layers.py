@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ptqdb.charts.rows import inline
-from ptqdb.charts.style import CELL, format_key, themed, title
+from ptqdb.charts.style import CELL, apply_theme, format_key, title
 from ptqdb.errors import DataError
 from ptqdb.fitting.validation import rank_correlation
 
@@ -64,7 +64,7 @@ def layers_chart(
         .resolve_scale(color="independent", y="shared")
         .properties(title=title(f"Layers of {network}", *said))
     )
-    return themed(chart, theme)
+    return apply_theme(chart, theme)
 
 
 def _ranked(rows: pl.DataFrame, view: str) -> pl.DataFrame:

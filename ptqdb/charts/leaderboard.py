@@ -4,7 +4,7 @@ import altair as alt
 import polars as pl
 
 from ptqdb.charts.rows import inline
-from ptqdb.charts.style import layered, themed, title
+from ptqdb.charts.style import apply_theme, layer_charts, title
 from ptqdb.errors import DataError
 
 SHOWN = 24
@@ -68,7 +68,7 @@ def leaderboard_chart(
         below = (
             f"triangle at the left end: {count} below {LOWEST:g}, worse than predicting the mean"
         )
-    return themed(
+    return apply_theme(
         _rows(rows, labels, curves).properties(
             width=WIDTH,
             height=ROW * len(labels),
@@ -114,7 +114,7 @@ def _rows(rows: pl.DataFrame, labels: list[str], curves: list[str]) -> alt.Layer
     points = alt.Chart(inline(rows)).mark_point(filled=True, size=60, opacity=0.85)
     number = alt.Chart(inline(best)).mark_text(style="label", align="left", dx=9, fontSize=11)
     is_below = f"datum.held_out_r_squared < {LOWEST}"
-    return layered(
+    return layer_charts(
         span.encode(x=x, x2=alt.X2("best:Q"), y=y),
         points.transform_filter(f"!({is_below})").encode(
             x=x,

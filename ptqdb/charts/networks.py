@@ -9,7 +9,14 @@ from ptqdb.charts.axes import Columns, XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.panels import side_by_side
 from ptqdb.charts.points import drawable_rows, points_layer
-from ptqdb.charts.style import PANEL_HEIGHT, PANEL_WIDTH, columns_of, family_order, layered, title
+from ptqdb.charts.style import (
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    family_order,
+    layer_charts,
+    panel_columns,
+    title,
+)
 from ptqdb.fitting.view_fit import ALL, GroupFit
 
 if TYPE_CHECKING:
@@ -52,12 +59,12 @@ def networks_chart(
             axis_title(view) if columns is None else columns.x,
             small=True,
             whole_x=True,
-            y_named=place % columns_of(len(names)) == 0,
+            y_named=place % panel_columns(len(names)) == 0,
             families=family_order(rows["family"]),
             columns=columns,
         )
         heading = title(name, *(_goodness(fit, len(of_network)) for fit in of_network), small=True)
-        panel = layered(*below, points, *above)
+        panel = layer_charts(*below, points, *above)
         panels.append(panel.properties(width=PANEL_WIDTH, height=PANEL_HEIGHT, title=heading))
     curves = ", ".join(dict.fromkeys(fit.curve for fit in fits if fit.group != ALL))
     return side_by_side(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from ptqdb.charts.style import columns_of, themed, title
+from ptqdb.charts.style import apply_theme, panel_columns, title
 
 
 def side_by_side(
@@ -28,8 +28,8 @@ def side_by_side(
         Whether all panels have the same y scale.
     """
     chart: alt.ConcatChart = (
-        alt.concat(*panels, columns=columns_of(len(panels), most), spacing=24)
+        alt.concat(*panels, columns=panel_columns(len(panels), most), spacing=24)
         .resolve_scale(color="shared", shape="shared", x="independent", y=y)
         .properties(title=title(heading, *said))
     )
-    return themed(chart, theme)
+    return apply_theme(chart, theme)

@@ -12,7 +12,7 @@ from ptqdb.database import read_view
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW, PREDICTION_VIEW, VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import UsageError
 from ptqdb.fitting.fitted_view import FittedView, fit_whole_view
-from ptqdb.fitting.view_fit import ALL, of_network
+from ptqdb.fitting.view_fit import ALL, select_network
 from ptqdb.support.closest import closest_first
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _crowding(connection: "DuckDBPyConnection", request: Request) -> Any:
     view = request.views[0] if request.views else "fakefreeze_flops"
     frame = view_rows(connection, view, request.network)
     if request.network is not None:
-        frame = of_network(frame, request.network)
+        frame = select_network(frame, request.network)
     return crowding_chart(frame, view=view, theme=request.theme)
 
 
@@ -225,7 +225,7 @@ def _frontier(connection: "DuckDBPyConnection", request: Request) -> Any:
         fit_whole_view(rows, view, request.curves[0], by_network=False), request.curves[0]
     )
     if request.network is not None:
-        frame = of_network(frame, request.network)
+        frame = select_network(frame, request.network)
     return frontier_chart(frame, subtitle=said, theme=request.theme)
 
 
@@ -277,7 +277,7 @@ def draw_table(
         )
     points = _named_points(frame, columns, by)
     if request.network is not None:
-        of_network(points, request.network)
+        select_network(points, request.network)
     fits = [
         fit
         for curve in request.curves
@@ -330,17 +330,17 @@ def _layers(connection: "DuckDBPyConnection", request: Request) -> Any:
     names = sorted(set(rows.filter(pl.col("contribution").is_finite())["network"]))
     network = request.network or next(iter(names), None)
     if network is not None:
-        rows = of_network(rows, network)
+        rows = select_network(rows, network)
     among = 1 if request.network else len(names)
     return layers_chart(rows, view=view, among=among, theme=request.theme)
 
 
 def _distribution(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import distribution_chart
-    from ptqdb.charts.distributions import chosen_layers, distributions_of
+    from ptqdb.charts.distributions import choose_layers, read_distributions
 
-    layers = chosen_layers(connection, request.layers, request.network)
-    return distribution_chart(distributions_of(connection, layers), theme=request.theme)
+    layers = choose_layers(connection, request.layers, request.network)
+    return distribution_chart(read_distributions(connection, layers), theme=request.theme)
 
 
 # --- every view ------------------------------------------------------------------------------
@@ -348,9 +348,9 @@ def _distribution(connection: "DuckDBPyConnection", request: Request) -> Any:
 
 def _leaderboard(connection: "DuckDBPyConnection", request: Request) -> Any:
     from ptqdb.charts import leaderboard_chart
-    from ptqdb.charts.board import board_of
+    from ptqdb.charts.board import read_board
 
-    entries, note = board_of(connection, request.views)
+    entries, note = read_board(connection, request.views)
     return leaderboard_chart(entries, note=note, theme=request.theme)
 
 

@@ -7,7 +7,7 @@ import polars as pl
 from ptqdb.database import layer_call, query, read_view
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.fitted_view import FittedView
-from ptqdb.fitting.view_fit import finite_rows, of_network
+from ptqdb.fitting.view_fit import finite_rows, select_network
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,7 +35,7 @@ def view_rows(
     if frame.is_empty():
         raise DataError(f"the view {view} has no rows; `ptqdb views` shows the reason")
     if network is not None:
-        of_network(frame, network)
+        select_network(frame, network)
     return frame
 
 

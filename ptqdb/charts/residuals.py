@@ -6,7 +6,7 @@ import polars as pl
 
 from ptqdb.charts.points import drawable_rows
 from ptqdb.charts.rows import inline
-from ptqdb.charts.style import CELL, format_key, layered, themed, title
+from ptqdb.charts.style import CELL, apply_theme, format_key, layer_charts, title
 from ptqdb.errors import DataError
 from ptqdb.fitting.view_fit import GroupFit
 
@@ -86,7 +86,7 @@ def residuals_chart(
             f"R² {fit.r_squared:.4f}, RMSE {fit.rmse:.2%} of the float accuracy",
         )
     )
-    return themed(chart, theme)
+    return apply_theme(chart, theme)
 
 
 def _means(
@@ -122,7 +122,7 @@ def _means(
         )
     )
     zero = alt.Chart(inline(pl.DataFrame({"mean": [0.0]}))).mark_rule(style="rule").encode(mean)
-    return layered(bars, zero)
+    return layer_charts(bars, zero)
 
 
 def _round_ticks(low: float, high: float) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 from altair.utils.schemapi import debug_mode
 
 from ptqdb.errors import UsageError
-from ptqdb.support.paths import is_there, written_beside
+from ptqdb.support.paths import is_there, write_beside
 from ptqdb.support.templates import render
 
 SUFFIXES = (".html", ".png", ".svg", ".json")
@@ -43,7 +43,7 @@ def save_chart(chart: Any, path: Path) -> None:
     kind = path.suffix.lower()[1:]
     options = {"scale_factor": PNG_SCALE} if kind == "png" else {}
     # The tests check charts against Altair's schema; here it would take most of the time.
-    with written_beside(path) as partial, debug_mode(False):
+    with write_beside(path) as partial, debug_mode(False):
         if kind == "html":
             partial.write_text(chart_page(chart), encoding="utf-8")
         else:

@@ -164,7 +164,7 @@ DARK = Theme(
 THEMES = MappingProxyType({"light": LIGHT, "dark": DARK})
 
 
-def themed(chart: Chart, theme: str = "light") -> Chart:
+def apply_theme(chart: Chart, theme: str = "light") -> Chart:
     """Apply a theme to a chart, and escape control characters in its texts.
 
     Such characters crash the renderer, and names in a database may contain them.
@@ -209,7 +209,7 @@ def _config(theme: str) -> alt.Config:
     return _Config(**THEMES[theme].config())
 
 
-def layered(*layers: alt.Chart) -> alt.LayerChart:
+def layer_charts(*layers: alt.Chart) -> alt.LayerChart:
     """Layer charts; the return type of Altair's own function also allows facets."""
     return cast("alt.LayerChart", alt.layer(*layers))
 
@@ -246,12 +246,12 @@ def format_key(name: str) -> tuple[int, list[int]]:
     return place, [int("".join(filter(str.isdigit, width)) or 0) for width in widths]
 
 
-def columns_of(panel_count: int, most: int = 3) -> int:
+def panel_columns(panel_count: int, most: int = 3) -> int:
     """Return the number of panels in a row.
 
     Examples
     --------
-    >>> [columns_of(count) for count in (1, 2, 3, 4, 5, 9)]
+    >>> [panel_columns(count) for count in (1, 2, 3, 4, 5, 9)]
     [1, 2, 3, 2, 3, 3]
     """
     return 2 if panel_count == 4 else min(panel_count, most)

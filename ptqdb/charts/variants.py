@@ -11,7 +11,14 @@ from ptqdb.charts.axes import XAxis, axis_title
 from ptqdb.charts.curves import curve_layers
 from ptqdb.charts.panels import side_by_side
 from ptqdb.charts.points import drawable_rows, points_layer, whose
-from ptqdb.charts.style import PANEL_HEIGHT, PANEL_WIDTH, columns_of, family_order, layered, title
+from ptqdb.charts.style import (
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    family_order,
+    layer_charts,
+    panel_columns,
+    title,
+)
 from ptqdb.defaults import COVERAGE
 from ptqdb.fitting.view_fit import GroupFit
 
@@ -73,7 +80,7 @@ def variants_chart(
             part,
             x_scale,
             family_order(every["family"]),
-            y_named=place % columns_of(len(variants)) == 0,
+            y_named=place % panel_columns(len(variants)) == 0,
             heading=variant.fit.curve if len(views) == 1 else variant.view,
         )
         for place, (variant, part) in enumerate(zip(variants, rows, strict=True))
@@ -105,7 +112,7 @@ def _panel(
         y_named=y_named,
         families=families,
     )
-    return layered(*below, points, *above).properties(
+    return layer_charts(*below, points, *above).properties(
         width=PANEL_WIDTH,
         height=PANEL_HEIGHT,
         title=title(heading, _worth(variant.fit), _wrong(variant.fit), small=True),

@@ -34,9 +34,9 @@ from ptqdb.errors import (
     QueryError,
     UsageError,
     in_options,
-    worded,
+    reword,
 )
-from ptqdb.support.interruption import Interruption, ending_signals, interrupts_kept
+from ptqdb.support.interruption import Interruption, end_on_signals, keep_interrupts
 
 app = App(
     name="ptqdb",
@@ -79,7 +79,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     resumption = Resumption()
     try:
-        with ending_signals(), interrupts_kept(), worded(in_options), stdout_errors():
+        with end_on_signals(), keep_interrupts(), reword(in_options), stdout_errors():
             app(obj=resumption)
     except PtqdbError as error:
         # DuckDB's messages have several lines and point at the mistake.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptqdb.cli import completion
-from ptqdb.cli.options import ReadDatabase, listed, refuse
+from ptqdb.cli.options import ReadDatabase, refuse, split_list
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
@@ -150,7 +150,7 @@ def chart(
     check_path(path)
     request = Request(
         views=tuple(views or ()),
-        curves=() if curve is None else listed(curve),
+        curves=() if curve is None else split_list(curve),
         network=network,
         layers=tuple(layer or ()),
         x_scale="" if x_scale is None else x_scale.value,

@@ -19,7 +19,7 @@ from ptqdb.cli.network_options import (
     NetworkOptions,
     NumberFormats,
 )
-from ptqdb.cli.options import Database, Wait, listed
+from ptqdb.cli.options import Database, Wait, split_list
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.resuming import resumes
 from ptqdb.defaults import DEFAULT_DATABASE
@@ -152,11 +152,11 @@ def collect(
         NetworkEntry,
         StudyDeclaration,
         check_declaration,
-        entries_of,
+        network_entries,
     )
     from ptqdb.collection.study_file import read_study_file
-    from ptqdb.errors import UsageError, in_keys, in_options, worded
-    from ptqdb.quantization.number_formats import matching
+    from ptqdb.errors import UsageError, in_keys, in_options, reword
+    from ptqdb.quantization.number_formats import match_formats
 
     if not (dry_run or replace):
         resumes(context)
@@ -172,14 +172,14 @@ def collect(
     )
     network_said = said.entry("", name=name, architecture=architecture)
     cells_said: dict[str, Any] = {
-        "number_formats": None if number_formats is None else matching(number_formats),
-        "scopes": None if scopes is None else listed(scopes),
+        "number_formats": None if number_formats is None else match_formats(number_formats),
+        "scopes": None if scopes is None else split_list(scopes),
         "device": device,
         "precision": precision and precision.value,
     }
     cells = {key: value for key, value in cells_said.items() if value is not None}
     if study is None:
-        networks = entries_of(tuple(network or ()), network_said)
+        networks = network_entries(tuple(network or ()), network_said)
         declared = StudyDeclaration((images_said,), networks, **cells)
     elif network or cells or images_said != DatasetEntry() or network_said != NetworkEntry(""):
         raise UsageError(
@@ -187,7 +187,7 @@ def collect(
         )
     else:
         declared = read_study_file(study)
-    with worded(in_options if study is None else in_keys):
+    with reword(in_options if study is None else in_keys):
         check_declaration(declared)
         from ptqdb.collection.requests import collection_request  # imports PyTorch
 

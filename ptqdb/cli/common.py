@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ptqdb.cli.groups import spread
-from ptqdb.cli.output import OutputFormat, Printing, printing
+from ptqdb.cli.output import OutputFormat, Printing, set_printing
 
 _QUIET = Annotated[
     bool,
@@ -70,7 +70,7 @@ def _with_printing(function: Callable[..., Any]) -> Callable[..., Any]:
         **said: Any,
     ) -> Any:
         names = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
-        with printing(Printing(is_quiet=quiet, columns=names, is_wide=wide)):
+        with set_printing(Printing(is_quiet=quiet, columns=names, is_wide=wide)):
             return function(*arguments, **said)
 
     parameters = [

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait, listed
+from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait, split_list
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import chosen_study
 from ptqdb.cli.resuming import resumes
@@ -58,7 +58,7 @@ def compare(
     from ptqdb.cli.progress import ComparisonProgress
     from ptqdb.curves import CURVES
 
-    names = list(CURVES) if curves == "all" else listed(curves)
+    names = list(CURVES) if curves == "all" else split_list(curves)
     resumes(context)
     with chosen_study(db) as study, ComparisonProgress() as progress:
         board = study.compare(

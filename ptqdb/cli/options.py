@@ -101,12 +101,12 @@ def refuse(options: Mapping[str, object], why: str) -> None:
         raise UsageError(f"{' and '.join(given)} {why}")
 
 
-def listed(text: str) -> tuple[str, ...]:
+def split_list(text: str) -> tuple[str, ...]:
     """Return the items of a comma-separated list.
 
     Examples
     --------
-    >>> listed("hill, rational2,")
+    >>> split_list("hill, rational2,")
     ('hill', 'rational2')
     """
     return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -59,7 +59,7 @@ _printing = Printing()
 
 
 @contextmanager
-def printing(said: Printing) -> Iterator[None]:
+def set_printing(said: Printing) -> Iterator[None]:
     """Apply a user's options while a command runs."""
     global _printing
     before, _printing = _printing, said

@@ -186,18 +186,18 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
     """Predict according to the options; remarks go to stderr."""
     from ptqdb.collection.declaration import check_device, check_network
     from ptqdb.fitting.prediction import default_view
-    from ptqdb.quantization.number_formats import matching
+    from ptqdb.quantization.number_formats import match_formats
 
     entry, has_images = said.entry(network), asked.calibration_dataset is not None
-    number_formats, device = matching(asked.number_formats or "*"), asked.device or "cpu"
+    number_formats, device = match_formats(asked.number_formats or "*"), asked.device or "cpu"
     check_network(entry)
     check_device(device)
     view = asked.view or default_view(has_images=has_images)
     with open_reader(asked.db) as study:
         study.check_prediction_view(view, asked.curve, has_images=has_images)
-        from ptqdb.collection.requests import calibration_images, network_of  # imports PyTorch
+        from ptqdb.collection.requests import calibration_images, find_network  # imports PyTorch
 
-        source, images = network_of(entry), None
+        source, images = find_network(entry), None
         if asked.calibration_dataset is not None:
             images = calibration_images(
                 source,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ptqdb.cli.options import ReadDatabase, listed
+from ptqdb.cli.options import ReadDatabase, split_list
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 
@@ -59,7 +59,7 @@ def report(
         study.report(
             output,
             views=views or (),
-            curves=COMPARED_CURVES if curves is None else listed(curves),
+            curves=COMPARED_CURVES if curves is None else split_list(curves),
             job_count=jobs or len(os.sched_getaffinity(0)),
             reporter=progress,
         )

@@ -46,12 +46,12 @@ def train(
     from ptqdb.collection.requests import require_device
     from ptqdb.datasets.parquet import read_parquet
     from ptqdb.networks.training import Training
-    from ptqdb.networks.training_settings import settings_of
+    from ptqdb.networks.training_settings import choose_settings
     from ptqdb.networks.trainings import train as train_all
 
     resumes(context)
     require_device(device)
-    settings = settings_of(
+    settings = choose_settings(
         networks,
         width=width,
         epochs=epochs,

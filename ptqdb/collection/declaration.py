@@ -116,7 +116,7 @@ class StudyDeclaration:
         return next(entry for entry in self.datasets if entry.name == network.dataset)
 
 
-def entries_of(specs: Sequence[str], said: NetworkEntry) -> tuple[NetworkEntry, ...]:
+def network_entries(specs: Sequence[str], said: NetworkEntry) -> tuple[NetworkEntry, ...]:
     """Return one entry per spec; other options need exactly one spec.
 
     Parameters

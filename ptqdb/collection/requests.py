@@ -48,9 +48,9 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
     """
     check_declaration(study)
     networks = study.networks or tuple(NetworkEntry(name) for name in embedded_checkpoints())
-    found = [(entry, network_of(entry)) for entry in networks]
+    found = [(entry, find_network(entry)) for entry in networks]
     images = _Images()
-    return request_of(
+    return build_request(
         [images.task(source, study.dataset_of(entry)) for entry, source in found],
         number_formats=study.number_formats,
         scopes=study.scopes,
@@ -60,7 +60,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
     )
 
 
-def request_of(
+def build_request(
     tasks: Sequence[NetworkTask],
     *,
     number_formats: Sequence[NumberFormat] = STUDY_GRID,
@@ -88,7 +88,7 @@ def request_of(
     )
 
 
-def network_of(entry: NetworkEntry) -> NetworkSource:
+def find_network(entry: NetworkEntry) -> NetworkSource:
     """Return the network; reference networks without given weights get the embedded ones.
 
     Raises

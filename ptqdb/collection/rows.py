@@ -322,7 +322,7 @@ def _cell_ids(
     }
 
 
-def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[TensorKey, int]:
+def read_tensor_ids(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[TensorKey, int]:
     """Return the ids of a network's tensors by layer name and role, in the order of writing."""
     found = connection.execute(
         "select l.name, t.role, t.tensor_id from tensor as t join layer as l using (layer_id) "
@@ -332,7 +332,7 @@ def tensor_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dic
     return {(layer, role): tensor_id for layer, role, tensor_id in found.fetchall()}
 
 
-def layer_ids_of(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[str, int]:
+def read_layer_ids(connection: duckdb.DuckDBPyConnection, network_id: int) -> dict[str, int]:
     """Return the ids of a network's layers by name."""
     found = connection.execute(
         "select name, layer_id from layer where network_id = ?", [network_id]

@@ -67,7 +67,7 @@ from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclar
 from ptqdb.datasets.preprocessing import INTERPOLATIONS, LARGEST_EDGE
 from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES
 from ptqdb.errors import UsageError
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import match_formats
 from ptqdb.support.closest import closest_first
 from ptqdb.support.paths import is_file, named_path, regular_file
 from ptqdb.support.text import is_harmless
@@ -161,7 +161,7 @@ def read_study_file(path: Path) -> StudyDeclaration:
         for number, values in enumerate(study.network, start=1)
     )
     try:
-        number_formats = matching(study.number_formats)
+        number_formats = match_formats(study.number_formats)
     except UsageError as error:
         raise UsageError(f"{path}: number_formats: {error}") from error
     _refuse_duplicates(path, networks)

@@ -9,7 +9,7 @@ from typing import Protocol
 import duckdb
 import torch
 
-from ptqdb.collection.checking import checked
+from ptqdb.collection.checking import check_network
 from ptqdb.collection.plan import (
     Cell,
     CollectionRequest,
@@ -21,8 +21,8 @@ from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
     ensure_scheme,
-    layer_ids_of,
-    tensor_ids_of,
+    read_layer_ids,
+    read_tensor_ids,
     write_evaluation,
     write_failed_evaluation,
     write_layer_evaluation,
@@ -45,7 +45,7 @@ from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.own_code import is_of_network, one_line, own_errors_as_data_errors
-from ptqdb.support.interruption import interrupts_kept
+from ptqdb.support.interruption import keep_interrupts
 
 
 class Reporter(Protocol):
@@ -167,7 +167,7 @@ def collect(
             read_every_block(connection)  # detect damage before writing anything
         recorded = recorded_run(connection, request, cells, outcome.failures)
         # The inner one records an interruption as such; the outer one protects the recording.
-        with interrupts_kept(), recorded, interrupts_kept():
+        with keep_interrupts(), recorded, keep_interrupts():
             if request.replace or any(plan.changes_views for plan in plans):
                 forget_fits(connection)
             if request.replace:
@@ -188,10 +188,10 @@ def _plans(
     plans = []
     for task in request.tasks:
         try:
-            with interrupts_kept(), own_errors_as_data_errors():
+            with keep_interrupts(), own_errors_as_data_errors():
                 plan = plan_network(connection, request, task)
                 if plan.cells or plan.is_new:
-                    plan = checked(plan)
+                    plan = check_network(plan)
                 plans.append(plan)
         except DataError as error:
             outcome.failures.append(Failure(task.name, str(error)))
@@ -224,7 +224,7 @@ def _collect_or_record(
     """Collect one network; record and report its failure, if any."""
     name = plan.task.name
     try:
-        with interrupts_kept():
+        with keep_interrupts():
             if plan.cells or plan.is_new:
                 _collect_network(connection, request, plan, outcome, reporter)
     except BaseException as error:  # a network's own code may raise anything
@@ -247,7 +247,7 @@ def _collect_network(
     reporter.preparing(plan.task.name)
     measurement, preprocessing = _measured(request, plan, reporter)
     try:
-        with interrupts_kept():
+        with keep_interrupts():
             evaluation = NetworkEvaluation(
                 measurement.network,
                 plan.task.images,
@@ -271,7 +271,7 @@ def _collect_network(
         measurement.network.release()
 
 
-@interrupts_kept()
+@keep_interrupts()
 def _measured(
     request: CollectionRequest, plan: NetworkPlan, reporter: Reporter
 ) -> tuple[NetworkMeasurement, Preprocessing]:
@@ -319,9 +319,9 @@ def _collect_format(
     """Fill the cells of one network in one format; the first also writes the tensors' facts."""
     network_id, number_format_id = _ids(connection, cells[0])
     number_format = cells[0].number_format
-    with interrupts_kept():
+    with keep_interrupts():
         coded = measurement.code(number_format)
-    layer_ids = layer_ids_of(connection, network_id)
+    layer_ids = read_layer_ids(connection, network_id)
     for cell in cells:
         chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}
         found = evaluation.of_codes(chosen, number_format, cell.scope)
@@ -330,7 +330,7 @@ def _collect_format(
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
                 write_quantized_tensors(
                     connection,
-                    tensor_ids_of(connection, network_id),
+                    read_tensor_ids(connection, network_id),
                     number_format_id,
                     scheme_id,
                     measurement.quantized_facts(coded, number_format),

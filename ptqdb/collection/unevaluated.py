@@ -13,7 +13,7 @@ from ptqdb.collection.rows import (
     ensure_dataset,
     ensure_formats,
     ensure_scheme,
-    tensor_ids_of,
+    read_tensor_ids,
     write_network,
     write_quantized_tensors,
 )
@@ -60,18 +60,18 @@ def measure_in_view(
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> UnevaluatedNetwork:
-    """Measure what a view needs of a network; parameters as in `measured_unevaluated`.
+    """Measure what a view needs of a network; parameters as in `measure_unevaluated`.
 
     Raises
     ------
     UsageError
         There is no such view.
     DataError, UsageError
-        As in `measured_unevaluated`.
+        As in `measure_unevaluated`.
     """
     if calibration is None and image_size is None and source.spec in REFERENCE_NETWORKS:
         image_size = REFERENCE_IMAGE_SIZE
-    with measured_unevaluated(
+    with measure_unevaluated(
         source,
         calibration,
         number_formats,
@@ -87,7 +87,7 @@ def measure_in_view(
 
 
 @contextmanager
-def measured_unevaluated(
+def measure_unevaluated(
     source: NetworkSource,
     calibration: ImageSet | None,
     number_formats: Sequence[NumberFormat],
@@ -153,7 +153,7 @@ def measured_unevaluated(
     with connect(IN_MEMORY, read_only=False) as connection:
         with transaction(connection):
             network_id = _write_network(connection, measurement, calibration, class_count)
-            tensor_ids = tensor_ids_of(connection, network_id)
+            tensor_ids = read_tensor_ids(connection, network_id)
             scheme_id = ensure_scheme(connection, scheme)
             formats = connection.execute("select name, number_format_id from number_format")
             format_ids = dict(formats.fetchall())

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from ptqdb.curves.function import CurveFunction
 from ptqdb.curves.points import Floats, Places, Points
-from ptqdb.curves.sigmoid import SigmoidSearch, ceiling_of, log_of
+from ptqdb.curves.sigmoid import SigmoidSearch, chance_ceiling, safe_log
 from ptqdb.errors import DataError
 
 
@@ -89,7 +89,7 @@ class HillChanceFunction(CurveFunction):
         DataError
             No network better than chance has a positive x.
         """
-        log_x, ceiling = _checked_log(points), ceiling_of(points.chance_loss)
+        log_x, ceiling = _checked_log(points), chance_ceiling(points.chance_loss)
         if not np.any((log_x > -np.inf) & (ceiling > 0)):
             raise DataError(
                 "expected a network better than chance at a positive x, found none among "
@@ -108,14 +108,14 @@ class HillChanceFunction(CurveFunction):
         """
         x = places.x
         center, steepness = np.asarray(params, dtype=np.float64)
-        y: Floats = ceiling_of(places.chance_loss) * expit(_logit(x, center, steepness))
+        y: Floats = chance_ceiling(places.chance_loss) * expit(_logit(x, center, steepness))
         return y
 
     def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, 2); raises as `values`."""
         x = places.x
         slopes = _share_and_slopes(x, *np.asarray(params, dtype=np.float64))[1]
-        return ceiling_of(places.chance_loss).reshape(-1, 1) * slopes
+        return chance_ceiling(places.chance_loss).reshape(-1, 1) * slopes
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
         """Whether x0 > 0 and k > 0, both finite: the curve is then non-decreasing."""
@@ -124,7 +124,7 @@ class HillChanceFunction(CurveFunction):
 
 
 def _checked_log(points: Points) -> Floats:
-    log_x = log_of(points.x)
+    log_x = safe_log(points.x)
     if not np.any(log_x > -np.inf):
         raise DataError(
             f"expected a positive x, found none among {len(points)} points; "
@@ -134,7 +134,7 @@ def _checked_log(points: Points) -> Floats:
 
 
 def _logit(x: Floats, center: float, steepness: float) -> Floats:
-    logit: Floats = steepness * (log_of(x) - np.log(center))
+    logit: Floats = steepness * (safe_log(x) - np.log(center))
     return logit
 
 

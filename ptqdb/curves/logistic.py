@@ -9,7 +9,13 @@ from scipy.special import expit
 
 from ptqdb.curves.function import CurveFunction, inverse_gram
 from ptqdb.curves.points import Floats, Places, Points
-from ptqdb.curves.sigmoid import REACH, STEEPNESS_RANGE, SigmoidSearch, ceiling_of, log_of
+from ptqdb.curves.sigmoid import (
+    REACH,
+    STEEPNESS_RANGE,
+    SigmoidSearch,
+    chance_ceiling,
+    safe_log,
+)
 from ptqdb.errors import DataError
 
 SLOPE_RANGE = (0.0, STEEPNESS_RANGE[1])
@@ -71,17 +77,17 @@ class LogisticFunction(CurveFunction):
             No `chance_loss`.
         """
         x = places.x
-        y: Floats = ceiling_of(places.chance_loss) * _share(
-            np.asarray(params, dtype=np.float64), log_of(x)
+        y: Floats = chance_ceiling(places.chance_loss) * _share(
+            np.asarray(params, dtype=np.float64), safe_log(x)
         )
         return y
 
     def jacobian(self, params: ArrayLike, places: Places) -> Floats:
         """Return dy/dparams at `x`, shape (points, 2); raises as `values`."""
         x = places.x
-        log_x = log_of(x)
+        log_x = safe_log(x)
         share = _share(np.asarray(params, dtype=np.float64), log_x)
-        return (ceiling_of(places.chance_loss) * share * (1 - share))[:, None] * _design(log_x)
+        return (chance_ceiling(places.chance_loss) * share * (1 - share))[:, None] * _design(log_x)
 
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
         """Whether the parameters are finite and the slope is not negative."""
@@ -131,7 +137,7 @@ class _Counts:
     def of(cls, points: Points) -> "_Counts":
         assert points.float_accuracy is not None
         assert points.images is not None
-        log_x, ceiling = log_of(points.x), ceiling_of(points.chance_loss)
+        log_x, ceiling = safe_log(points.x), chance_ceiling(points.chance_loss)
         if not np.any((log_x > -np.inf) & (ceiling > 0)):
             raise DataError(
                 "expected a network better than chance at a positive x, found none among "

@@ -27,14 +27,14 @@ GRID_BEYOND = np.array([0.7, 2.3, 5.0, 9.0])
 ZERO_LOGIT = -700.0
 
 
-def log_of(x: Floats) -> Floats:
+def safe_log(x: Floats) -> Floats:
     """Natural logarithm; minus infinity at x <= 0, where a sigmoid of log x is 0."""
     with np.errstate(divide="ignore"):
         logarithm: Floats = np.log(np.maximum(x, 0.0))
     return logarithm
 
 
-def ceiling_of(chance_loss: Floats | float | None) -> Floats:
+def chance_ceiling(chance_loss: Floats | float | None) -> Floats:
     """The upper limits of curves that end at the chance loss; 0 for networks no better than chance.
 
     Raises

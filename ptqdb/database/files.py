@@ -8,7 +8,7 @@ import duckdb
 
 from ptqdb.database.file_errors import damage, first_line
 from ptqdb.errors import DatabaseError, DataError
-from ptqdb.support.paths import is_there, shortened, without_magic
+from ptqdb.support.paths import is_there, shorten, without_magic
 
 # Storage v1.5.0 is what the newest DuckDB shell can open. Small blocks: every table and index
 # takes at least one, which at the default size makes an empty database 5 MiB. A wrong file must
@@ -172,7 +172,7 @@ def _opening_error(path: Path, error: duckdb.Error, *, read_only: bool) -> Datab
     if reason:
         return DatabaseError(f"{path} cannot be written: {reason[0]}")
     if not path.exists():
-        return DatabaseError(f"{shortened(path)} cannot be created: {first_line(error)}")
+        return DatabaseError(f"{shorten(path)} cannot be created: {first_line(error)}")
     return damage(path, error)
 
 

@@ -12,7 +12,7 @@ from ptqdb.database.file_errors import database_error, file_errors, first_line, 
 from ptqdb.database.reading import read_number
 from ptqdb.errors import DataError
 from ptqdb.resources import sql_folder
-from ptqdb.support.interruption import interrupts_kept
+from ptqdb.support.interruption import keep_interrupts
 
 _FORMULA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError)
 """What DuckDB raises where a value cannot be computed, converted or stored."""
@@ -31,7 +31,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         try:
             # Within the try: an interrupt may come when the transaction has already begun.
             connection.execute("begin")
-            with interrupts_kept():
+            with keep_interrupts():
                 yield
             connection.execute("commit")
         except BaseException:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ptqdb.datasets.decoding import Picture, PixelBlock, Pixels, rows_of
 from ptqdb.datasets.images import ImageSet
-from ptqdb.datasets.labels import class_names_of, class_numbers, notes_on_classes
+from ptqdb.datasets.labels import class_numbers, notes_on_classes, read_class_names
 from ptqdb.datasets.npz_file import NpzFile
 from ptqdb.datasets.request import AS_IT_IS, ImageRequest
 from ptqdb.datasets.splits import EVERY_SPLIT, SPLIT_WORDS, notes_on, stand_ins
@@ -207,7 +207,7 @@ def _class_names(arrays: Mapping[str, NDArray[Any]], label_key: str) -> tuple[st
             return tuple(_texts(arrays[word], word).tolist())
     pattern = _without_split(label_key)
     alike = [array for key, array in arrays.items() if _without_split(key) == pattern]
-    return class_names_of(_flat_labels(array, label_key) for array in alike)
+    return read_class_names(_flat_labels(array, label_key) for array in alike)
 
 
 def _texts(array: NDArray[Any], what: str) -> NDArray[Any]:

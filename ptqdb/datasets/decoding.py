@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ptqdb.datasets.geometry import eight_bit, fitted
+from ptqdb.datasets.geometry import eight_bit, fit_picture
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.errors import DataError
 from ptqdb.support.paths import regular_file
@@ -136,7 +136,7 @@ class PixelBlock:
         """(channels, height, width)."""
         try:
             with picture.open() as image:
-                cut = fitted(eight_bit(image, self._request.channels), self._request.geometry)
+                cut = fit_picture(eight_bit(image, self._request.channels), self._request.geometry)
                 pixels = np.asarray(cut)
         except DataError as error:
             raise DataError(f"{picture.origin}: expected {error}") from error

@@ -16,7 +16,7 @@ _GRAYSCALE_MODES = ("1", "L", "LA", "La")
 _WIDE_MODES = ("I", "F")
 
 
-def fitted(image: Image.Image, geometry: Geometry) -> Image.Image:
+def fit_picture(image: Image.Image, geometry: Geometry) -> Image.Image:
     """Resize a picture by its shorter edge, then crop its centre.
 
     Gives the same pixels as torchvision's ``Resize`` and ``CenterCrop`` on PIL images: the longer

@@ -149,7 +149,7 @@ def checked_count(count: int, available: int, what: str) -> int:
     return count
 
 
-def normalized(
+def normalize(
     images: Tensor,
     mean: Tensor,
     std: Tensor,

@@ -14,7 +14,7 @@ from ptqdb.errors import DataError
 # More classes than any classifier has: larger labels are ids of something else.
 
 
-def class_names_of(labels: Iterable[pl.Series]) -> tuple[str, ...]:
+def read_class_names(labels: Iterable[pl.Series]) -> tuple[str, ...]:
     """Return the classes that occur: sorted texts, False and True, or 0 to the largest number.
 
     Parameters

@@ -14,10 +14,10 @@ from ptqdb.datasets.arrays import array_picture
 from ptqdb.datasets.decoding import Picture, PixelBlock, encoded_picture, rows_of
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import (
-    class_names_of,
     class_numbers,
     declared_names,
     notes_on_classes,
+    read_class_names,
 )
 from ptqdb.datasets.parquet_files import (
     REMOTE,
@@ -31,7 +31,7 @@ from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import notes_on, stand_ins
 from ptqdb.errors import DataError
 from ptqdb.support.closest import closest_first
-from ptqdb.support.paths import make_folder, without_magic, written_beside
+from ptqdb.support.paths import make_folder, without_magic, write_beside
 
 IMAGE_COLUMNS = ("img", "image", "images", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "class")
@@ -195,7 +195,7 @@ def _classes(
                 labels += _labels(paths, columns)
             except DataError:
                 continue  # another split may lack labels
-    return class_names_of(labels)
+    return read_class_names(labels)
 
 
 def _class_numbers(
@@ -282,5 +282,5 @@ def cut(source: Path, split: str, count: int, target: Path) -> None:
         if key == "huggingface"
     }
     make_folder(target)
-    with written_beside(target / f"{split}-00000-of-00001.parquet") as partial:
+    with write_beside(target / f"{split}-00000-of-00001.parquet") as partial:
         table.write_parquet(without_magic(partial), compression="zstd", metadata=metadata)

@@ -13,7 +13,7 @@ from ptqdb.datasets.request import AS_IT_IS, ImageRequest
 from ptqdb.datasets.torchvision import PREFIX, dataset_names, read_torchvision
 from ptqdb.errors import DataError
 from ptqdb.support.closest import closest_first
-from ptqdb.support.paths import named_path, shortened
+from ptqdb.support.paths import named_path, shorten
 
 
 def read_images(
@@ -118,7 +118,7 @@ def _read_folder(path: Path, split: str, request: ImageRequest) -> ImageSet:
 
 def _nothing_there(text: str, path: Path) -> str:
     message = f"expected a folder, a .parquet or .npz file, {PREFIX}NAME or {REMOTE} as --dataset, "
-    message += f"found no file or folder {shortened(Path(text))}"
+    message += f"found no file or folder {shorten(Path(text))}"
     similar = _torchvision_name(text)
     if similar is not None:
         return f"{message}; did you mean torchvision's {PREFIX}{similar}?"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ptqdb.datasets.decoding import Picture, PixelBlock
 from ptqdb.datasets.images import ImageSet
-from ptqdb.datasets.labels import class_names_of, class_numbers
+from ptqdb.datasets.labels import class_numbers, read_class_names
 from ptqdb.datasets.request import ImageRequest
 from ptqdb.datasets.splits import EVERY_SPLIT, STAND_INS, notes_on
 from ptqdb.errors import DataError, MissingExtraError, UsageError
@@ -75,7 +75,7 @@ def read_torchvision(
     if not request.labelled:
         return ImageSet(name, taken, block.images(), None, (), notes)
     numbers = pl.Series(labels, dtype=pl.Int64)
-    class_names = _class_names(items) or class_names_of([_all_labels(items, numbers)])
+    class_names = _class_names(items) or read_class_names([_all_labels(items, numbers)])
     return ImageSet(
         name,
         taken,

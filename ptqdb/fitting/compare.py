@@ -15,13 +15,13 @@ from ptqdb.fitting.leaderboard import (
     Entry,
     Silent,
     choose_inside_folds,
+    list_tasks,
     matching_views,
-    ranked,
+    rank_entries,
     run_tasks,
-    spread_of,
-    tasks_of,
+    total_squares,
 )
-from ptqdb.fitting.store import keeping, stored_entries
+from ptqdb.fitting.store import keep_entries, stored_entries
 from ptqdb.fitting.view_fit import twin_remarks
 
 
@@ -89,12 +89,12 @@ def compare(
     """
     reporter = reporter or Silent()
     with open_database(read_only=True) as reader:
-        tasks = tasks_of(reader, matching_views(reader, pattern), curves, leave_out)
+        tasks = list_tasks(reader, matching_views(reader, pattern), curves, leave_out)
         entries = stored_entries(reader, tasks)
     missing = [task for place, task in enumerate(tasks) if place not in entries]
     every = list(entries.values())
     if missing:
-        with open_database(read_only=False) as writer, keeping(writer) as keep:
+        with open_database(read_only=False) as writer, keep_entries(writer) as keep:
             reporter.planned(len(missing), len(entries))
             for place, entry in run_tasks(missing, job_count=job_count):
                 keep(place, entry)
@@ -104,6 +104,6 @@ def compare(
         reporter.planned(0, len(entries))
     evaluated = frozenset(filter(looks_at_losses, dict.fromkeys(task.view for task in tasks)))
     rivals = [one for one in every if not one.is_baseline and one.view not in evaluated]
-    choice = choose_inside_folds(rivals, spread_of(tasks))
+    choice = choose_inside_folds(rivals, total_squares(tasks))
     remarks = dict.fromkeys(remark for task in tasks for remark in twin_remarks(task.frame))
-    return Leaderboard(tuple(ranked(every)), evaluated, choice, tuple(remarks))
+    return Leaderboard(tuple(rank_entries(every)), evaluated, choice, tuple(remarks))

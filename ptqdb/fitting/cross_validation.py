@@ -62,7 +62,7 @@ class HeldOut:
         return float(np.median(np.abs(self.y - self.predicted))) if self._is_told else None
 
 
-def folds_of(units: Names) -> Folds:
+def assign_folds(units: Names) -> Folds:
     """Return the number of each point's fold, shape (points,).
 
     Up to `MOST_FOLDS` units get a fold each. More units are assigned to the folds in turn by
@@ -75,7 +75,7 @@ def folds_of(units: Names) -> Folds:
 
     Examples
     --------
-    >>> folds_of(np.array(["b", "a", "b"])).tolist()
+    >>> assign_folds(np.array(["b", "a", "b"])).tolist()
     [1, 0, 1]
     """
     folds: Folds = np.unique(units, return_inverse=True)[1] % MOST_FOLDS
@@ -91,7 +91,7 @@ def leave_out(points: Points, curve: Curve, folds: Folds) -> HeldOut:
     Parameters
     ----------
     folds
-        Shape (points,), as returned by `folds_of`.
+        Shape (points,), as returned by `assign_folds`.
     """
     predicted = np.full(len(points), np.nan)
     for fold in np.unique(folds):
@@ -149,7 +149,7 @@ def nested_folds(points: Points, curve: Curve, units: Names, held_out: HeldOut) 
     held_out
         As returned by `leave_out` for these units.
     """
-    folds = folds_of(units)
+    folds = assign_folds(units)
     numbers = np.unique(folds).tolist()
     inner_sse = dict.fromkeys(numbers, 0.0 if len(numbers) > 2 else np.nan)
     for one, other in combinations(numbers, 2):

@@ -6,9 +6,16 @@ import numpy as np
 import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
-from ptqdb.fitting.cross_validation import folds_of, leave_out
+from ptqdb.fitting.cross_validation import assign_folds, leave_out
 from ptqdb.fitting.intervals import LossPredictor
-from ptqdb.fitting.view_fit import ALL, GroupFit, finite_rows, fit_view_frame, names_of, units_of
+from ptqdb.fitting.view_fit import (
+    ALL,
+    GroupFit,
+    finite_rows,
+    fit_view_frame,
+    group_names,
+    unit_names,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +83,11 @@ def fit_whole_view(
     by = "network" if by_network else None
     fits = fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=None)
     finite = finite_rows(frame)
-    units, networks = units_of(finite, "network"), names_of(finite["network"])
+    units, networks = unit_names(finite, "network"), group_names(finite["network"])
     fitted = fits[0].fitted
     if not is_validated or fitted is None or len(np.unique(units)) < 2:
         return FittedView(view, frame, tuple(fits), None)
-    held_out = leave_out(fitted.points, curve_by_name(curve), folds_of(units))
+    held_out = leave_out(fitted.points, curve_by_name(curve), assign_folds(units))
     whole = []
     for fit in fits:
         part = held_out if fit.group == ALL else held_out.where(networks == fit.group)

@@ -11,7 +11,7 @@ from ptqdb.curves.function import CurveFit
 from ptqdb.curves.points import Floats, Points
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import DataError
-from ptqdb.fitting.cross_validation import Folds, folds_of, leave_out
+from ptqdb.fitting.cross_validation import Folds, assign_folds, leave_out
 
 # A prediction uses the held-out errors of similar predicted losses: within this half-width on the
 # arcsine scale (0 to pi / 2), or wide enough for this many points, about one network's.
@@ -57,7 +57,7 @@ class LossPredictor:
         units
             Shape (points,): the network or architecture of each.
         folds
-            Shape (points,): the fold of each point; by default from `folds_of`.
+            Shape (points,): the fold of each point; by default from `assign_folds`.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class LossPredictor:
                 "found one: collect more networks"
             )
         fit = curve.estimate(points.x, points.y, **points.columns)
-        folds = folds_of(units) if folds is None else folds
+        folds = assign_folds(units) if folds is None else folds
         held_out = leave_out(points, curve, folds).predicted
         if not np.isfinite(held_out).all():
             bad = units[~np.isfinite(held_out)][0]

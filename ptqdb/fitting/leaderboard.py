@@ -12,17 +12,17 @@ import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.database import list_views, read_view, variant_names
-from ptqdb.fitting.cross_validation import Fold, folds_of, leave_out, nested_folds
+from ptqdb.fitting.cross_validation import Fold, assign_folds, leave_out, nested_folds
 from ptqdb.fitting.record import FitRecord
 from ptqdb.fitting.view_fit import (
     ALL,
     GroupFit,
     finite_rows,
-    units_of,
+    unit_names,
     view_points,
     with_figures,
 )
-from ptqdb.support.workers import results_of
+from ptqdb.support.workers import run_in_processes
 from ptqdb.version import VERSION
 
 BASELINE_PREFIX = "baseline_"
@@ -119,8 +119,8 @@ class Task:
     def run(self) -> Entry:
         """Fit all points, and once without each fold and without each pair of folds."""
         curve, points = curve_by_name(self.curve), view_points(self.frame)
-        units = units_of(self.frame, self.leave_out)
-        held_out = leave_out(points, curve, folds_of(units))
+        units = unit_names(self.frame, self.leave_out)
+        held_out = leave_out(points, curve, assign_folds(units))
         fit = GroupFit(view=self.view, curve=self.curve, by="", group=ALL, points=len(points))
         fit = with_figures(fit, points, curve, held_out)
         folds = () if fit.error else tuple(nested_folds(points, curve, units, held_out))
@@ -128,7 +128,7 @@ class Task:
         return Entry(**figures, leave_out=self.leave_out, fingerprint=self.fingerprint, folds=folds)
 
 
-def tasks_of(
+def list_tasks(
     connection: duckdb.DuckDBPyConnection,
     views: Sequence[str],
     curves: Sequence[str],
@@ -164,10 +164,10 @@ def matching_views(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[
 
 def run_tasks(tasks: Sequence[Task], *, job_count: int = 1) -> Iterator[tuple[int, Entry]]:
     """Yield the entries of the tasks as they finish, each with the index of its task."""
-    return results_of(Task.run, [(task,) for task in tasks], job_count=job_count)
+    return run_in_processes(Task.run, [(task,) for task in tasks], job_count=job_count)
 
 
-def ranked(entries: Sequence[Entry]) -> list[Entry]:
+def rank_entries(entries: Sequence[Entry]) -> list[Entry]:
     """Sort by held-out R², best first; entries without one come last, sorted by name."""
 
     def place(entry: Entry) -> tuple[float, str, str]:
@@ -210,7 +210,7 @@ def choose_inside_folds(entries: Sequence[Entry], spread: float) -> Choice | Non
     return Choice(1 - sse / spread, math.sqrt(sse / most), chosen)
 
 
-def spread_of(tasks: Sequence[Task]) -> float:
+def total_squares(tasks: Sequence[Task]) -> float:
     """Sum of squares of y about its mean, for the task with the most points."""
     y = max(tasks, key=lambda task: task.frame.height).frame["accuracy_loss"]
     mean: Any = y.mean()

@@ -15,7 +15,7 @@ from ptqdb.defaults import (
 )
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
-from ptqdb.fitting.view_fit import finite_rows, no_divergence_reason, units_of, view_points
+from ptqdb.fitting.view_fit import finite_rows, no_divergence_reason, unit_names, view_points
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -232,7 +232,7 @@ def predicted_losses(
         reason = no_divergence_reason(view) or "choose another view"
         raise DataError(f"expected divergences of the network in {view}, found none: {reason}")
     points = view_points(reference)
-    predictor = LossPredictor.of(points, chosen, units_of(reference, leave_out))
+    predictor = LossPredictor.of(points, chosen, unit_names(reference, leave_out))
     x, remarks, chance_loss = measured["divergence"].to_numpy(), [], None
     if predictor.fit.function.uses_chance_loss:
         accuracy = float_accuracy

@@ -12,7 +12,7 @@ import numpy as np
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.errors import DataError
 from ptqdb.fitting.view_fit import GroupFit
-from ptqdb.support.paths import regular_file, written_beside
+from ptqdb.support.paths import regular_file, write_beside
 from ptqdb.version import VERSION
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def save_fits(fits: Sequence[GroupFit], path: Path) -> None:
         The file cannot be written.
     """
     content = {"ptqdb_fit": LAYOUT, "version": VERSION, "fits": [_entry(fit) for fit in fits]}
-    with written_beside(path) as partial:
+    with write_beside(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.fitting.cross_validation import Fold
 from ptqdb.fitting.leaderboard import FIGURES, Entry, Task
 from ptqdb.fitting.view_fit import fit_view_frame
-from ptqdb.support.interruption import interrupts_deferred
+from ptqdb.support.interruption import defer_interrupts
 
 SECONDS_BETWEEN_WRITES = 0.5
 
@@ -46,7 +46,7 @@ def stored_entries(
 
 
 @contextmanager
-def keeping(connection: duckdb.DuckDBPyConnection) -> Iterator[Callable[[int, Entry], None]]:
+def keep_entries(connection: duckdb.DuckDBPyConnection) -> Iterator[Callable[[int, Entry], None]]:
     """Yield a function that stores an entry, within half a second and before the block ends.
 
     It takes the index of the entry, which determines its id, and the entry. A separate thread
@@ -80,7 +80,7 @@ def keeping(connection: duckdb.DuckDBPyConnection) -> Iterator[Callable[[int, En
     try:
         yield keep
     finally:
-        with interrupts_deferred():
+        with defer_interrupts():
             is_over.set()
             thread.join()
     if failures:

@@ -13,9 +13,9 @@ from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Floats, Points
 from ptqdb.defaults import COVERAGE
 from ptqdb.errors import DataError
-from ptqdb.fitting.cross_validation import HeldOut, folds_of
+from ptqdb.fitting.cross_validation import HeldOut, assign_folds
 from ptqdb.fitting.intervals import LossPredictor, Prediction, interval_score
-from ptqdb.fitting.view_fit import ALL, finite_rows, names_of, units_of, view_points
+from ptqdb.fitting.view_fit import ALL, finite_rows, group_names, unit_names, view_points
 
 LOSSLESS = 0.05
 BANDS = ("near lossless", "middle", "collapsed")
@@ -94,7 +94,7 @@ def validate_view_frame(
     """
     chosen = curve_by_name(curve)
     frame = finite_rows(frame)
-    points, units = view_points(frame), units_of(frame, leave_out)
+    points, units = view_points(frame), unit_names(frame, leave_out)
     predicted = predict_each_left_out(points, chosen, units, coverage, leave_out)
     rows = []
     for kind, group, members in _groups(frame, points, leave_out):
@@ -130,7 +130,7 @@ def predict_each_left_out(
             f"found {len(np.unique(units))}: collect more networks"
         )
     loss, lower, upper = (np.empty(len(points)) for _ in range(3))
-    folds = folds_of(units)
+    folds = assign_folds(units)
     for fold in np.unique(folds):
         out = folds == fold
         predictor = LossPredictor.of(points.take(~out), curve, units[~out], folds[~out])
@@ -149,7 +149,7 @@ def _groups(
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield kind, name and members of each row's group."""
     yield "all", ALL, np.full(len(points), True)
-    units = names_of(frame[leave_out])
+    units = group_names(frame[leave_out])
     for name in np.unique(units).tolist():
         yield leave_out, name, units == name
     lossless = points.y < LOSSLESS

@@ -14,7 +14,7 @@ from ptqdb.curves import curve as curve_by_name
 from ptqdb.curves.points import Points
 from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
-from ptqdb.fitting.cross_validation import HeldOut, folds_of, leave_out
+from ptqdb.fitting.cross_validation import HeldOut, assign_folds, leave_out
 from ptqdb.fitting.record import FitRecord
 from ptqdb.support.closest import closest_first
 
@@ -129,8 +129,8 @@ def fit_view_frame(
             )
     finite = finite_rows(frame, x=x, y=y)
     points = view_points(finite, x=x, y=y)
-    units = None if leave_out_by is None else units_of(finite, leave_out_by)
-    pool = None if units is None else leave_out(points, chosen, folds_of(units))
+    units = None if leave_out_by is None else unit_names(finite, leave_out_by)
+    pool = None if units is None else leave_out(points, chosen, assign_folds(units))
     fits = []
     for group, members, dropped in _groups(frame, finite, by):
         fit = GroupFit(
@@ -187,7 +187,7 @@ def view_points(frame: pl.DataFrame, *, x: str = "divergence", y: str = "accurac
         beside["images"] = frame["images"].cast(pl.Float64)
     numbers = {name: values.to_numpy() for name, values in beside.items() if not _gaps(values)}
     if "network" in frame.columns:
-        numbers["network"] = units_of(frame, "network")
+        numbers["network"] = unit_names(frame, "network")
     return Points(frame[x].to_numpy(), frame[y].to_numpy(), **numbers)
 
 
@@ -195,12 +195,12 @@ def _gaps(values: pl.Series) -> int:
     return int((~values.is_finite()).fill_null(True).sum())
 
 
-def names_of(values: pl.Series) -> NDArray[np.str_]:
+def group_names(values: pl.Series) -> NDArray[np.str_]:
     """Values as text, NULL as ``NULL``."""
     return values.cast(pl.String).fill_null("NULL").to_numpy().astype(np.str_)
 
 
-def units_of(frame: pl.DataFrame, column: str) -> NDArray[np.str_]:
+def unit_names(frame: pl.DataFrame, column: str) -> NDArray[np.str_]:
     """Return the unit of cross-validation of each row, shape (rows,): the values of a column.
 
     Networks with one checkpoint are one network under several names. Networks or architectures
@@ -213,15 +213,15 @@ def units_of(frame: pl.DataFrame, column: str) -> NDArray[np.str_]:
     column
         Such as ``network`` or ``architecture``.
     """
-    units = names_of(frame[column])
+    units = group_names(frame[column])
     if "weights_of" not in frame.columns:
         return units
-    found = pl.DataFrame({"unit": units, "checkpoint": names_of(frame["weights_of"])})
+    found = pl.DataFrame({"unit": units, "checkpoint": group_names(frame["weights_of"])})
     while True:
         shared = found.with_columns(pl.col("unit").min().over("checkpoint").alias("least"))
         least = shared.select(pl.col("least").min().over("unit"))["least"]
         if least.equals(found["unit"]):
-            return names_of(least)
+            return group_names(least)
         found = found.with_columns(least.alias("unit"))
 
 
@@ -290,7 +290,7 @@ def _held_out(
     """The held-out predictions of a group: see `fit_view_frame`."""
     inside, outside = set(units[members]), set(units[~members])
     if inside & outside and len(inside) > 1:
-        return leave_out(points.take(members), chosen, folds_of(units[members]))
+        return leave_out(points.take(members), chosen, assign_folds(units[members]))
     return pool.where(members)
 
 
@@ -335,7 +335,7 @@ def _defined(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def of_network(frame: pl.DataFrame, network: str) -> pl.DataFrame:
+def select_network(frame: pl.DataFrame, network: str) -> pl.DataFrame:
     """Return the rows of one network.
 
     Raises

@@ -37,7 +37,7 @@ def pieces(values: Tensor, size: int = 0) -> tuple[Tensor, ...]:
     return torch.split(values.reshape(-1) if flat is None else flat, size)
 
 
-def grouped(values: Tensor) -> Tensor:
+def group_pieces(values: Tensor) -> Tensor:
     """Return a view with the softmax dimension last: dimension 1, or 0 of a vector."""
     return values.movedim(1, -1) if values.ndim > 1 else values.reshape(1, -1)
 
@@ -45,14 +45,14 @@ def grouped(values: Tensor) -> Tensor:
 def group_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield chunks of whole groups of tensors of one shape, as tuples of matching elements.
 
-    A group is the range of one softmax; see `grouped`.
+    A group is the range of one softmax; see `group_pieces`.
 
     Yields
     ------
     tuple[Tensor, ...]
         Views, (..., group size).
     """
-    views = [grouped(tensor) for tensor in tensors]
+    views = [group_pieces(tensor) for tensor in tensors]
     if all(view.is_contiguous() for view in views):
         views = [view.reshape(-1, view.shape[-1]) for view in views]
     elements_of_row = max(1, views[0][:1].numel())

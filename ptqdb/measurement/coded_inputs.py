@@ -16,7 +16,7 @@ from ptqdb.measurement.facts import QuantizedTensorFacts
 from ptqdb.measurement.tensors import CLIPPING_TOLERANCE, code_sums, sums_as_facts
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import scaled_codes
-from ptqdb.quantization.schemes import scale_of
+from ptqdb.quantization.schemes import compute_scale
 
 # The squared error of a narrow format is a difference of sums: at 8 bits its relative error in
 # float64 is about 1e-10, and each further bit costs two binary digits. Above 8 bits there are also
@@ -70,7 +70,7 @@ class CodedInputs:
     """
 
     def __init__(self, max_abs: Tensor, number_formats: Sequence[NumberFormat]):
-        self._scales = {each: scale_of(max_abs, each) for each in number_formats}
+        self._scales = {each: compute_scale(max_abs, each) for each in number_formats}
         self._clipped = dict.fromkeys(number_formats, 0)
         self._wide = [each for each in number_formats if each.bits > NARROW_BITS]
         self._sums = torch.zeros(len(self._wide), 4, dtype=torch.float64, device=max_abs.device)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ptqdb.datasets.images import ImageSet, normalized
+from ptqdb.datasets.images import ImageSet, normalize
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import DataError
@@ -16,8 +16,8 @@ from ptqdb.networks.eager import eager
 from ptqdb.quantization.codes import CodedLayer
 from ptqdb.quantization.network import QuantizedNetwork
 from ptqdb.quantization.number_formats import NumberFormat
-from ptqdb.quantization.precision import matrix_precision, precision_of
-from ptqdb.support.interruption import interrupts_kept
+from ptqdb.quantization.precision import choose_precision, matrix_precision
+from ptqdb.support.interruption import keep_interrupts
 
 LARGEST_BYTES = 32_000_000
 """From 32 MB on, the C library allocates new pages for every tensor, which cost more than the
@@ -94,11 +94,11 @@ class Batches:
     def __iter__(self) -> Iterator[Tensor]:
         count = -(-len(self._pixels) // self._size)
         for pixels in torch.tensor_split(self._pixels, max(1, count)):
-            yield normalized(pixels, self._mean, self._std, self._memory_format)
+            yield normalize(pixels, self._mean, self._std, self._memory_format)
 
     def head(self, count: int = 1) -> Tensor:
         """Return the first images, (count, channels, height, width)."""
-        return normalized(self._pixels[:count], self._mean, self._std, self._memory_format)
+        return normalize(self._pixels[:count], self._mean, self._std, self._memory_format)
 
 
 def network_batches(
@@ -122,7 +122,7 @@ def network_batches(
     return Batches(images, *fed, device, size=size, memory_format=network.memory_format)
 
 
-def logits_of(module: nn.Module, batches: Batches) -> Tensor:
+def compute_logits(module: nn.Module, batches: Batches) -> Tensor:
     """Run a scratch copy and return the float32 logits of every image, (images, classes)."""
     outputs = []
     with scratch_copy(module) as scratch, eager(), torch.no_grad():
@@ -231,7 +231,7 @@ class NetworkEvaluation:
         self._labels = images.known_labels().to(device)
         self._batches = network_batches(network, images, preprocessing, device)
         with matrix_precision("float32"):
-            self._float_logits = logits_of(network.module, self._batches)
+            self._float_logits = compute_logits(network.module, self._batches)
 
     def of_float(self) -> EvaluationFacts:
         """The facts of the float network."""
@@ -258,11 +258,11 @@ class NetworkEvaluation:
         """
         torch.zeros((), device=self._device).item()  # a failed GPU rejects any operation
         asked = self._precision if scope == "all" else "float32"
-        precision = precision_of(number_format, self._device, asked)
+        precision = choose_precision(number_format, self._device, asked)
         self._network.use_codes(coded, "all" if scope == LAYER_SCOPE else scope)
         try:
-            with interrupts_kept(), matrix_precision(precision):
-                logits = logits_of(self._network.module, self._batches)
+            with keep_interrupts(), matrix_precision(precision):
+                logits = compute_logits(self._network.module, self._batches)
             return evaluation_facts(logits, self._float_logits, self._labels, precision)
         except BaseException as error:  # a network's own code may raise anything
             if is_lack_of_memory(error) or not is_of_network(error):

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ptqdb.measurement.chunks import group_chunks, grouped, map_in_threads
+from ptqdb.measurement.chunks import group_chunks, group_pieces, map_in_threads
 
 
 def softmax_group_count(values: Tensor) -> int:
     """Return the number of softmax groups; the softmax runs over dimension 1, or 0 of a vector."""
-    return values.numel() // grouped(values).shape[-1]
+    return values.numel() // group_pieces(values).shape[-1]
 
 
 def softmax_divergence(values: Tensor, dequantized: Tensor) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.defaults import MOST_CLASSES
 from ptqdb.errors import DataError
-from ptqdb.support.paths import is_there, regular_file, written_beside
+from ptqdb.support.paths import is_there, regular_file, write_beside
 
 WRAPPERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"),
@@ -106,7 +106,7 @@ def save_checkpoint(
         The file cannot be written.
     """
     metadata = {"ptqdb": json.dumps(asdict(description))}
-    with written_beside(path) as partial:
+    with write_beside(path) as partial:
         save_file(
             {name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata
         )

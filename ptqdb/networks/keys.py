@@ -16,14 +16,14 @@ COUNTER = "num_batches_tracked"
 """Buffer of batch norm; unused in evaluation, and absent from older checkpoints."""
 
 
-def fitted(
+def fit_keys(
     expected: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Strip prefixes from the keys if they then fit better; return weights and remarks.
 
     A prefix is stripped only if most keys have it and more keys fit without it.
 
-    >>> fitted({"a": torch.ones(1)}, {"module.a": torch.ones(1)})[1]
+    >>> fit_keys({"a": torch.ones(1)}, {"module.a": torch.ones(1)})[1]
     ["keys: prefix 'module.' stripped"]
     """
     ways = [
@@ -62,7 +62,7 @@ def faults(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> lis
     return [fault for turn in in_turn for fault in turn if fault is not None]
 
 
-def listed(found: list[str]) -> str:
+def list_keys(found: list[str]) -> str:
     """List the first faults and the number of further ones."""
     more = len(found) - FAULTS_SHOWN
     return "; ".join(found[:FAULTS_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -186,7 +186,7 @@ class NetworkSource:
         """The module with the file's weights, rebuilt if the file has another class count."""
         found = read_weights(path)
         remarks = list(found.remarks)
-        weights, said = keys.fitted(module.state_dict(), found.tensors)
+        weights, said = keys.fit_keys(module.state_dict(), found.tensors)
         remarks += said
         given = [(self.builder.key(key), tensor) for key, tensor in weights.items()]
         weights = {key: tensor for key, tensor in given if key is not None}
@@ -204,7 +204,7 @@ class NetworkSource:
             if counts:
                 hint = f"; make {self.spec} build {counts[0]} classes instead of {counts[1]}"
             raise DataError(
-                f"the keys of {path} do not fit {self.spec}: {keys.listed(faults)}{hint}"
+                f"the keys of {path} do not fit {self.spec}: {keys.list_keys(faults)}{hint}"
             )
         keys.load(module, weights)
         return module, remarks

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ptqdb.errors import UsageError
 from ptqdb.networks.reference import REFERENCE_NETWORKS, reference_network
-from ptqdb.support.paths import is_file, shortened
+from ptqdb.support.paths import is_file, shorten
 
 WAYS = (
     "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
@@ -65,9 +65,7 @@ def check_callable(spec: str) -> None:
     if not where or not name:
         raise UsageError(f"--network: expected {WAYS}, found {spec!r}")
     if names_file(where) and not is_file(Path(where)):
-        raise UsageError(
-            f"--network: no file {shortened(Path(where))} for {shortened(Path(spec))!r}"
-        )
+        raise UsageError(f"--network: no file {shorten(Path(where))} for {shorten(Path(spec))!r}")
 
 
 def names_file(where: str) -> bool:

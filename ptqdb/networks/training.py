@@ -16,19 +16,19 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from ptqdb.datasets.images import ImageSet, normalized
+from ptqdb.datasets.images import ImageSet, normalize
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.networks.checkpoints import NetworkDescription, read_description, save_checkpoint
 from ptqdb.networks.reference import reference_network
 from ptqdb.networks.training_settings import (
     TrainingSettings,
     learning_rate,
-    require_fitting,
+    require_fitting_images,
     require_memory,
     words,
 )
-from ptqdb.support.interruption import interrupts_deferred
-from ptqdb.support.paths import make_folder, without_magic, written_beside
+from ptqdb.support.interruption import defer_interrupts
+from ptqdb.support.paths import make_folder, without_magic, write_beside
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
@@ -63,13 +63,13 @@ def accuracy(module: nn.Module, images: ImageSet, *, batch_size: int = 500) -> f
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
-            batch = normalized(images.images[rows], mean, std, torch.channels_last)
+            batch = normalize(images.images[rows], mean, std, torch.channels_last)
             predicted = module(batch).argmax(1)
             correct += int((predicted == images.known_labels()[rows].to(device)).sum())
     return correct / len(images)
 
 
-def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift each image by up to 4 pixels with zero padding, and mirror half of them.
 
     Parameters
@@ -120,7 +120,7 @@ class Training:
     ):
         self.name, self.images, self.folder, self.settings = name, images, folder, settings
         self.width, self.device = width, torch.device(device)
-        require_fitting(images, settings)
+        require_fitting_images(images, settings)
         require_memory(name, width, len(images.class_names))
         self.steps_per_epoch = len(images) // settings.batch_size
         self.step = 0
@@ -230,7 +230,7 @@ class Training:
         elapsed_before_s, first_step = self.elapsed_s, self.step
         try:
             while self.step < self.step_count:
-                with interrupts_deferred():  # a partial step cannot be resumed
+                with defer_interrupts():  # a partial step cannot be resumed
                     loss = self._train_step(mean, std)
                 now = time.monotonic()
                 self.elapsed_s = elapsed_before_s + now - started_at
@@ -250,7 +250,7 @@ class Training:
         except KeyboardInterrupt:
             self._save_state()
             raise
-        with interrupts_deferred():
+        with defer_interrupts():
             return self._finish()
 
     def _begin(self) -> None:
@@ -289,8 +289,8 @@ class Training:
         rows = torch.randperm(len(self.images), generator=order)[start:stop]
         torch.manual_seed(settings.seed * 1_000_003 + 1_000_000_007 + step)
         generator = torch.Generator().manual_seed(torch.initial_seed() + 1)
-        batch = augmented(
-            normalized(self.images.images[rows], mean, std, torch.channels_last), generator
+        batch = augment(
+            normalize(self.images.images[rows], mean, std, torch.channels_last), generator
         )
         labels = self.images.known_labels()[rows].to(self.device)
         for group in self.optimizer.param_groups:
@@ -321,7 +321,7 @@ class Training:
         )
 
     def _write_state(self, state: dict[str, Any]) -> None:
-        with written_beside(self.state_path) as partial:
+        with write_beside(self.state_path) as partial:
             torch.save(state, partial)
 
     def _read_state(self) -> dict[str, Any] | None:
@@ -368,7 +368,7 @@ class Training:
             accuracy=pl.col("correct").sum() / pl.col("images").sum(),
             elapsed_s=pl.col("elapsed_s").max(),
         )
-        with written_beside(self.folder / f"{self.name}.log.parquet") as partial:
+        with write_beside(self.folder / f"{self.name}.log.parquet") as partial:
             log.write_parquet(without_magic(partial))
 
 

@@ -102,7 +102,7 @@ SETTINGS = {
 }
 
 
-def settings_of(
+def choose_settings(
     names: Sequence[str],
     *,
     width: float = 1.0,
@@ -137,7 +137,7 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
     return settings.peak_learning_rate * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * rest))))
 
 
-def require_fitting(images: ImageSet, settings: TrainingSettings) -> None:
+def require_fitting_images(images: ImageSet, settings: TrainingSettings) -> None:
     """Raise if a reference network cannot be trained on these images with these settings.
 
     Raises

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ptqdb.quantization.number_formats import NumberFormat, bias_format
 from ptqdb.quantization.rounding import scaled_codes
-from ptqdb.quantization.schemes import Scheme, scale_of
+from ptqdb.quantization.schemes import Scheme, compute_scale
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CodedLayer:
 
 def code_weight(weight: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedTensor:
     """Quantize a float32 weight: ``round(weight / scale)``, with a true float32 division."""
-    scale = scale_of(scheme.weight_max_abs(weight), number_format)
+    scale = compute_scale(scheme.weight_max_abs(weight), number_format)
     return CodedTensor(scaled_codes(weight, scale, number_format), scale)
 
 

@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from ptqdb.quantization.codes import CodedLayer, code_bias, code_weight
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import scaled_codes
-from ptqdb.quantization.schemes import Scheme, scale_of
+from ptqdb.quantization.schemes import Scheme, compute_scale
 
 QUANTIZED_KINDS = (_ConvNd, nn.Linear)
 _TORCH_FORWARDS = frozenset(
@@ -156,7 +156,7 @@ class QuantizedLayer:
         max_abs
             float32, shape (): the amax of the layer's input over the calibration images.
         """
-        input_scale = scale_of(max_abs, number_format)
+        input_scale = compute_scale(max_abs, number_format)
         weight = code_weight(self.weight, number_format, scheme)
         bias = None
         if self.bias is not None:

@@ -213,7 +213,7 @@ def bias_format(family: str) -> NumberFormat:
     return _BIAS_FORMATS[family]
 
 
-def matching(patterns: str) -> tuple[NumberFormat, ...]:
+def match_formats(patterns: str) -> tuple[NumberFormat, ...]:
     """List the study's formats whose names match any of the patterns, in grid order.
 
     Parameters
@@ -228,7 +228,7 @@ def matching(patterns: str) -> tuple[NumberFormat, ...]:
 
     Examples
     --------
-    >>> [number_format.name for number_format in matching("POT_4, INT_[2-4]")]
+    >>> [number_format.name for number_format in match_formats("POT_4, INT_[2-4]")]
     ['INT_2', 'INT_3', 'INT_4', 'POT_4']
     """
     chosen: set[str] = set()

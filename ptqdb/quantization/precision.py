@@ -27,7 +27,7 @@ def has_bfloat16_units(device: torch.device) -> bool:
     return bool((product == PROBE_SIZE).all())
 
 
-def precision_of(number_format: NumberFormat, device: torch.device, asked: str = "auto") -> str:
+def choose_precision(number_format: NumberFormat, device: torch.device, asked: str = "auto") -> str:
     """Return ``bfloat16`` if codes and products are exact and units exist, else ``float32``.
 
     A bfloat16 holds 8 significant bits; the product of two such codes has at most 16 and is

@@ -49,7 +49,7 @@ PER_TENSOR_SYMMETRIC_MAX = Scheme(
 )
 
 
-def scale_of(max_abs: Tensor, number_format: NumberFormat) -> Tensor:
+def compute_scale(max_abs: Tensor, number_format: NumberFormat) -> Tensor:
     """Return the float32 scale, ``max_abs / largest code``; 1 where that is 0 or subnormal.
 
     Dividing by a subnormal is imprecise, and by 0 gives infinity or NaN. Values with such a small
@@ -65,7 +65,7 @@ def scale_of(max_abs: Tensor, number_format: NumberFormat) -> Tensor:
     Examples
     --------
     >>> from ptqdb.quantization.number_formats import number_format
-    >>> scale_of(torch.tensor([254.0, 0.0, 1e-37]), number_format("INT_8")).tolist()
+    >>> compute_scale(torch.tensor([254.0, 0.0, 1e-37]), number_format("INT_8")).tolist()
     [2.0, 1.0, 1.0]
     """
     scale = max_abs.float() / number_format.max_code

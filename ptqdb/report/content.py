@@ -15,8 +15,8 @@ from ptqdb.charts import (
     networks_chart,
     residuals_chart,
 )
-from ptqdb.charts.board import board_of
-from ptqdb.charts.distributions import distributions_of, layers_that_lose_most
+from ptqdb.charts.board import read_board
+from ptqdb.charts.distributions import layers_that_lose_most, read_distributions
 from ptqdb.charts.fit import Drawn
 from ptqdb.charts.reading import frontier_rows, layer_rows
 from ptqdb.database import query, read_view
@@ -194,7 +194,7 @@ def _validation_row(row: ValidationRow) -> tuple[Any, ...]:
 
 def leaderboard(connection: "DuckDBPyConnection", fits: Fits) -> Body:
     """Views x curves."""
-    entries, note = board_of(connection, fitted=fits)
+    entries, note = read_board(connection, fitted=fits)
     return [Figure("leaderboard", {(): leaderboard_chart(entries, note=note)}, is_wide=True)]
 
 
@@ -296,7 +296,7 @@ def layers(connection: "DuckDBPyConnection") -> Body:
     for network, layer in layers_that_lose_most(connection):
         worst.setdefault(network, []).append((network, layer))
     most: Charts = {
-        (network,): distribution_chart(distributions_of(connection, chosen))
+        (network,): distribution_chart(read_distributions(connection, chosen))
         for network, chosen in worst.items()
     }
     return [

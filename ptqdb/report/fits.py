@@ -7,7 +7,7 @@ import polars as pl
 
 from ptqdb.fitting.fitted_view import FittedView, fit_whole_view
 from ptqdb.fitting.leaderboard import CompareReporter, Silent
-from ptqdb.support.workers import results_of
+from ptqdb.support.workers import run_in_processes
 
 Fits = Mapping[tuple[str, str], FittedView]
 
@@ -55,7 +55,7 @@ def fit_views(
     reporter.planned(sum(len(task.every_curve) for task in tasks), 0)
     found: dict[tuple[str, str], FittedView] = {}
     calls = [(task,) for task in tasks]
-    for place, fitted in results_of(_fitted, calls, job_count=job_count):
+    for place, fitted in run_in_processes(_fitted, calls, job_count=job_count):
         task = tasks[place]
         for curve, one in zip(task.every_curve, fitted, strict=True):
             found[task.view, curve] = one

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ptqdb.charts import distribution_chart, variants_chart
-from ptqdb.charts.distributions import chosen_layers, distributions_of
+from ptqdb.charts.distributions import choose_layers, read_distributions
 from ptqdb.charts.variants import Variant
 from ptqdb.fitting.fitted_view import FittedView
 from ptqdb.fitting.view_fit import finite_rows
@@ -89,12 +89,12 @@ def gallery(
     networks
         The networks with their own chart in each chapter.
     """
-    layers = chosen_layers(connection)
+    layers = choose_layers(connection)
     words = ("pointed", "flat") if len(layers) == 2 else ("only",)
     body: list[str | Figure] = [subheading("Distributions")]
     for word, layer in zip(words, layers, strict=True):
         name = f"distribution-{word}"
-        chart = distribution_chart(distributions_of(connection, [layer]))
+        chart = distribution_chart(read_distributions(connection, [layer]))
         body.append(Figure(name, {(): chart}, caption=CAPTIONS[word]))
     for chapter in CHAPTERS:
         body.append(subheading(chapter.heading))

@@ -30,7 +30,7 @@ from ptqdb.report.figures import Section
 from ptqdb.report.fits import Fits, Task, fit_views
 from ptqdb.report.gallery import DEGREES, VIEWS, gallery
 from ptqdb.report.parts import Parts
-from ptqdb.support.paths import written_beside
+from ptqdb.support.paths import write_beside
 from ptqdb.support.templates import render
 from ptqdb.support.text import visible
 from ptqdb.version import VERSION
@@ -91,7 +91,7 @@ def write_report(
     path = Path(path)
     check_path(path, (".html",))
     text = report_page(connection, views, curves, file=file, job_count=job_count, reporter=reporter)
-    with written_beside(path) as partial:
+    with write_beside(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

@@ -37,7 +37,7 @@ class Interruption(KeyboardInterrupt):
 
 
 @contextmanager
-def ending_signals() -> Iterator[None]:
+def end_on_signals() -> Iterator[None]:
     """Raise an `Interruption` at the first signal that asks to end; exit at once at the second.
 
     Signals that are already ignored stay ignored, such as SIGHUP under ``nohup``. Further signals
@@ -102,7 +102,7 @@ def _second_ends(numbers: Collection[int]) -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_kept() -> Iterator[None]:
+def keep_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt after the block if a signal asked to end during it.
 
     Libraries check for signals during their work. DuckDB turns the KeyboardInterrupt into a
@@ -132,7 +132,7 @@ def interrupts_kept() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_deferred() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """Defer signals that ask to end until a short block that must not be interrupted is done.
 
     Raises

@@ -58,7 +58,7 @@ def is_there(path: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return False
-        raise DataError(f"{shortened(path)} cannot be looked up: {error.strerror}") from error
+        raise DataError(f"{shorten(path)} cannot be looked up: {error.strerror}") from error
     except ValueError:  # a null byte
         return False
     return True
@@ -85,11 +85,11 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(
-            f"the folder {shortened(folder)} cannot be created: {reason}; choose another place"
+            f"the folder {shorten(folder)} cannot be created: {reason}; choose another place"
         ) from error
 
 
-def shortened(path: Path) -> str:
+def shorten(path: Path) -> str:
     """The path for a message, truncated if it is too long for any system."""
     text = str(path)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
@@ -130,7 +130,7 @@ def matching_paths(pattern: str) -> list[str]:
 
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
+def write_beside(path: Path) -> Iterator[Path]:
     """Yield a path in the same folder to write to; after the block it replaces the file.
 
     If the block fails, the new file is removed and the old one stays unchanged. For a link, its
@@ -173,7 +173,7 @@ def _take_place(partial: Path, target: Path) -> None:
 
 def _unwritable(path: Path, reason: str) -> DataError:
     return DataError(
-        f"expected to write {shortened(path)}, found: {reason}; make room there or choose another "
+        f"expected to write {shorten(path)}, found: {reason}; make room there or choose another "
         "place"
     )
 

@@ -14,14 +14,14 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
 from ptqdb.errors import PtqdbError
-from ptqdb.support.interruption import interrupts_kept
+from ptqdb.support.interruption import keep_interrupts
 
 _THREAD_COUNTS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"),
 )
 
 
-def results_of(
+def run_in_processes(
     function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, job_count: int = 1
 ) -> Iterator[tuple[int, Any]]:
     """Yield the index and result of each call as it completes.
@@ -45,7 +45,7 @@ def results_of(
     """
     if job_count <= 1 or len(calls) <= 1:
         for place, arguments in enumerate(calls):
-            with interrupts_kept():
+            with keep_interrupts():
                 result = function(*arguments)
             yield place, result
         return

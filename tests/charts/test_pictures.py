@@ -25,7 +25,7 @@ from ptqdb.charts import (
     variants_chart,
 )
 from ptqdb.charts.distribution import Distribution
-from ptqdb.charts.distributions import chosen_layers, distributions_of
+from ptqdb.charts.distributions import choose_layers, read_distributions
 from ptqdb.charts.pictures import KINDS, Request, draw
 from ptqdb.charts.style import DARK, LIGHT, PALETTE, format_key
 from ptqdb.charts.variants import Variant
@@ -562,11 +562,11 @@ def test_a_pointed_and_a_flat_layer_are_chosen(shown: Study) -> None:
             "where role = 'weight' group by all"
         ).iter_rows()
     )
-    pointed, flat = (f"{network}:{layer}" for network, layer in chosen_layers(shown.connection))
+    pointed, flat = (f"{network}:{layer}" for network, layer in choose_layers(shown.connection))
     assert kurtosis[pointed] == max(kurtosis.values())
     assert kurtosis[flat] == min(kurtosis.values())
-    assert chosen_layers(shown.connection, ("layer0",), "Small") == [("Small", "layer0")]
-    assert chosen_layers(shown.connection, ("Plain:layer0", "Small:layer0")) == [
+    assert choose_layers(shown.connection, ("layer0",), "Small") == [("Small", "layer0")]
+    assert choose_layers(shown.connection, ("Plain:layer0", "Small:layer0")) == [
         ("Plain", "layer0"),
         ("Small", "layer0"),
     ]
@@ -583,12 +583,12 @@ def test_twins_are_not_the_two_examples(
     twin = one.with_columns(kurtosis=pl.col("kurtosis") * (1 + 1e-15), network=pl.lit("A_twin"))
     shapes = pl.concat([one.with_columns(network=pl.lit("A")), twin], how="diagonal")
     monkeypatch.setattr("ptqdb.charts.distributions.layer_shapes", lambda *_: shapes)
-    assert chosen_layers(shown.connection) == [("A", "a"), ("A", "b")][:layers]
-    assert chosen_layers(shown.connection, ("A_twin:a",)) == [("A_twin", "a")]
+    assert choose_layers(shown.connection) == [("A", "a"), ("A", "b")][:layers]
+    assert choose_layers(shown.connection, ("A_twin:a",)) == [("A_twin", "a")]
 
 
 def test_a_distribution_stands_above_those_of_the_formats(shown: Study) -> None:
-    (one,) = distributions_of(shown.connection, [("Plain", "layer1")])
+    (one,) = read_distributions(shown.connection, [("Plain", "layer1")])
     spec = spec_of(distribution_chart([one]))
     panels = spec["concat"]
     titles = [str(panel["title"].get("subtitle", panel["title"]["text"])) for panel in panels]
@@ -611,7 +611,7 @@ def test_a_distribution_stands_above_those_of_the_formats(shown: Study) -> None:
 
 
 def test_layers_without_a_format_leave_its_place_empty(shown: Study) -> None:
-    whole, part = distributions_of(shown.connection, [("Plain", "layer1"), ("Small", "layer0")])
+    whole, part = read_distributions(shown.connection, [("Plain", "layer1"), ("Small", "layer0")])
     fewer = Distribution(
         part.network,
         part.layer,

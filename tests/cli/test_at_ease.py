@@ -15,10 +15,10 @@ from running import Run, runner
 from synthetic import fill
 
 from ptqdb.cli import app, completion, output
-from ptqdb.cli.output import OutputFormat, Printing, print_rows, printing
+from ptqdb.cli.output import OutputFormat, Printing, print_rows, set_printing
 from ptqdb.database import connect
 from ptqdb.datasets.preprocessing import Preprocessing
-from ptqdb.errors import UsageError, in_keys, in_options, worded
+from ptqdb.errors import UsageError, in_keys, in_options, reword
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_wide_table_on_request_and_in_a_pipe(
     print_rows(list(ROWS[0]), ROWS, OutputFormat.TABLE)
     piped = capsys.readouterr().out
     in_terminal(30, monkeypatch)
-    with printing(Printing(is_wide=True)):
+    with set_printing(Printing(is_wide=True)):
         print_rows(list(ROWS[0]), ROWS, OutputFormat.TABLE)
     assert capsys.readouterr().out == piped
     assert "x" * 60 in piped
@@ -142,7 +142,7 @@ def test_quiet_leaves_results_and_errors(run: Run, database: Path) -> None:
 def test_messages_use_the_words_that_were_written() -> None:
     said = {}
     for name, wording in (("options", in_options), ("keys", in_keys)):
-        with worded(wording), pytest.raises(UsageError) as raised:
+        with reword(wording), pytest.raises(UsageError) as raised:
             Preprocessing((0.5,), (0.0,))
         said[name] = str(raised.value)
     with pytest.raises(UsageError) as raised:

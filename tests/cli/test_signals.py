@@ -21,11 +21,11 @@ from ptqdb.errors import PtqdbError
 from ptqdb.resources import data_folder
 from ptqdb.support.interruption import (
     Interruption,
-    ending_signals,
-    interrupts_deferred,
-    interrupts_kept,
+    defer_interrupts,
+    end_on_signals,
+    keep_interrupts,
 )
-from ptqdb.support.workers import results_of
+from ptqdb.support.workers import run_in_processes
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 SOON_S = 60.0
@@ -160,14 +160,14 @@ def test_handlers_are_put_back() -> None:
     before = [signal.getsignal(number) for number in numbers]
 
     def ended() -> None:
-        with ending_signals(), interrupts_kept():
+        with end_on_signals(), keep_interrupts():
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(Interruption) as found:
         ended()
     assert found.value.number == signal.SIGTERM
     assert [signal.getsignal(number) for number in numbers] == before
-    with ending_signals(), interrupts_kept(), interrupts_deferred():
+    with end_on_signals(), keep_interrupts(), defer_interrupts():
         assert signal.getsignal(signal.SIGTERM) is not before[1]
     assert [signal.getsignal(number) for number in numbers] == before
     assert signal.set_wakeup_fd(-1) == -1
@@ -177,7 +177,7 @@ def test_a_deferred_signal_comes_at_the_end() -> None:
     done = []
 
     def ended() -> None:
-        with ending_signals(), interrupts_deferred():
+        with end_on_signals(), defer_interrupts():
             signal.raise_signal(signal.SIGTERM)
             done.append("whole")
 
@@ -188,7 +188,7 @@ def test_a_deferred_signal_comes_at_the_end() -> None:
 
 def test_a_signal_whose_exception_a_library_replaces_is_kept() -> None:
     def ended() -> None:
-        with ending_signals(), interrupts_kept():
+        with end_on_signals(), keep_interrupts():
             try:
                 signal.raise_signal(signal.SIGTERM)
             except KeyboardInterrupt as error:
@@ -271,24 +271,24 @@ def test_what_a_terminal_sends_to_all_passes_workers_by_from_their_first_moment(
         "    os.kill(os.getpid(), number)\n"
         "    assert number in signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
     )
-    assert len(list(results_of(exec, [(pressed,), (pressed,)], job_count=2))) == 2
+    assert len(list(run_in_processes(exec, [(pressed,), (pressed,)], job_count=2))) == 2
 
 
 def test_a_worker_that_is_killed_is_said() -> None:
     killing = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(PtqdbError, match=r"found one ended by signal SIGKILL; run .* fewer jobs"):
-        list(results_of(exec, [("while True: pass",), (killing,)], job_count=2))
+        list(run_in_processes(exec, [("while True: pass",), (killing,)], job_count=2))
 
 
 def test_what_a_call_raises_is_raised_here() -> None:
     with pytest.raises(ValueError, match="invalid literal") as found:
-        list(results_of(int, [("1",), ("one",)], job_count=2))
+        list(run_in_processes(int, [("1",), ("one",)], job_count=2))
     assert "workers.py" in found.value.__notes__[0]
 
 
 def test_results_come_as_they_are_done() -> None:
     waiting = "import time; time.sleep(600)"
-    results = results_of(exec, [(waiting,), ("",), ("",)], job_count=2)
+    results = run_in_processes(exec, [(waiting,), ("",), ("",)], job_count=2)
     assert sorted((next(results), next(results))) == [(1, None), (2, None)]
     results.close()  # type: ignore[attr-defined]
 

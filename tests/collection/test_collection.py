@@ -23,7 +23,7 @@ from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import MismatchError
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import match_formats
 
 # study.duckdb is there before a test: creating its views takes half a second.
 pytestmark = pytest.mark.usefixtures("path")
@@ -45,7 +45,7 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 
 def test_every_cell_has_its_facts(whole: Path) -> None:
-    formats = len(matching(collecting.FORMATS))
+    formats = len(match_formats(collecting.FORMATS))
     networks = len(collecting.NETWORKS)
     scopes = dict(rows(whole, "select scope, count(*) from evaluation group by scope"))
     assert scopes == {"none": networks, "all": networks * formats, "weight": networks * formats}
@@ -90,7 +90,7 @@ def test_a_second_run_does_nothing_and_more_formats_are_added(tmp_path: Path, wh
     outcome = collect(same, database, Silence())
     assert (outcome.filled_count, outcome.present_count) == (0, 36)
     assert contents(database) == contents(whole)
-    more = replace(same, number_formats=matching("INT_2,INT_3"), scopes=("all", "bias"))
+    more = replace(same, number_formats=match_formats("INT_2,INT_3"), scopes=("all", "bias"))
     reporter = Silence()
     collect(more, database, reporter)
     assert {(cell.number_format.name, cell.scope) for cell in reporter.cells} == {

@@ -15,11 +15,11 @@ import ptqdb
 from ptqdb.collection import sweep
 from ptqdb.collection.estimate import preview
 from ptqdb.collection.plan import NetworkTask
-from ptqdb.collection.requests import request_of
+from ptqdb.collection.requests import build_request
 from ptqdb.collection.rows import write_layer_evaluation
 from ptqdb.database import connect
 from ptqdb.database.exchange import export_study, import_study
-from ptqdb.quantization.number_formats import matching, number_format
+from ptqdb.quantization.number_formats import match_formats, number_format
 
 LAYERS = ("0", "3", "5")
 FORMATS = "INT_3,POT_4"
@@ -187,7 +187,7 @@ def test_a_dry_run_counts_layers(db: Database) -> None:
     def shown(scopes: tuple[str, ...]) -> Any:
         source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(12), pictures(8, "train"))
-        request = request_of([task], number_formats=matching(FORMATS), scopes=scopes)
+        request = build_request([task], number_formats=match_formats(FORMATS), scopes=scopes)
         (one,) = preview(request, db.path, print)
         return one
 

@@ -13,7 +13,12 @@ from torch import nn
 
 import ptqdb
 from ptqdb.cli import main
-from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration, entries_of
+from ptqdb.collection.declaration import (
+    DatasetEntry,
+    NetworkEntry,
+    StudyDeclaration,
+    network_entries,
+)
 from ptqdb.collection.requests import collection_request
 from ptqdb.errors import DataError, MismatchError, UsageError
 
@@ -70,8 +75,8 @@ def test_a_reference_network_may_have_another_name() -> None:
 @pytest.mark.parametrize("specs", [(), ("AlexNet", "VGG_16")])
 def test_options_belong_to_one_network(specs: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="class_count: expected exactly one network"):
-        entries_of(specs, NetworkEntry("", class_count=10))
-    assert [entry.spec for entry in entries_of(specs, NOTHING)] == list(specs)
+        network_entries(specs, NetworkEntry("", class_count=10))
+    assert [entry.spec for entry in network_entries(specs, NOTHING)] == list(specs)
 
 
 def test_a_network_that_nobody_says_how_to_feed_is_refused_at_once() -> None:

@@ -10,7 +10,7 @@ import ptqdb.collection.study_file
 from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.collection.study_file import read_study_file
 from ptqdb.errors import UsageError
-from ptqdb.quantization.number_formats import STUDY_GRID, matching
+from ptqdb.quantization.number_formats import STUDY_GRID, match_formats
 
 SMALLEST = """
 [dataset.toy]
@@ -70,7 +70,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
                 "timm:vit_tiny_patch16_224", "fashion", weights="random", class_count=10, seed=1
             ),
         ),
-        number_formats=matching("INT_*, FLOAT_8_*"),
+        number_formats=match_formats("INT_*, FLOAT_8_*"),
         scopes=("weight", "bias"),
     )
     assert study.dataset_of(study.networks[0]) == flowers

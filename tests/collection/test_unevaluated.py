@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import ptqdb
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
 from ptqdb.collection.sweep import collect
-from ptqdb.collection.unevaluated import measured_unevaluated
+from ptqdb.collection.unevaluated import measure_unevaluated
 from ptqdb.database import connect, query, read_view
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Geometry
@@ -26,10 +26,10 @@ from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.embedded import embedded_folder, embedded_network
 from ptqdb.networks.sources import network_source
 from ptqdb.quantization.layers import QuantizedLayer
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import match_formats
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
-FORMATS = matching("INT_4,INT_8,POT_4,FLOAT_6_E3")
+FORMATS = match_formats("INT_4,INT_8,POT_4,FLOAT_6_E3")
 VIEWS = (
     "fakefreeze_flops_depth",
     "l2_flops_segmented",
@@ -64,13 +64,13 @@ def collected(
 
 @pytest.fixture(scope="module")
 def unevaluated(calibration: ImageSet) -> Iterator[duckdb.DuckDBPyConnection]:
-    with measured_unevaluated(embedded_network("AlexNet"), calibration, FORMATS) as connection:
+    with measure_unevaluated(embedded_network("AlexNet"), calibration, FORMATS) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
 def of_weights() -> Iterator[duckdb.DuckDBPyConnection]:
-    found = measured_unevaluated(embedded_network("AlexNet"), None, FORMATS, image_size=32)
+    found = measure_unevaluated(embedded_network("AlexNet"), None, FORMATS, image_size=32)
     with found as connection:
         yield connection
 
@@ -172,12 +172,12 @@ def test_two_float_passes_and_none_in_codes(
     monkeypatch.setattr(QuantizedLayer, "use_codes", refuse)
     monkeypatch.setattr("ptqdb.measurement.evaluation.MOST_IMAGES", 50)
     network, shown = source(tmp_path, "AlexNet"), images(60, "train")
-    with measured_unevaluated(network, shown, FORMATS) as connection:
+    with measure_unevaluated(network, shown, FORMATS) as connection:
         assert len(read_view(connection, "fakefreeze_flops")) == len(FORMATS)
     assert len(passes) == 8
     assert counted(passes) == {(30, 30, 30, 30)}  # two even batches, twice
     passes.clear()
-    with measured_unevaluated(network, None, FORMATS, image_size=32):
+    with measure_unevaluated(network, None, FORMATS, image_size=32):
         assert counted(passes) == {()}
 
 
@@ -190,7 +190,7 @@ def test_views_of_weights_and_biases_need_one_float_pass_and_no_facts_of_inputs(
     frames = []
     for with_inputs in (True, False):
         passes.clear()
-        with measured_unevaluated(network, shown, FORMATS, with_inputs=with_inputs) as connection:
+        with measure_unevaluated(network, shown, FORMATS, with_inputs=with_inputs) as connection:
             frames.append([read_view(connection, view) for view in views])
         expected = (8,) * (1 + with_inputs)
         assert counted(passes) == {expected}
@@ -232,7 +232,7 @@ def test_labels_of_calibration_images_do_not_matter(tmp_path: Path) -> None:
     few = replace(images(8, "train"), labels=torch.zeros(8, dtype=torch.int64), class_names=("a",))
     network, frames = source(tmp_path, "AlexNet"), []
     for shown in (few, replace(few, labels=None, class_names=())):
-        with measured_unevaluated(network, shown, FORMATS[:1]) as connection:
+        with measure_unevaluated(network, shown, FORMATS[:1]) as connection:
             frames.append(read_view(connection, "fakefreeze_flops"))
     assert frames[0].equals(frames[1])
     assert frames[0]["chance_accuracy"].to_list() == [0.1]
@@ -242,7 +242,7 @@ def test_a_user_is_told_what_stays_in_float() -> None:
     module = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3 * 4 * 4, 5))
     network = network_source(module, mean=(0.5,) * 3, std=(0.5,) * 3, crop=4)
     reporter = Silence()
-    with measured_unevaluated(network, None, FORMATS[:1], reporter=reporter) as connection:
+    with measure_unevaluated(network, None, FORMATS[:1], reporter=reporter) as connection:
         row = read_view(connection, "fakefreeze_weightonly_flops").row(0, named=True)
     assert row["chance_accuracy"] == 0.2
     assert any("not quantized: " in remark for remark in reporter.remarks)
@@ -272,7 +272,7 @@ def test_the_size_of_images_is_known_and_agreed_upon(
 ) -> None:
     network = source(tmp_path, "AlexNet")
     fed = replace(network.known_preprocessing(), geometry=geometry)
-    measured = measured_unevaluated(
+    measured = measure_unevaluated(
         replace(network, preprocessing=fed), shown, FORMATS[:1], image_size=image_size
     )
     with pytest.raises(UsageError, match=rf"^image_size: .*{said}$"), measured:
@@ -281,13 +281,13 @@ def test_the_size_of_images_is_known_and_agreed_upon(
 
 def test_what_the_network_cannot_take_is_refused(tmp_path: Path) -> None:
     network = source(tmp_path, "AlexNet")
-    small = measured_unevaluated(network, None, FORMATS[:1], image_size=8)
+    small = measure_unevaluated(network, None, FORMATS[:1], image_size=8)
     with pytest.raises(DataError, match="AlexNet cannot take an image of 3 x 8 x 8"), small:
         pass
     gray = replace(images(2), images=torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
     with (
         pytest.raises(DataError, match=r"expected images of 3 channels.* found 1 in toy"),
-        measured_unevaluated(network, gray, FORMATS[:1]),
+        measure_unevaluated(network, gray, FORMATS[:1]),
     ):
         pass
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from users_networks import NETWORKS
 
 import ptqdb
-from ptqdb.datasets.images import ImageSet, normalized
+from ptqdb.datasets.images import ImageSet, normalize
 from ptqdb.study import Study
 
 MEAN, STD = [0.5] * 3, [0.25] * 3
@@ -40,7 +40,7 @@ def built(kind: type[nn.Module]) -> nn.Module:
 
 
 IMAGES, CALIBRATION = pictures(16, "test", 0), pictures(12, "train", 1)
-FED = normalized(IMAGES.images, torch.tensor(MEAN), torch.tensor(STD))
+FED = normalize(IMAGES.images, torch.tensor(MEAN), torch.tensor(STD))
 
 
 @pytest.fixture(scope="module")

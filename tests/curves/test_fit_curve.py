@@ -9,7 +9,7 @@ from ptqdb.curves import curve
 from ptqdb.curves.function import _estimated
 from ptqdb.curves.hill import HillFunction
 from ptqdb.curves.points import Floats, Points
-from ptqdb.fitting.cross_validation import folds_of, leave_out
+from ptqdb.fitting.cross_validation import assign_folds, leave_out
 from ptqdb.fitting.validation import predict_each_left_out
 
 HILL = curve("hill")
@@ -61,7 +61,7 @@ def test_who_leaves_out_pairs_searches_each_once(searches: list[int]) -> None:
     assert points.network is not None
     predict_each_left_out(points, HILL, points.network)
     assert sorted(searches) == [36] * 10 + [48] * 5
-    leave_out(points, HILL, folds_of(points.network))
+    leave_out(points, HILL, assign_folds(points.network))
     assert len(searches) == 15
 
 

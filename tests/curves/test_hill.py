@@ -10,7 +10,7 @@ from scipy.optimize import approx_fprime, curve_fit, isotonic_regression, minimi
 from scipy.special import expit
 
 from ptqdb.curves import curve
-from ptqdb.curves.sigmoid import SigmoidSearch, log_of
+from ptqdb.curves.sigmoid import SigmoidSearch, safe_log
 from ptqdb.errors import DataError
 
 NAMES = ("hill", "hill_chance")
@@ -107,7 +107,10 @@ def test_no_other_start_leads_lower(seed: int) -> None:
 
 def test_gradient_of_the_search() -> None:
     rng = np.random.default_rng(1)
-    log_x, y = log_of(np.append(0, 10 ** rng.uniform(-4, 1, 9))), rng.uniform(0, 1, 10)
+    log_x, y = (
+        safe_log(np.append(0, 10 ** rng.uniform(-4, 1, 9))),
+        rng.uniform(0, 1, 10),
+    )
     for ceiling in (None, rng.uniform(0.5, 1, 10)):
         search = SigmoidSearch(log_x, y, ceiling)
         for z in ([0.3, 0.2], [-0.2, -0.9], [0.1, 0.05]):

@@ -20,8 +20,8 @@ from ptqdb.database import checkpoint, connect, insert, query, transaction
 from ptqdb.database.exchange import TABLE_NAMES, export_study
 from ptqdb.errors import DatabaseError, DataError
 from ptqdb.networks.checkpoints import NetworkDescription, save_checkpoint
-from ptqdb.quantization.number_formats import matching
-from ptqdb.support.paths import written_beside
+from ptqdb.quantization.number_formats import match_formats
+from ptqdb.support.paths import write_beside
 
 
 def save_text(path: Path) -> None:
@@ -47,17 +47,17 @@ def test_an_output_is_whole_or_what_it_was(tmp_path: Path, save: Callable[[Path]
     with (
         largest_file(50_000),
         pytest.raises(DataError, match=rf"expected to write .*out\.dat, found: {REASON}; ") as told,
-        written_beside(path) as partial,
+        write_beside(path) as partial,
     ):
         save(partial)
     assert "\n" not in str(told.value)
     assert list(tmp_path.iterdir()) == []
     path.write_text("before")
     path.chmod(0o640)
-    with largest_file(50_000), pytest.raises(DataError), written_beside(path) as partial:
+    with largest_file(50_000), pytest.raises(DataError), write_beside(path) as partial:
         save(partial)
     assert path.read_text() == "before"
-    with written_beside(path) as partial:
+    with write_beside(path) as partial:
         save(partial)
     assert path.stat().st_size > 50_000
     assert path.stat().st_mode & 0o777 == 0o640
@@ -66,7 +66,7 @@ def test_an_output_is_whole_or_what_it_was(tmp_path: Path, save: Callable[[Path]
 
 def test_other_errors_and_interruptions_leave_nothing_either(tmp_path: Path) -> None:
     def write_half(error: BaseException) -> None:
-        with written_beside(tmp_path / "out.txt") as partial:
+        with write_beside(tmp_path / "out.txt") as partial:
             partial.write_text("half")
             raise error
 
@@ -79,23 +79,23 @@ def test_other_errors_and_interruptions_leave_nothing_either(tmp_path: Path) -> 
 def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
     target, link = tmp_path / "target.txt", tmp_path / "link.txt"
     link.symlink_to(target)
-    with written_beside(link) as partial:
+    with write_beside(link) as partial:
         partial.write_text("new")
     assert (link.is_symlink(), target.read_text()) == (True, "new")
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    with written_beside(fifo) as partial:
+    with write_beside(fifo) as partial:
         assert partial == fifo
     with (
         pytest.raises(DataError, match="No space left on device"),
-        written_beside(Path("/dev/full")) as partial,
+        write_beside(Path("/dev/full")) as partial,
     ):
         partial.write_text("x")
-    with pytest.raises(DataError, match="Is a directory"), written_beside(tmp_path):
+    with pytest.raises(DataError, match="Is a directory"), write_beside(tmp_path):
         pass
     with (
         pytest.raises(DataError, match="No such file or directory"),
-        written_beside(tmp_path / "nowhere" / "out.txt"),
+        write_beside(tmp_path / "nowhere" / "out.txt"),
     ):
         pass
 
@@ -168,7 +168,7 @@ def test_a_database_that_cannot_be_created_is_not_there(tmp_path: Path) -> None:
 def test_a_collection_goes_on_when_there_is_room(tmp_path: Path, path: Path) -> None:
     network = collecting.source(tmp_path, "AlexNet")
     wanted = collecting.request(
-        tmp_path, networks=[network], number_formats=matching("INT_*"), scopes=("all",)
+        tmp_path, networks=[network], number_formats=match_formats("INT_*"), scopes=("all",)
     )
     reporter = collecting.Silence()
     # the first checkpoint, or the first cell

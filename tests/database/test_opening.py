@@ -29,7 +29,7 @@ from ptqdb.database.files import log_path
 from ptqdb.database.schema import applied_version, columns_of, known_version
 from ptqdb.database.variants import read_csv
 from ptqdb.errors import DatabaseError, DataError
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import match_formats
 from ptqdb.resources import sql_folder
 
 LATEST = len(list((sql_folder() / "migrations").iterdir()))
@@ -381,7 +381,7 @@ def test_a_damaged_block_is_found_by_whoever_reads_it(with_damage: Path) -> None
 def test_a_collection_finds_damage_before_it_writes(with_damage: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(with_damage, tmp_path / "study.duckdb"))
     network = collecting.source(tmp_path, "AlexNet")
-    wanted = collecting.request(tmp_path, networks=[network], number_formats=matching("INT_2"))
+    wanted = collecting.request(tmp_path, networks=[network], number_formats=match_formats("INT_2"))
     with pytest.raises(DatabaseError, match=r"study\.duckdb is damaged"):
         collect(wanted, path, collecting.Silence())
     assert path.read_bytes() == with_damage.read_bytes()

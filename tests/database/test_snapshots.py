@@ -19,7 +19,7 @@ from ptqdb.collection.plan import Cell
 from ptqdb.collection.sweep import collect
 from ptqdb.database import Snapshot, SnapshotPublisher, connect, query
 from ptqdb.database.snapshots import snapshot_path
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import match_formats
 
 # Publishes a snapshot with one dataset, and then writes another.
 HOLDER = """
@@ -175,7 +175,7 @@ class Looking(collecting.Silence):
 def test_a_collection_publishes_after_each_network(path: Path, tmp_path: Path) -> None:
     networks = [collecting.source(tmp_path, name) for name in ("AlexNet", "AlexNet_BN")]
     wanted = collecting.request(
-        tmp_path, networks=networks, number_formats=matching("INT_2,INT_8"), scopes=("all",)
+        tmp_path, networks=networks, number_formats=match_formats("INT_2,INT_8"), scopes=("all",)
     )
     reporter = Looking(path)
     collect(wanted, path, reporter)

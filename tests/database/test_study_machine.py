@@ -20,7 +20,7 @@ from ptqdb.collection.plan import Cell
 from ptqdb.collection.sweep import collect
 from ptqdb.database import connect
 from ptqdb.database.exchange import created_if_imported, export_study, import_study
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import match_formats
 
 NETWORKS = ("AlexNet", "AlexNet_BN")
 FORMATS = ("INT_2", "INT_8", "POT_4")
@@ -40,7 +40,7 @@ def asked(folder: Path, networks: tuple[str, ...], formats: tuple[str, ...]) -> 
     return collecting.request(
         folder,
         networks=[collecting.source(folder, name) for name in networks],
-        number_formats=matching(",".join(formats)),
+        number_formats=match_formats(",".join(formats)),
         scopes=("all",),
     )
 

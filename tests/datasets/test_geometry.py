@@ -5,7 +5,7 @@ import pytest
 from pictures import noise
 from PIL import Image
 
-from ptqdb.datasets.geometry import RESAMPLING, eight_bit, fitted
+from ptqdb.datasets.geometry import RESAMPLING, eight_bit, fit_picture
 from ptqdb.datasets.preprocessing import INTERPOLATIONS, Geometry
 from ptqdb.errors import DataError
 
@@ -23,7 +23,7 @@ def test_the_pixels_are_those_of_torchvision(interpolation: str, channels: tuple
             steps = [transforms.Resize(resize, mode)] if resize else []
             steps += [transforms.CenterCrop(crop)] if crop else []
             expected = transforms.Compose(steps)(image)
-            found = fitted(image, Geometry(resize, crop, interpolation))
+            found = fit_picture(image, Geometry(resize, crop, interpolation))
             assert found.size == expected.size
             assert np.array_equal(np.asarray(found), np.asarray(expected)), (height, width, resize)
 
@@ -36,14 +36,14 @@ def test_the_corner_of_a_crop_rounds_half_to_even() -> None:
     # (5 - 2) / 2 = 1.5 rounds to 2, (7 - 2) / 2 = 2.5 to 2 as well.
     column = np.arange(5, dtype=np.uint8)[:, None].repeat(7, axis=1)
     image = Image.fromarray(column * 10 + np.arange(7, dtype=np.uint8))
-    assert np.asarray(fitted(image, Geometry(crop=2))).tolist() == [[22, 23], [32, 33]]
+    assert np.asarray(fit_picture(image, Geometry(crop=2))).tolist() == [[22, 23], [32, 33]]
 
 
 def test_a_crop_larger_than_the_picture_is_refused() -> None:
     image = Image.fromarray(noise(1, 5, 9)[0])
     with pytest.raises(DataError, match=r"6 x 6 pixels to crop, found 9 x 5; give resize=6"):
-        fitted(image, Geometry(crop=6))
-    assert fitted(image, Geometry(resize=6, crop=6)).size == (6, 6)
+        fit_picture(image, Geometry(crop=6))
+    assert fit_picture(image, Geometry(resize=6, crop=6)).size == (6, 6)
 
 
 def test_sixteen_bits_keep_the_upper_eight() -> None:

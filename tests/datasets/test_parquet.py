@@ -9,7 +9,7 @@ import pytest
 import torch
 from pictures import encoded, noise, write_parquet
 
-from ptqdb.datasets.images import normalized
+from ptqdb.datasets.images import normalize
 from ptqdb.datasets.parquet import cut, read_parquet
 from ptqdb.datasets.parquet_files import best_place, dataset_name
 from ptqdb.datasets.preprocessing import Geometry
@@ -108,7 +108,7 @@ def test_more_images_than_there_are_is_an_error(tmp_path: Path) -> None:
 
 def test_normalization_is_by_mean_and_deviation() -> None:
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
-    found = normalized(images, torch.tensor([0.2]), torch.tensor([0.5]))
+    found = normalize(images, torch.tensor([0.2]), torch.tensor([0.5]))
     assert torch.allclose(found.flatten(), torch.tensor([-0.4, 0.0, 1.6]), atol=1e-6)
 
 

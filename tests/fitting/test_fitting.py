@@ -18,7 +18,7 @@ import synthetic
 from ptqdb.curves import curve
 from ptqdb.database import connect
 from ptqdb.errors import UsageError
-from ptqdb.fitting.view_fit import GroupFit, fit_view_frame, units_of, view_remarks
+from ptqdb.fitting.view_fit import GroupFit, fit_view_frame, unit_names, view_remarks
 
 KEYS = [
     *("view", "curve", "by", "group", "points", "r_squared", "adjusted_r_squared", "rmse", "ssr"),
@@ -156,9 +156,9 @@ def test_units_that_share_a_checkpoint_are_one() -> None:
         schema=["network", "architecture", "weights_of"],
         orient="row",
     )
-    assert units_of(frame, "network").tolist() == ["A", "B", "B", "D", "E"]
-    assert units_of(frame, "architecture").tolist() == ["P", "P", "P", "P", "R"]
-    assert units_of(frame.drop("weights_of"), "network").tolist() == list("ABCDE")
+    assert unit_names(frame, "network").tolist() == ["A", "B", "B", "D", "E"]
+    assert unit_names(frame, "architecture").tolist() == ["P", "P", "P", "P", "R"]
+    assert unit_names(frame.drop("weights_of"), "network").tolist() == list("ABCDE")
 
 
 def test_networks_without_a_divergence_are_named() -> None:

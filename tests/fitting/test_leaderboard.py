@@ -17,13 +17,13 @@ from ptqdb.curves import curve
 from ptqdb.database import connect, forget_fits, materialize, query, read_view
 from ptqdb.errors import UsageError
 from ptqdb.fitting.compare import OpenDatabase, compare
-from ptqdb.fitting.cross_validation import Fold, folds_of, leave_out
+from ptqdb.fitting.cross_validation import Fold, assign_folds, leave_out
 from ptqdb.fitting.leaderboard import (
     Entry,
     Task,
     choose_inside_folds,
     matching_views,
-    ranked,
+    rank_entries,
     run_tasks,
 )
 from ptqdb.fitting.view_fit import fit_view_frame
@@ -117,7 +117,7 @@ def test_nothing_to_choose_by() -> None:
 
 def test_ranks() -> None:
     entries = [entry("b", 0.5, []), entry("c", None, []), entry("a", 0.5, []), entry("d", 0.7, [])]
-    assert [one.view for one in ranked(entries)] == ["d", "a", "b", "c"]
+    assert [one.view for one in rank_entries(entries)] == ["d", "a", "b", "c"]
 
 
 # --- over a database -------------------------------------------------------------------------
@@ -302,10 +302,12 @@ def test_a_task_that_carries_no_curve_says_why() -> None:
 
 
 def leave_out_of(frame: pl.DataFrame) -> np.ndarray:
-    from ptqdb.fitting.view_fit import names_of, view_points
+    from ptqdb.fitting.view_fit import group_names, view_points
 
     points = view_points(frame)
-    return leave_out(points, curve("rational2"), folds_of(names_of(frame["network"]))).predicted
+    return leave_out(
+        points, curve("rational2"), assign_folds(group_names(frame["network"]))
+    ).predicted
 
 
 def test_the_fingerprint_follows_the_points(tmp_path: Path) -> None:

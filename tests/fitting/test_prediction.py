@@ -17,7 +17,7 @@ from ptqdb.defaults import PREDICTION_VIEW_WITHOUT_IMAGES
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
 from ptqdb.fitting.prediction import FormatPrediction, Predictions, predicted_losses
-from ptqdb.fitting.view_fit import finite_rows, names_of, view_points
+from ptqdb.fitting.view_fit import finite_rows, group_names, view_points
 from ptqdb.networks.embedded import embedded_folder
 from ptqdb.quantization.layers import QuantizedLayer
 
@@ -47,7 +47,7 @@ def test_losses_are_those_of_the_predictor(rows: pl.DataFrame) -> None:
     own, others = split(rows, "VGG_16")
     found = predicted(rows, curve="hill")
     points = view_points(finite_rows(others))
-    predictor = LossPredictor.of(points, curve("hill"), names_of(others["network"]))
+    predictor = LossPredictor.of(points, curve("hill"), group_names(others["network"]))
     expected = predictor.predict(own["divergence"].to_numpy())
     assert [row.number_format for row in found.rows] == own["number_format"].to_list()
     np.testing.assert_array_equal([row.predicted_loss for row in found.rows], expected.loss)

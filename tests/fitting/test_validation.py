@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 from ptqdb.curves import curve
 from ptqdb.curves.points import Points
 from ptqdb.fitting import cross_validation as validation
-from ptqdb.fitting.cross_validation import MOST_FOLDS, HeldOut, folds_of, leave_out, nested_folds
+from ptqdb.fitting.cross_validation import (
+    MOST_FOLDS,
+    HeldOut,
+    assign_folds,
+    leave_out,
+    nested_folds,
+)
 
 RATIONAL = curve("rational2")
 
@@ -47,7 +53,7 @@ def test_what_cannot_be_told_is_none() -> None:
 
 def test_no_network_is_seen_by_its_own_predictions() -> None:
     points = three_networks()
-    predicted = leave_out(points, RATIONAL, folds_of(names(points))).predicted
+    predicted = leave_out(points, RATIONAL, assign_folds(names(points))).predicted
     for name in "ABC":
         rest = points.take(names(points) != name)
         left = points.take(names(points) == name)
@@ -57,7 +63,7 @@ def test_no_network_is_seen_by_its_own_predictions() -> None:
     moved = Points(
         points.x, points.y * np.where(names(points) == "A", 0.1, 1), network=names(points)
     )
-    again = leave_out(moved, RATIONAL, folds_of(names(points))).predicted
+    again = leave_out(moved, RATIONAL, assign_folds(names(points))).predicted
     np.testing.assert_array_equal(again[names(points) == "A"], predicted[names(points) == "A"])
     assert np.abs(again - predicted)[names(points) != "A"].max() > 0.05
 
@@ -65,7 +71,7 @@ def test_no_network_is_seen_by_its_own_predictions() -> None:
 def test_twins_are_left_out_together() -> None:
     points = three_networks()
     units = np.repeat(["AB", "AB", "C"], 8)
-    predicted = leave_out(points, RATIONAL, folds_of(units)).predicted
+    predicted = leave_out(points, RATIONAL, assign_folds(units)).predicted
     alone = points.take(units == "C")
     expected = RATIONAL.estimate(alone.x, alone.y).predict(points.x[units == "AB"])
     np.testing.assert_array_equal(predicted[units == "AB"], expected)
@@ -73,7 +79,7 @@ def test_twins_are_left_out_together() -> None:
 
 def test_too_few_others_are_no_prediction() -> None:
     points = three_networks()
-    one_unit = leave_out(points, RATIONAL, folds_of(np.repeat(["A"], 24)))
+    one_unit = leave_out(points, RATIONAL, assign_folds(np.repeat(["A"], 24)))
     assert np.isnan(one_unit.predicted).all()
     assert one_unit.r_squared is None
 
@@ -81,7 +87,7 @@ def test_too_few_others_are_no_prediction() -> None:
 def test_folds_within_folds() -> None:
     points = three_networks()
     units = names(points)
-    held_out = leave_out(points, RATIONAL, folds_of(units))
+    held_out = leave_out(points, RATIONAL, assign_folds(units))
     folds = nested_folds(points, RATIONAL, units, held_out)
     assert [fold.left_out for fold in folds] == ["A", "B", "C"]
     assert [fold.points for fold in folds] == [8, 8, 8]
@@ -90,23 +96,27 @@ def test_folds_within_folds() -> None:
         error = points.y[out] - held_out.predicted[out]
         assert fold.sse == pytest.approx(float(error @ error))
         # as if the network did not exist
-        inner = leave_out(points.take(~out), RATIONAL, folds_of(units[~out]))
+        inner = leave_out(points.take(~out), RATIONAL, assign_folds(units[~out]))
         assert fold.inner_r_squared == pytest.approx(inner.r_squared, abs=1e-12)
 
 
 def test_two_networks_leave_nothing_to_choose_by() -> None:
     points = three_networks()
     two = points.take(names(points) != "C")
-    folds = nested_folds(two, RATIONAL, names(two), leave_out(two, RATIONAL, folds_of(names(two))))
+    folds = nested_folds(
+        two, RATIONAL, names(two), leave_out(two, RATIONAL, assign_folds(names(two)))
+    )
     assert [fold.inner_r_squared for fold in folds] == [None, None]
     assert all(fold.sse is not None for fold in folds)
 
 
 def test_many_networks_are_left_out_several_at_a_time() -> None:
     units = np.array([f"N{i:02d}" for i in range(2 * MOST_FOLDS)]).repeat(2)
-    folds = folds_of(units)
+    folds = assign_folds(units)
     assert np.unique(folds).tolist() == list(range(MOST_FOLDS))
-    assert folds_of(units[: 2 * MOST_FOLDS]).tolist() == np.arange(MOST_FOLDS).repeat(2).tolist()
+    assert (
+        assign_folds(units[: 2 * MOST_FOLDS]).tolist() == np.arange(MOST_FOLDS).repeat(2).tolist()
+    )
     assert {*units[folds == 3]} == {"N03", "N23"}
 
 
@@ -119,7 +129,7 @@ def test_folds_of_several_networks_never_see_any_of_them(
     units = np.array(list("ABCDEF")).repeat(8)
     y = x / (1 + x) * np.linspace(0.5, 1, 6).repeat(8)
     points, line = Points(x, y), curve("rational2")
-    folds = folds_of(units)
+    folds = assign_folds(units)
     held_out = leave_out(points, line, folds)
     by_hand = leave_out(points, line, np.tile(np.arange(3).repeat(8), 2))
     np.testing.assert_array_equal(held_out.predicted, by_hand.predicted)

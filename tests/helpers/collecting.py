@@ -15,7 +15,7 @@ from ptqdb.datasets.images import ImageSet
 from ptqdb.networks.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import NetworkSource, described_source
-from ptqdb.quantization.number_formats import matching
+from ptqdb.quantization.number_formats import match_formats
 
 NETWORKS = ("AlexNet", "AlexNet_BN", "Inception_BN")
 WIDTH = 0.03125
@@ -80,7 +80,7 @@ def request(folder: Path, **changes: Any) -> CollectionRequest:
     calibration = changes.pop("calibration", images(8, "train", seed=1))
     arguments: dict[str, Any] = {
         "tasks": tuple(NetworkTask(network, shown, calibration) for network in networks),
-        "number_formats": matching(FORMATS),
+        "number_formats": match_formats(FORMATS),
         "scopes": ("all", "weight"),
     }
     return CollectionRequest(**(arguments | changes))

@@ -8,7 +8,7 @@ from ptqdb.measurement import coded_inputs
 from ptqdb.measurement.coded_inputs import CodedInputs, first_values
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, number_format
 from ptqdb.quantization.rounding import round_to_codes
-from ptqdb.quantization.schemes import scale_of
+from ptqdb.quantization.schemes import compute_scale
 
 NARROW = [each for each in STUDY_GRID if each.bits <= coded_inputs.NARROW_BITS]
 
@@ -25,7 +25,7 @@ def activations(kind: str) -> Tensor:
 
 def sums_of_numpy(values: Tensor, max_abs: Tensor, each: NumberFormat) -> tuple[float, ...]:
     """Scale, clipped count and the four sums, value by value in float64."""
-    scale = scale_of(max_abs, each)
+    scale = compute_scale(max_abs, each)
     quotients = values / scale
     codes, x = round_to_codes(quotients, each).double().numpy(), values.double().numpy()
     clipped = int((abs(quotients.double().numpy()) > each.max_code * (1 + 2.0**-20)).sum())
@@ -70,7 +70,7 @@ def test_sums_are_those_of_numpy_in_every_format(
 def test_first_values_are_the_first_to_the_bit(max_abs: float) -> None:
     """Even of a range so small that several codes of POT_8 begin at the smallest float32."""
     for each in NARROW:
-        scale = scale_of(torch.tensor(max_abs), each)
+        scale = compute_scale(torch.tensor(max_abs), each)
         first, codes = first_values(scale, each), each.magnitudes()
         before = torch.nextafter(first, torch.zeros(()))
         assert (round_to_codes(first / scale, each).numpy() >= codes[1:]).all(), each.name

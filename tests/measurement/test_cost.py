@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ptqdb.collection.sweep import collect
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
-from ptqdb.quantization.number_formats import NumberFormat, matching
+from ptqdb.quantization.number_formats import NumberFormat, match_formats
 from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
@@ -96,7 +96,7 @@ def test_a_format_needs_its_codes_and_some_chunks() -> None:
         nn.Linear(512, 256, bias=False),
     )
     trained = network_source(module, mean=(0.5,) * 3, std=(0.5,) * 3).load()
-    formats = matching("INT_4,INT_16,POT_4,FLOAT_8_E1,FLOAT_8_E4")
+    formats = match_formats("INT_4,INT_16,POT_4,FLOAT_8_E1,FLOAT_8_E4")
     device, scheme = torch.device("cpu"), PER_TENSOR_SYMMETRIC_MAX
     measurement = NetworkMeasurement(trained, images(4), formats, scheme, device=device)
     layers = list(measurement.network.layers.values())

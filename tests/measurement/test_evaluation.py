@@ -17,8 +17,8 @@ from ptqdb.measurement.evaluation import (
     MOST_IMAGES,
     Batches,
     batch_size,
+    compute_logits,
     evaluation_facts,
-    logits_of,
 )
 
 
@@ -134,7 +134,7 @@ def test_even_batches_cover_every_image_once_in_order(size: int, sizes: list[int
     images = ImageSet("toy", "test", pixels, torch.zeros(count, dtype=torch.int64), ("a", "b"))
     batches = Batches(images, (0.0,), (1.0,), torch.device("cpu"), size=size)
     assert [len(batch) for batch in batches] == sizes
-    found = logits_of(torch.nn.Flatten(), batches)
+    found = compute_logits(torch.nn.Flatten(), batches)
     assert torch.allclose(found.flatten() * 255, pixels.flatten().float(), atol=1e-3)
 
 

@@ -20,7 +20,7 @@ from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
 from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.rounding import round_to_codes
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, compute_scale
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -68,7 +68,7 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...], int, int]] = [
 
 
 def dequantized(values: Tensor, known: Any) -> Tensor:
-    scale = scale_of(values.abs().max(), known)
+    scale = compute_scale(values.abs().max(), known)
     return round_to_codes(values / scale, known).double() * scale.double()
 
 
@@ -92,8 +92,8 @@ def test_every_kind_of_layer(
         assert isinstance(weight, Tensor)
         weight.copy_(dequantized(weight.float(), known))
         if isinstance(bias, Tensor):
-            scale = scale_of(inputs.abs().max(), known).double()
-            scale = scale * scale_of(network.layers["0"].weight.abs().max(), known).double()
+            scale = compute_scale(inputs.abs().max(), known).double()
+            scale = scale * compute_scale(network.layers["0"].weight.abs().max(), known).double()
             bias.copy_((bias / scale).round() * scale)
         expected = exact(dequantized(inputs, known))
     found = in_format(network, inputs, "INT_8")

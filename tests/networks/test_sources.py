@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ptqdb.datasets.parquet import read_parquet
 from ptqdb.datasets.preprocessing import Geometry, Preprocessing
 from ptqdb.errors import DataError, UsageError
-from ptqdb.measurement.evaluation import Batches, logits_of
+from ptqdb.measurement.evaluation import Batches, compute_logits
 from ptqdb.networks.checkpoints import NetworkDescription, TrainedNetwork, save_checkpoint
 from ptqdb.networks.embedded import embedded_folder
 from ptqdb.networks.outputs import check_outputs, output_count
@@ -66,7 +66,7 @@ def test_what_others_trained_is_as_accurate_as_it_was(name: str, correct: int) -
     images = read_parquet(TEST_DATA / "cifar10", "test").head(1000)
     mean, std = trained.preprocessing.mean, trained.preprocessing.std
     batches = Batches(images, mean, std, torch.device("cpu"))
-    found = logits_of(trained.module.to(memory_format=torch.channels_last), batches).argmax(1)
+    found = compute_logits(trained.module.to(memory_format=torch.channels_last), batches).argmax(1)
     assert int((found == images.known_labels()).sum()) == correct
     assert trained.name == trained.architecture == name
     assert trained.remarks == ()

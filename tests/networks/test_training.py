@@ -10,7 +10,7 @@ import torch
 from ptqdb.datasets.images import ImageSet
 from ptqdb.errors import DataError, MismatchError
 from ptqdb.networks.sources import described_source
-from ptqdb.networks.training import Training, TrainingProgress, accuracy, augmented
+from ptqdb.networks.training import Training, TrainingProgress, accuracy, augment
 from ptqdb.networks.training_settings import SETTINGS, TrainingSettings, learning_rate
 
 SMALL = TrainingSettings(epochs=2, batch_size=8, peak_learning_rate=0.02, warmup_epochs=0.5)
@@ -91,7 +91,7 @@ def test_schedule_rises_to_the_peak_and_falls_to_zero() -> None:
 
 def test_augmentation_shifts_over_a_zero_border_and_mirrors() -> None:
     picture = torch.arange(1.0, 37.0).reshape(1, 1, 6, 6)
-    batch = augmented(picture.expand(200, 1, 6, 6), torch.Generator().manual_seed(0))
+    batch = augment(picture.expand(200, 1, 6, 6), torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(picture, [4] * 4)
     crops = {
         tuple(source[..., y : y + 6, x : x + 6].flatten().tolist())

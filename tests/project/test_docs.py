@@ -14,7 +14,7 @@ from typer.main import get_command
 from ptqdb.cli import app
 from ptqdb.database import query, read_view, view_names
 from ptqdb.database.embedded_facts import open_embedded_facts
-from ptqdb.fitting.leaderboard import tasks_of
+from ptqdb.fitting.leaderboard import list_tasks
 from ptqdb.fitting.view_fit import fit_view_frame
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +183,7 @@ def test_leaderboards_show_held_out_figures_that_come_out_again(
         entries = [
             task.run()
             for unit in predictions.UNITS
-            for task in tasks_of(embedded, [view], [curve], unit)
+            for task in list_tasks(embedded, [view], [curve], unit)
         ]
         row = predictions.leaderboard_row(entries[0], entries[1])
         assert "| " + " | ".join(row) + " |" in page

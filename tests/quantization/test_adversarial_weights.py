@@ -22,7 +22,7 @@ from ptqdb.database import connect, query
 from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, scale_of
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, compute_scale
 
 pytestmark = pytest.mark.slow
 
@@ -274,7 +274,7 @@ def expected_outputs(layer: QuantizedLayer, inputs: Tensor, name: str, scope: st
     assert coded.bias is not None
     bias = layer.bias.double()
     if scope in ("all", "input"):
-        scale = scale_of(max_abs, known)
+        scale = compute_scale(max_abs, known)
         magnitudes = torch.from_numpy(known.magnitudes())
         grid = torch.cat([-magnitudes.flip(0), magnitudes])
         quotients = (inputs / scale).double()

@@ -19,7 +19,7 @@ from ptqdb.quantization.number_formats import (
     STUDY_GRID,
     NumberFormat,
     bias_format,
-    matching,
+    match_formats,
     number_format,
 )
 from ptqdb.quantization.rounding import round_to_codes, round_to_codes_, scaled_codes
@@ -185,13 +185,13 @@ def test_refusal_lists_the_closest_first() -> None:
 
 
 def test_matching() -> None:
-    assert matching("*") == STUDY_GRID
-    assert [each.name for each in matching("FLOAT_*_E2,INT_4, INT_4")] == [
+    assert match_formats("*") == STUDY_GRID
+    assert [each.name for each in match_formats("FLOAT_*_E2,INT_4, INT_4")] == [
         *("INT_4", "FLOAT_4_E2", "FLOAT_5_E2", "FLOAT_6_E2", "FLOAT_7_E2", "FLOAT_8_E2"),
     ]
     for patterns, culprit in [("INT_8,INT_64", "INT_64"), ("pot_*", "pot_*"), ("INT_8,", "")]:
         with pytest.raises(UsageError) as refusal:
-            matching(patterns)
+            match_formats(patterns)
         assert f"found {culprit!r}, which matches none" in str(refusal.value)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ptqdb.datasets.parquet import read_parquet
-from ptqdb.measurement.evaluation import Batches, logits_of
+from ptqdb.measurement.evaluation import Batches, compute_logits
 from ptqdb.networks.embedded import embedded_checkpoints, embedded_folder
 from ptqdb.networks.sources import described_source
 from ptqdb.networks.training import CIFAR10_MEAN, CIFAR10_STD
@@ -68,7 +68,7 @@ def use(calibrated: Calibrated, name: str) -> None:
 def logits(calibrated: Calibrated, name: str, precision: str) -> Tensor:
     use(calibrated, name)
     with matrix_precision(precision):
-        return logits_of(calibrated[0].module, calibrated[2])
+        return compute_logits(calibrated[0].module, calibrated[2])
 
 
 def unit_logits(calibrated: Calibrated, name: str) -> Tensor:

@@ -10,9 +10,9 @@ from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
-from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision, precision_of
+from ptqdb.quantization.precision import choose_precision, has_bfloat16_units, matrix_precision
 from ptqdb.quantization.rounding import round_to_codes, scaled_codes
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme, scale_of
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme, compute_scale
 
 CPU = torch.device("cpu")
 
@@ -92,8 +92,8 @@ def test_batch_norm_that_cannot_be_folded_stays_and_is_named(kind: type[nn.Modul
 
 def test_scale_is_range_over_largest_code_and_one_for_zeros() -> None:
     int_8 = number_format("INT_8")
-    assert float(scale_of(torch.tensor(254.0), int_8)) == 2.0
-    assert float(scale_of(torch.tensor(0.0), int_8)) == 1.0
+    assert float(compute_scale(torch.tensor(254.0), int_8)) == 2.0
+    assert float(compute_scale(torch.tensor(0.0), int_8)) == 1.0
 
 
 LAYERS = [
@@ -107,7 +107,7 @@ LAYERS = [
 
 
 def dequantized(values: Tensor, max_abs: Tensor, known: NumberFormat) -> Tensor:
-    scale = scale_of(max_abs, known)
+    scale = compute_scale(max_abs, known)
     return round_to_codes(values / scale, known).double() * scale.double()
 
 
@@ -124,8 +124,8 @@ def oracle(layer: nn.Module, inputs: Tensor, known: NumberFormat, scope: str) ->
     if isinstance(bias, Tensor):
         b = bias.data.double()
         if scope in ("all", "bias"):
-            scale = scale_of(inputs.abs().max(), known).double()
-            scale = scale * scale_of(weight.abs().max(), known).double()
+            scale = compute_scale(inputs.abs().max(), known).double()
+            scale = scale * compute_scale(weight.abs().max(), known).double()
             b = round_to_codes(b / scale, bias_format(known.family)) * scale
         parameters["bias"] = nn.Parameter(b)
     twin._parameters = parameters
@@ -286,8 +286,8 @@ def test_formats_of_eight_significant_bits_may_run_in_bfloat16() -> None:
     assert {f"INT_{bits}" for bits in range(2, 10)} <= low
     assert not {f"INT_{bits}" for bits in range(10, 17)} & low
     assert {known.name for known in STUDY_GRID if known.family != "INT"} <= low
-    assert precision_of(number_format("INT_8"), CPU, "float32") == "float32"
-    assert precision_of(number_format("INT_10"), CPU) == "float32"
+    assert choose_precision(number_format("INT_8"), CPU, "float32") == "float32"
+    assert choose_precision(number_format("INT_10"), CPU) == "float32"
 
 
 def test_every_code_of_such_formats_is_a_bfloat16() -> None:

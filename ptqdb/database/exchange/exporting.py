@@ -9,7 +9,7 @@ from ptqdb.database.exchange.staging import literal_path
 from ptqdb.database.exchange.statements import Statements, little_memory
 from ptqdb.database.exchange.tables import TABLE_NAMES
 from ptqdb.errors import DatabaseError, DataError, UsageError
-from ptqdb.support.paths import is_there, make_folder, named_reason, written_beside
+from ptqdb.support.paths import is_there, make_folder, named_reason, write_beside
 
 COMPRESSION_LEVEL = 9
 ROW_GROUP_SIZE = 262_144
@@ -37,7 +37,7 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     try:
         with ExitStack() as files, little_memory(connection):
             for table in TABLE_NAMES:
-                partial = files.enter_context(written_beside(folder / f"{table}.parquet"))
+                partial = files.enter_context(write_beside(folder / f"{table}.parquet"))
                 statements.run(
                     f"copy (select * from {table} order by all) to {literal_path(partial)} "
                     f"(format parquet, compression zstd, compression_level {COMPRESSION_LEVEL}, "

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ptqdb.networks.reference.widths import scaled
+from ptqdb.networks.reference.widths import scale_width
 
 
 class AlexNet(nn.Module):
@@ -18,7 +18,7 @@ class AlexNet(nn.Module):
 
     def __init__(self, width: float = 1.0, class_count: int = 10, *, batch_norm: bool = False):
         super().__init__()
-        channels = [3, *(scaled(count, width) for count in (32, 64, 128, 256, 256))]
+        channels = [3, *(scale_width(count, width) for count in (32, 64, 128, 256, 256))]
         layers: list[nn.Module] = []
         for index in range(5):
             layers.append(
@@ -31,7 +31,7 @@ class AlexNet(nn.Module):
                 layers.append(nn.MaxPool2d(2))
         layers.append(nn.MaxPool2d(3, stride=2))
         self.features = nn.Sequential(*layers)
-        hidden = [scaled(1024, width), scaled(512, width)]
+        hidden = [scale_width(1024, width), scale_width(512, width)]
         self.classifier = nn.Sequential(
             nn.Dropout(0.5),
             nn.Linear(channels[5] * 3 * 3, hidden[0]),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ptqdb.networks.reference.widths import scaled
+from ptqdb.networks.reference.widths import scale_width
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class InceptionModule(nn.Module):
     def __init__(self, in_channels: int, channels: ModuleChannels, width: float):
         super().__init__()
         one, three, five, pool = (
-            scaled(count, width)
+            scale_width(count, width)
             for count in (channels.one, channels.three, channels.five, channels.pool)
         )
-        three_reduce = scaled(channels.three_reduce, width)
-        five_reduce = scaled(channels.five_reduce, width)
+        three_reduce = scale_width(channels.three_reduce, width)
+        five_reduce = scale_width(channels.five_reduce, width)
         self.one = convolution(in_channels, one, 1)
         self.three = nn.Sequential(
             convolution(in_channels, three_reduce, 1), convolution(three_reduce, three, 3)
@@ -83,7 +83,7 @@ class InceptionBN(nn.Module):
 
     def __init__(self, width: float = 1.0, class_count: int = 10):
         super().__init__()
-        stem = scaled(64, width)
+        stem = scale_width(64, width)
         layers: list[nn.Module] = [convolution(3, stem, 3), convolution(stem, stem, 3)]
         channels = stem
         for number, module_channels in enumerate(MODULES, start=1):

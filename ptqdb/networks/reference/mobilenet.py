@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ptqdb.networks.reference.widths import scaled
+from ptqdb.networks.reference.widths import scale_width
 
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
@@ -82,15 +82,15 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, width: float = 1.0, class_count: int = 10):
         super().__init__()
-        channels = scaled(STEM_CHANNELS, width)
+        channels = scale_width(STEM_CHANNELS, width)
         layers = [*pointwise(3, channels, padding=1), nn.ReLU6(inplace=True)]
         for stage in STAGES:
-            out_channels = scaled(stage.channels, width)
+            out_channels = scale_width(stage.channels, width)
             for number in range(stage.block_count):
                 stride = stage.stride if number == 0 else 1
                 layers.append(InvertedResidual(channels, out_channels, stage.expansion, stride))
                 channels = out_channels
-        head = scaled(HEAD_CHANNELS, width)
+        head = scale_width(HEAD_CHANNELS, width)
         layers += [*pointwise(channels, head), nn.ReLU6(inplace=True)]
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)

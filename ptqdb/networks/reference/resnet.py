@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ptqdb.networks.reference.widths import scaled
+from ptqdb.networks.reference.widths import scale_width
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 STAGE_DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 152: (3, 8, 36, 3)}
@@ -81,13 +81,13 @@ class ResNet(nn.Module):
 
     def __init__(self, depth: int, width: float = 1.0, class_count: int = 10):
         super().__init__()
-        channels = scaled(STAGE_CHANNELS[0], width)
+        channels = scale_width(STAGE_CHANNELS[0], width)
         layers: list[nn.Module] = [*convolution(3, channels, 3), nn.ReLU(inplace=True)]
         for stage, block_count in enumerate(STAGE_DEPTHS[depth]):
             for number in range(block_count):
                 block = Block(
                     channels,
-                    scaled(STAGE_CHANNELS[stage], width),
+                    scale_width(STAGE_CHANNELS[stage], width),
                     stride=2 if stage > 0 and number == 0 else 1,
                     is_bottleneck=depth >= SHALLOWEST_BOTTLENECK,
                 )

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ptqdb.networks.reference.widths import scaled
+from ptqdb.networks.reference.widths import scale_width
 
 STAGE_CHANNELS = (64, 128, 256, 512, 512)
 STAGE_DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -25,7 +25,7 @@ class VGG(nn.Module):
         channels = 3
         for stage_channels, stage_depth in zip(STAGE_CHANNELS, STAGE_DEPTHS[depth], strict=True):
             for _ in range(stage_depth):
-                out_channels = scaled(stage_channels, width)
+                out_channels = scale_width(stage_channels, width)
                 layers += [
                     nn.Conv2d(channels, out_channels, 3, padding=1, bias=False),
                     nn.BatchNorm2d(out_channels),
@@ -34,7 +34,7 @@ class VGG(nn.Module):
                 channels = out_channels
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        hidden = scaled(4096, width)
+        hidden = scale_width(4096, width)
         self.classifier = nn.Sequential(
             nn.Linear(channels, hidden),
             nn.ReLU(inplace=True),

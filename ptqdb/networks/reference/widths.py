@@ -1,10 +1,10 @@
 """How a width factor scales a channel count."""
 
 
-def scaled(channel_count: int, width: float) -> int:
+def scale_width(channel_count: int, width: float) -> int:
     """The channel count times the width, rounded, at least 1.
 
-    >>> scaled(256, 0.1875), scaled(16, 0.01)
+    >>> scaled(256, 0.1875), scale_width(16, 0.01)
     (48, 1)
     """
     return max(1, round(channel_count * width))
