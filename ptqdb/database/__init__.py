@@ -1,4 +1,4 @@
-"""Opens the database, writes facts into it and reads views from it."""
+"""Opens the database, writes facts and reads views."""
 
 from ptqdb.database.file_errors import file_errors
 from ptqdb.database.files import IN_MEMORY

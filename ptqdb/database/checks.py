@@ -1,4 +1,4 @@
-"""Runs the checks in sql/checks: queries that return the rows that are wrong."""
+"""Runs the checks in sql/checks: queries that return the wrong rows."""
 
 import fnmatch
 import re
@@ -14,21 +14,21 @@ from ptqdb.resources import sql_folder
 _LARGE = re.compile(
     r"\b(tensor_histogram|code_histogram|tensor_channel|quantized_tensor_channel|tensor_divergence)\b"
 )
-"""Tables with a row for each bin, code or channel."""
+"""Tables with one row per bin, code or channel."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes
     ----------
     name
-        Of the check: its file in ``sql/checks`` without ``.sql``.
+        Name of the check: its file in ``sql/checks`` without ``.sql``.
     meaning
         What is wrong with the rows, in one line.
     rows
-        Those that are wrong; none where all is well.
+        The wrong rows; empty if there are none.
     """
 
     name: str
@@ -37,20 +37,20 @@ class CheckResult:
 
     @property
     def has_passed(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the check found nothing wrong."""
         return self.rows.is_empty()
 
 
 def check(
     connection: duckdb.DuckDBPyConnection, pattern: str = "*", *, quick: bool = False
 ) -> list[CheckResult]:
-    """Run the checks whose name matches a glob, sorted by name; nothing is written.
+    """Run the checks whose name matches a glob, sorted by name; read-only.
 
     Parameters
     ----------
     quick
-        Whether the file's blocks are not all read and compared with their checksums, and the
-        checks are left out that read the large tables.
+        Whether to skip the comparison of all blocks with their checksums, and the checks that read
+        large tables.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def check(
     DatabaseError
         A block of the file is damaged.
     QueryError
-        A check cannot be run; the database lacks ptqdb's tables or macros.
+        A check cannot run; the database lacks ptqdb's tables or macros.
     """
     files = sorted((sql_folder() / "checks").glob("*.sql"))
     chosen = [file for file in files if fnmatch.fnmatchcase(file.stem, pattern)]
@@ -80,7 +80,7 @@ def check(
 
 
 def meaning(sql: str) -> str:
-    """What a check looks for: the header comment up to its grain, without the full stop."""
+    """Return what a check finds: its header comment up to the grain, without the full stop."""
     header, _, _ = sql.partition("-- Grain:")
     lines = (line.removeprefix("--").strip() for line in header.splitlines())
     return " ".join(lines).strip().removesuffix(".")

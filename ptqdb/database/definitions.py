@@ -1,4 +1,4 @@
-"""Brings the macros and views of a database to what sql/ says."""
+"""Updates the macros and views of a database to those in sql/."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ _VIEW_NAME = re.compile(r"[a-z_]\w*")
 
 @dataclass(frozen=True)
 class _Definition:
-    """A macro or view; the comment of a macro is the one above it, a view's is in its file."""
+    """A macro or view; a macro's comment is above it, a view's comment is in its SQL."""
 
     name: str
     kind: str
@@ -34,7 +34,7 @@ class _Definition:
 
 @dataclass(frozen=True)
 class _Source:
-    """A SQL text that creates macros or views, and one that says what their columns are."""
+    """SQL that creates macros or views, and SQL that comments their columns."""
 
     creation: str
     comments: str
@@ -52,7 +52,7 @@ class _Source:
 
 
 def are_definitions_current(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the database has the macros and views that sql/ says."""
+    """Whether the database has the macros and views in sql/."""
     return _are_current(connection, _wanted(_sources()), _loaded(connection))
 
 
@@ -61,7 +61,7 @@ def _are_current(
     wanted: Mapping[tuple[str, str], str],
     loaded: Mapping[tuple[str, str], str],
 ) -> bool:
-    """Whether what was loaded is what is wanted, and nobody has dropped a view since."""
+    """Whether the loaded definitions are the wanted ones, and no view was dropped since."""
     if wanted != loaded:
         return False
     rows = connection.execute("select view_name from duckdb_views() where not internal").fetchall()
@@ -70,13 +70,13 @@ def _are_current(
 
 
 def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: bool = True) -> None:
-    """Bring macros and views to what sql/ says; those that a user added stay.
+    """Update macros and views to those in sql/; keep those that a user added.
 
     Parameters
     ----------
     is_commented
-        Whether the columns of the named views get their comments, which takes as long as all the
-        rest: not where nobody can look at the database.
+        Whether to comment the columns of the named views, which takes as long as everything else;
+        unnecessary for a private database.
     """
     sources = _sources()
     wanted, loaded = _wanted(sources), _loaded(connection)
@@ -104,11 +104,11 @@ def load_definitions(connection: duckdb.DuckDBPyConnection, *, is_commented: boo
 
 
 def _shadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let empty tables of the same columns stand in for the macros of the named views.
+    """Shadow the macros of the named views by empty tables with the same columns.
 
-    Creating a view binds all that is behind it, only to learn its columns: two seconds for the
-    formula of every named view. A view keeps its text, and finds the macro of that name when it
-    is queried; a temporary macro of the same name comes first until it is dropped.
+    Creating a view binds its whole query to determine its columns: two seconds for the formula of
+    all named views. A view stores its text and looks up the macro when it is queried; a temporary
+    macro of the same name has precedence until it is dropped.
     """
     for name in VARIANT_MACROS:
         connection.execute(f"create temporary table {name}_columns as from {name}() limit 0")
@@ -131,7 +131,7 @@ def _unshadow_variants(connection: duckdb.DuckDBPyConnection) -> None:
 def _wanted(sources: tuple[_Source, ...]) -> dict[tuple[str, str], str]:
     """SHA-256 of the text of every macro and view, by name and kind.
 
-    A macro and a view may share a name: the view then is the macro with its defaults.
+    A macro and a view may share a name: the view is then the macro with its defaults.
     """
     return {
         (made.name, made.kind): source.sha256 for source in sources for made in source.definitions
@@ -144,7 +144,7 @@ def _loaded(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], str]
 
 
 def _sources() -> tuple[_Source, ...]:
-    """Every text that creates macros or views, in the order of load_order.csv."""
+    """All SQL that creates macros or views, in the order of load_order.csv."""
     texts: list[tuple[str, str]] = []
     for row in read_csv("load_order.csv"):
         if row["file"] == VARIANTS:
@@ -170,7 +170,7 @@ def _definitions(sql: str) -> tuple[_Definition, ...]:
 
 
 def _variant_views() -> list[tuple[str, str]]:
-    """Spell the named views, each one call of the macro, and the comments of each."""
+    """Return the SQL of the named views, each one call of the macro, and of their comments."""
     columns = read_csv("variant_columns.csv")
     return [_variant_view(row, columns) for row in read_csv(VARIANTS)]
 

@@ -1,4 +1,4 @@
-"""The facts that travel with ptqdb, as a database in the user's cache."""
+"""The facts that ship with the package, as a database in the user's cache."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ _PREFIX = "embedded-"
 
 
 def embedded_facts_folder() -> Path | None:
-    """Return the folder of the embedded study's facts, as exported; None where there is none."""
+    """Return the folder of the embedded study's exported facts; None if there is none."""
     try:
         folder = data_folder() / "embedded" / "facts"
     except DataError:
@@ -28,32 +28,32 @@ def embedded_facts_folder() -> Path | None:
 
 @contextmanager
 def open_embedded_facts(*, read_only: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the embedded study's facts; for writing, to keep there what was fitted.
+    """Open the embedded study's facts; for writing, to store fits there.
 
-    The first call imports them into a file in the user's cache folder
-    (``$XDG_CACHE_HOME/ptqdb``, by default ``~/.cache/ptqdb``); later ones open it at once. The
-    file is named after the facts' and the SQL's content, and takes the place of those of
-    others. Where the cache cannot be written, the file lives as long as the connection.
+    The first call imports them into a file in the user's cache folder (``$XDG_CACHE_HOME/ptqdb``,
+    by default ``~/.cache/ptqdb``); later ones open it directly. The file is named after the content
+    of the facts and the SQL, and replaces those of other versions. If the cache is not writable,
+    the file exists only as long as the connection.
 
     Raises
     ------
     DataError
-        No facts travel with this installation, or they are damaged.
+        This installation has no facts, or they are damaged.
     """
     folder = embedded_facts_folder()
     if folder is None:
-        raise DataError("no facts travel with this installation: collect with `ptqdb collect`")
+        raise DataError("this installation ships without facts: collect with `ptqdb collect`")
     with ExitStack() as stack:
         try:
             connection = _open_cached(folder, read_only=read_only)
-        except (OSError, RuntimeError):  # also of a user without a home, or a full disk
+        except (OSError, RuntimeError):  # also for a user without a home, or a full disk
             place = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             connection = connect(_build(folder, Path(place)), read_only=read_only)
         yield stack.enter_context(connection)
 
 
 def _open_cached(folder: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Open the cached database; build it where it is missing or cannot be opened.
+    """Open the cached database; build it if it is missing or cannot be opened.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _open_cached(folder: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
             return connect(path, read_only=read_only)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as place:
-        # Renamed when whole: another process never sees half a database.
+        # Renamed when complete: other processes never see a partial database.
         _build(folder, Path(place)).replace(path)
     for other in cache.glob(f"{_PREFIX}*.duckdb"):
         if other != path:
@@ -82,7 +82,7 @@ def _cache_folder() -> Path:
 
 
 def _content_key(folder: Path) -> str:
-    """Digest the facts, and the SQL that gives them tables, views and divergences."""
+    """Return a digest of the facts and of the SQL of tables, views and divergences."""
     digest = hashlib.sha256()
     files = [file for root in (folder, sql_folder()) for file in root.rglob("*") if file.is_file()]
     for file in sorted(files):

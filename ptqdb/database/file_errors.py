@@ -1,4 +1,4 @@
-"""What DuckDB raises where its file cannot be read or written, as one line that names the file."""
+"""Converts DuckDB's errors on reading or writing its file to one line that names the file."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import duckdb
 from ptqdb.errors import DatabaseError
 
 _OF_FILE = (duckdb.OperationalError, duckdb.FatalException, duckdb.InternalError)
-"""The disk or the memory is full, the file went away, or its content makes no sense."""
+"""Disk or memory is full, the file disappeared, or its content is invalid."""
 _CORRUPT = "Corrupt database file"
 _OPERATION = re.compile(
     r'ould not (?P<verb>\w+)[^"]*file[^"]*"(?P<path>[^"]+)": (?P<reason>[^"\n]+)'
@@ -18,13 +18,13 @@ _OPERATION = re.compile(
 
 @contextmanager
 def file_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Raise what is wrong with the file of a connection, or its disk, as an error of one line.
+    """Convert errors of a connection's file, disk or memory to one-line errors.
 
     Raises
     ------
     DatabaseError
-        The file cannot be read or written. After some of these errors DuckDB refuses every
-        further statement of the connection; what was committed is in the file.
+        The file cannot be read or written. After some of these errors DuckDB rejects all further
+        statements on the connection; committed data is in the file.
     """
     try:
         yield
@@ -40,38 +40,38 @@ def is_of_file(error: duckdb.Error) -> bool:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether a block of the file is not what was written."""
+    """Whether a block of the file is corrupt."""
     return _CORRUPT in str(error) or isinstance(error, duckdb.FatalException)
 
 
 def database_error(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> DatabaseError:
-    """Say in one line what is wrong with the file of a connection."""
+    """Return a one-line error for the file of a connection."""
     found = _OPERATION.search(str(error))
     if found:
         path, reason = found["path"], found["reason"].strip()
         if found["verb"] == "read":
-            return DatabaseError(f"{path} cannot be read: {reason}; look after the disk")
+            return DatabaseError(f"{path} cannot be read: {reason}; check the disk")
         return DatabaseError(
-            f"{path} cannot be written: {reason}; what was committed is kept: make room and run "
+            f"{path} cannot be written: {reason}; committed data is kept: make room and run "
             "the command again"
         )
     if _CORRUPT in str(error):
         return damage(_path(connection), error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return DatabaseError(f"{_path(connection)}: not enough memory: {first_line(error)}")
-    return DatabaseError(f"{_path(connection)} cannot be used any more: {first_line(error)}")
+    return DatabaseError(f"{_path(connection)} is no longer usable: {first_line(error)}")
 
 
 def damage(path: object, error: duckdb.Error) -> DatabaseError:
-    """Say that a file is damaged, and in DuckDB's words how that shows."""
+    """Return the error for a damaged file, with DuckDB's message."""
     return DatabaseError(
-        f"{path} is damaged, or of a newer DuckDB: restore a copy or collect again "
+        f"{path} is damaged, or from a newer DuckDB: restore a copy or collect again "
         f"({first_line(error)})"
     )
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message; DuckDB's go on with a stack or a position."""
+    """Return the first line of an error's message; DuckDB adds a stack trace or a position."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -80,6 +80,6 @@ def _path(connection: duckdb.DuckDBPyConnection) -> str:
         rows = connection.execute(
             "select path from duckdb_databases() where database_name = current_database()"
         ).fetchall()
-    except duckdb.Error:  # DuckDB refuses every statement after a fatal error
+    except duckdb.Error:  # DuckDB rejects every statement after a fatal error
         return "the database"
     return rows[0][0] or "the database"

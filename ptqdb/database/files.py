@@ -1,4 +1,4 @@
-"""The files that DuckDB opens: which ones it may, and why one of them does not open."""
+"""Opens DuckDB files: checks them first, and explains why one cannot be opened."""
 
 import re
 import stat
@@ -10,9 +10,9 @@ from ptqdb.database.file_errors import damage, first_line
 from ptqdb.errors import DatabaseError, DataError
 from ptqdb.support.paths import is_there, shorten, without_magic
 
-# Storage v1.5.0 is what the newest DuckDB shell can open. Small blocks: every table and index
-# takes at least one, which at the default size makes an empty database 5 MiB. A wrong file must
-# not send DuckDB to the network for an extension that reads it.
+# Storage v1.5.0 is the newest that the DuckDB shell can open. Small blocks: every table and index
+# takes at least one; with the default size an empty database has 5 MiB. A wrong file must not make
+# DuckDB download an extension to read it.
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",
     "default_block_size": "16384",
@@ -20,7 +20,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
 }
 _MAGIC_OFFSET, _MAGIC = 8, b"DUCK"
-# The first entry of a log: its kind, 98, under the field 100, and its version under 101.
+# The first entry of a log: its type, 98, in field 100, and its version in field 101.
 _LOG_MAGIC = b"d\x00be\x00"
 _UNWRITABLE = re.compile(
     "Permission denied|Read-only file system|No space left on device|File too large"
@@ -36,12 +36,12 @@ _KINDS = {
 
 
 class BusyError(DatabaseError):
-    """The file is open for writing elsewhere.
+    """The file is open for writing in another process.
 
     Attributes
     ----------
     holder
-        The process that has it open; None where the system does not say.
+        The process that has it open; None if unknown.
     """
 
     def __init__(self, message: str, holder: int | None = None):
@@ -50,21 +50,21 @@ class BusyError(DatabaseError):
 
 
 def log_path(path: Path) -> Path:
-    """Where DuckDB keeps what is committed and not in the file yet."""
+    """Return the path of DuckDB's log of committed data that is not yet in the file."""
     return path.with_name(f"{path.name}.wal")
 
 
 def require_file(path: Path, *, must_exist: bool) -> None:
-    """Refuse what DuckDB would hang on, or silently take for something else.
+    """Raise for files on which DuckDB would hang, or which it would silently misread.
 
-    The file itself is not opened: if this process writes it, closing it a second time would end
-    DuckDB's lock.
+    The file itself is not opened: if this process is writing it, closing a second handle would
+    release DuckDB's lock.
 
     Raises
     ------
     DatabaseError
-        A folder, a FIFO or a device; a log beside the file that DuckDB did not write. Or the
-        file is missing and has to be there, or its folder is missing.
+        The path is a folder, a FIFO or a device; the log next to it is not DuckDB's; the file is
+        missing but required; or its folder is missing.
     """
     try:
         exists = is_there(path)
@@ -85,12 +85,12 @@ def _require_regular(path: Path) -> None:
     if path.is_dir():
         raise DatabaseError(f"{path} is a folder: name a database file, such as study.duckdb")
     if not path.is_file():
-        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no regular file")
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode), "not a regular file")
         raise DatabaseError(f"{path} is {kind}: name a database file, such as study.duckdb")
 
 
 def _require_log(path: Path) -> None:
-    """Refuse a log that DuckDB passes over without a word, and what was committed with it."""
+    """Raise for a log that DuckDB would silently ignore, losing the data committed in it."""
     log = log_path(path)
     if not log.exists():
         return
@@ -102,13 +102,13 @@ def _require_log(path: Path) -> None:
         raise DatabaseError(f"{log} cannot be read: {error.strerror}") from error
     if not _LOG_MAGIC.startswith(head):
         raise DatabaseError(
-            f"{log} is damaged, and with it what was committed to {path} last{_missing(path)}; "
+            f"{log} is damaged, and with it the data last committed to {path}{_missing(path)}; "
             "restore a copy, or delete that file and collect again"
         )
 
 
 def _missing(path: Path) -> str:
-    """How many cells of the last run are not in the file, by the run's own record."""
+    """The number of cells of the last run that are not in the file, by the run's record."""
     try:
         with open_file(path, read_only=True) as connection:
             row = connection.execute(
@@ -126,12 +126,12 @@ def _missing(path: Path) -> str:
 
 
 def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Open a file as it is.
+    """Open a file without changes.
 
     Raises
     ------
     BusyError
-        It is open in another process, or in this one in another mode.
+        It is open in another process, or in this one with another mode.
     DatabaseError
         DuckDB cannot open it.
     """
@@ -143,17 +143,17 @@ def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 
 
 def _opening_error(path: Path, error: duckdb.Error, *, read_only: bool) -> DatabaseError:
-    """Say in one line why DuckDB did not open the file."""
+    """Return a one-line error for why DuckDB did not open the file."""
     message = str(error)
     if "Conflicting lock" in message:
         holder = re.search(r"PID (\d+)", message)
         process = f"another process (PID {holder[1]})" if holder else "another process"
-        # Readers keep out writers alone; whoever keeps out a reader writes.
+        # Readers block only writers, so whoever blocks a reader is a writer.
         said = (
             f"{path} is open for writing in {process}: wait for it to end"
             if read_only
             else f"{path} is open in {process}, and can be written only while no other process "
-            "has it open, even to read: wait for that one to end, or end it"
+            "has it open, even for reading: wait for that one to end, or end it"
         )
         return BusyError(said, int(holder[1]) if holder else None)
     if "different configuration" in message:
@@ -164,7 +164,7 @@ def _opening_error(path: Path, error: duckdb.Error, *, read_only: bool) -> Datab
     if replay:
         return DatabaseError(
             f"{replay['log']} is damaged or belongs to another file ({replay['reason']}): restore "
-            f"a copy, or delete that file to open {path} without what was committed last"
+            f"a copy, or delete that file to open {path} without the last commits"
         )
     if path.exists() and not _has_magic(path):
         return DatabaseError(f"{path} is not a DuckDB file: name a database of ptqdb")
@@ -177,9 +177,9 @@ def _opening_error(path: Path, error: duckdb.Error, *, read_only: bool) -> Datab
 
 
 def _has_magic(path: Path) -> bool:
-    """Whether a file begins as DuckDB's do; this process does not have it open."""
+    """Whether a file starts with DuckDB's magic bytes; this process must not have it open."""
     try:
         with path.open("rb") as file:
             return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
     except OSError:
-        return True  # DuckDB's own words are better
+        return True  # DuckDB's own message is better

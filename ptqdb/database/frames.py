@@ -1,4 +1,4 @@
-"""What a query gives as a Polars frame: every type of DuckDB, in the form that a reader needs."""
+"""Converts query results to Polars frames: every DuckDB type, in the form that is needed."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-# A float64 tells decimals of so many digits apart, and prints them as they are.
+# float64 distinguishes decimals of this many digits, and prints them unchanged.
 _FLOAT_DIGITS = 15
 _PRINTABLE = frozenset(
     (
@@ -18,7 +18,7 @@ _PRINTABLE = frozenset(
         *("uinteger", "ubigint", "float", "double", "decimal", "varchar", "null"),
     )
 )
-# Polars has these types too.
+# Polars also has these types.
 _COMPUTABLE = _PRINTABLE | {
     *("date", "time", "time_ns", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"),
     *("timestamp with time zone", "blob", "uuid", "enum"),
@@ -28,18 +28,18 @@ _NESTED = frozenset(("list", "array", "struct", "tuple", "map", "union", "varian
 
 
 class Form(Enum):
-    """What a frame is for.
+    """The purpose of a frame.
 
     Attributes
     ----------
     COMPUTED
-        To compute with: numbers are integers of 64 bits where all are, else floats.
+        For computation: numbers are 64-bit integers if all values are integers, else floats.
     STORED
-        To be written to a file: as COMPUTED, but no digit is lost.
+        For files: as COMPUTED, but without loss of digits.
     NESTED
-        To be printed as JSON: lists, structs and maps are Python's; the rest is text.
+        For JSON: lists, structs and maps are Python objects; the rest is text.
     FLAT
-        To be printed as a table: numbers, booleans and texts, all as DuckDB's shell shows them.
+        For tables: numbers, booleans and texts, as DuckDB's shell shows them.
     """
 
     COMPUTED = auto()
@@ -49,16 +49,16 @@ class Form(Enum):
 
 
 def frame_of(relation: duckdb.DuckDBPyRelation, form: Form) -> pl.DataFrame:
-    """The rows of a relation; a column of a type that the form has not becomes text.
+    """Return the rows of a relation; columns of types that the form lacks become text.
 
-    Columns of one name are numbered as DuckDB does it in a subquery: ``a``, ``a_1``.
+    Columns of equal name are numbered as in a DuckDB subquery: ``a``, ``a_1``.
     """
     names, types = relation.columns, relation.types
     cells = [_cell(place, kind, form) for place, kind in enumerate(types, start=1)]
     if len(set(names)) < len(names) or any("::" in cell for cell in cells):
         relation = relation.project(", ".join(f"{cell} as c{i}" for i, cell in enumerate(cells)))
-    # Polars keeps the class of what it reads forever: DuckDB's own would outlive the module,
-    # and the interpreter would end with a page of warnings about leaked types.
+    # Polars caches the class of what it reads forever: DuckDB's own class would outlive the module,
+    # and the interpreter would exit with many warnings about leaked types.
     frame = pl.DataFrame(SimpleNamespace(__arrow_c_stream__=relation.__arrow_c_stream__))
     columns = [_read(column, kind, form) for column, kind in zip(frame, types, strict=True)]
     return pl.DataFrame(
@@ -67,7 +67,7 @@ def frame_of(relation: duckdb.DuckDBPyRelation, form: Form) -> pl.DataFrame:
 
 
 def _cell(place: int, kind: Any, form: Form) -> str:
-    """The SQL of a column as Polars can read it."""
+    """The SQL of a column in a form that Polars can read."""
     if _crosses(kind, form):
         return f"#{place}"
     if form is Form.NESTED and _is_json(kind):
@@ -76,7 +76,7 @@ def _cell(place: int, kind: Any, form: Form) -> str:
 
 
 def _crosses(kind: Any, form: Form) -> bool:
-    """Whether Polars reads a type as it is, and has in it what the form asks for."""
+    """Whether Polars reads a type directly, in the required form."""
     if form in (Form.NESTED, Form.FLAT):
         return kind.id in _PRINTABLE and not (form is Form.NESTED and _is_json(kind))
     if kind.id in ("list", "array"):
@@ -91,7 +91,7 @@ def _is_json(kind: Any) -> bool:
 
 
 def _read(column: pl.Series, kind: Any, form: Form) -> pl.Series:
-    """A column as the form has it."""
+    """Convert a column to the form."""
     if kind.id in _WIDE:
         return _whole(column, pl.Float64() if form is Form.COMPUTED else pl.String())
     if isinstance(column.dtype, pl.Decimal):
@@ -102,7 +102,7 @@ def _read(column: pl.Series, kind: Any, form: Form) -> pl.Series:
 
 
 def _parsed(text: str | None) -> Any:
-    """What JSON says; itself where Python cannot hold that: too deep, or a number too long."""
+    """Parse JSON; return the text if Python cannot: too deep, or a number too long."""
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError):
@@ -110,7 +110,7 @@ def _parsed(text: str | None) -> Any:
 
 
 def _whole(column: pl.Series, otherwise: pl.DataType) -> pl.Series:
-    """Whole numbers as integers of 64 bits, where all of them are."""
+    """Convert to 64-bit integers, if all values are integers."""
     with suppress(pl.exceptions.InvalidOperationError):
         return column.cast(pl.Int64)
     return column.cast(otherwise)
@@ -130,7 +130,7 @@ def _decimal(column: pl.Series, form: Form) -> pl.Series:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, with a number where one is there already.
+    """Make the names unique by numbering repeated ones.
 
     Examples
     --------

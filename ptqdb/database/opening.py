@@ -1,4 +1,4 @@
-"""Opens a database: refuses what is none of ptqdb, creates and migrates what is."""
+"""Opens a database: rejects foreign files, creates and migrates those of ptqdb."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from ptqdb.errors import DatabaseError
 
 SECONDS_BETWEEN_TRIES = 0.2
 MOST_TRIES = 3
-"""A snapshot may go as a reader turns to it, because the file itself is free again."""
+"""A snapshot may disappear just when a reader opens it, since the file is free again."""
 
 
 def connect(
@@ -33,28 +33,29 @@ def connect(
     wait_s: float = 0.0,
     remarked: Callable[[str], None] | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """Open a database; a writer creates it, migrates it and loads the macros and views.
+    """Open a database; a writer creates and migrates it and loads the macros and views.
 
-    Nothing is written to a file that is not a database of this or an older ptqdb.
+    Files that are not a database of this or an older ptqdb are not modified.
 
     Parameters
     ----------
     path
-        The file; a reader needs one that exists and is of this ptqdb. A writer's ``:memory:``
-        is a database without a file, and without comments on the columns of the named views.
+        The file; for reading it must exist and be of this version of ptqdb. For writing,
+        ``:memory:`` is a database without a file, and without comments on the columns of the named
+        views.
     read_only
-        Whether the connection only reads. Any number of processes may read at a time; while
+        Whether the connection only reads. Any number of processes may read at the same time; while
         one writes, no other can open the file.
     wait_s
-        For how many seconds to wait for another process to close the file.
+        Seconds to wait for another process to close the file.
     remarked
-        Receives a line when the wait begins.
+        Receives a line when the wait starts.
 
     Raises
     ------
     DatabaseError
-        The file is missing, no regular file, no database of ptqdb, of another version, damaged,
-        open in another process, or may not be written.
+        The file is missing, not a regular file, not a database of ptqdb, of another version,
+        damaged, open in another process, or not writable.
     """
     deadline = time.monotonic() + wait_s
     has_told = False
@@ -71,11 +72,11 @@ def connect(
 
 
 def connect_reader(path: Path) -> tuple[duckdb.DuckDBPyConnection, Snapshot | None]:
-    """Open a database to read it, or its last snapshot while a collection writes it.
+    """Open a database for reading, or its last snapshot while a collection is writing it.
 
     Returns
     -------
-    The connection, and which snapshot it reads; None: the file itself.
+    The connection, and the snapshot that it reads; None: the file itself.
 
     Raises
     ------
@@ -136,14 +137,14 @@ def _open_writer(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _delete(path: Path) -> None:
-    """Delete a file that was to become a database, and holds nothing."""
+    """Delete an empty file that was to become a database."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
         log_path(path).unlink(missing_ok=True)
 
 
 def _open_known(path: Path) -> tuple[duckdb.DuckDBPyConnection, int]:
-    """Open a file to read it, if it is a whole database of this or an older ptqdb."""
+    """Open a file for reading, if it is a complete database of this or an older ptqdb."""
     reader = open_file(path, read_only=True)
     try:
         try:
@@ -159,7 +160,7 @@ def _open_known(path: Path) -> tuple[duckdb.DuckDBPyConnection, int]:
 
 
 def confine(connection: duckdb.DuckDBPyConnection) -> None:
-    """Keep a connection to its database: no other file, no extension, no network, for good."""
+    """Permanently restrict a connection to its database: no other files, extensions or network."""
     for setting in (
         "allow_persistent_secrets = false",
         "python_enable_replacements = false",
@@ -171,12 +172,12 @@ def confine(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _require_current(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> None:
     if version < known_version():
-        found = f"schema version {version}, this ptqdb needs {known_version()}"
+        found = f"schema version {version}, but this ptqdb needs {known_version()}"
     elif not are_definitions_current(connection):
         found = "the views of another version of ptqdb"
     else:
         return
-    raise DatabaseError(f"{path} has {found}: bring it up to date with `ptqdb collect`")
+    raise DatabaseError(f"{path} has {found}: update it with `ptqdb collect`")
 
 
 def _migrate(connection: duckdb.DuckDBPyConnection, version: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads views and queries as Polars frames, and lists the views that there are."""
+"""Reads views and queries as Polars frames, and lists the views."""
 
 import fnmatch
 import re
@@ -23,7 +23,7 @@ def view_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def variant_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the names of the views that curves can be fitted over, sorted."""
+    """Return the names of the views that curves can be fitted to, sorted."""
     rows = rows_of(
         connection,
         "select table_name from duckdb_columns() where not internal "
@@ -52,7 +52,7 @@ def list_views(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> pl.
 
 
 def measures_sensitivity(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether any network was evaluated with its weights alone and with its biases alone.
+    """Whether any network was evaluated with only its weights and with only its biases quantized.
 
     Without such evaluations the views of the correction ``sensitivity`` have no rows.
     """
@@ -80,7 +80,7 @@ def read_view(
     Raises
     ------
     UsageError
-        There is no such view, or the call has a parameter or a word that does not exist.
+        No such view, or the call has an unknown parameter or word.
     QueryError
         The condition fails.
     """
@@ -111,7 +111,7 @@ def read_view(
 
 
 def _view_error(error: Exception, *, is_call: bool) -> PtqdbError:
-    """Tell misuse (a word that the macros refuse, an invalid call) from a failed query."""
+    """Distinguish misuse (an invalid word or call) from a failed query."""
     wrong_word = re.search(r"variant: .*", str(error))
     if wrong_word:
         return UsageError(wrong_word[0])
@@ -123,12 +123,12 @@ def _view_error(error: Exception, *, is_call: bool) -> PtqdbError:
 def query(
     connection: duckdb.DuckDBPyConnection, sql: str, form: Form = Form.COMPUTED
 ) -> pl.DataFrame:
-    """Run the statements of a text; read the rows of the last, none for one without rows.
+    """Run the statements of a text; return the rows of the last one, if it has any.
 
     Parameters
     ----------
     form
-        What the rows are for.
+        The purpose of the rows.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def query(
         raise QueryError("expected a query, found none")
     place = 0
     for number, statement in enumerate(statements, start=1):
-        # Where a text begins with empty lines, releases of DuckDB differ in the line they count.
+        # If a text starts with empty lines, DuckDB releases count lines differently.
         text = statement.query.strip()
         place = sql.find(text, place)
         try:
@@ -159,13 +159,13 @@ def query(
 
 
 def _raise_damage(connection: duckdb.DuckDBPyConnection, error: Exception) -> None:
-    """Tell a damaged file from a mistake in a query, which may name other files."""
+    """Distinguish a damaged file from a mistake in a query, which may name other files."""
     if isinstance(error, duckdb.Error) and is_damage(error):
         raise database_error(connection, error) from error
 
 
 def _require_utf8(sql: str) -> None:
-    """Refuse what no encoding has a word for, as bytes of a command line that are no UTF-8."""
+    """Raise for text that cannot be encoded, such as bytes of a command line that are not UTF-8."""
     try:
         sql.encode()
     except UnicodeEncodeError as error:
@@ -175,10 +175,10 @@ def _require_utf8(sql: str) -> None:
 def _located(
     connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement, error: Exception
 ) -> str:
-    """Return the message with the position, which a relation leaves out or takes from its own text.
+    """Return the message with the position, which relations omit or take from another text.
 
-    A statement that names what does not exist does nothing, however often it runs; a query does
-    nothing in any case.
+    Running the statement again is harmless: it is a query, or it fails because a name does not
+    exist.
     """
     is_query = statement.type == duckdb.StatementType.SELECT and "\nLINE " in str(error)
     if is_query or isinstance(error, duckdb.BinderException | duckdb.CatalogException):
@@ -190,7 +190,7 @@ def _located(
 
 
 def _moved(message: str, line_count: int) -> str:
-    """Count the line of the position from the beginning of the text, not of the statement."""
+    """Count the line of the position from the start of the text, not of the statement."""
 
     def move(found: re.Match[str]) -> str:
         label = f"LINE {int(found['line']) + line_count}:"
@@ -203,21 +203,21 @@ def _moved(message: str, line_count: int) -> str:
 def _frame(
     connection: duckdb.DuckDBPyConnection, sql: str, form: Form = Form.COMPUTED
 ) -> pl.DataFrame:
-    """Read the rows of a statement; none for one without rows."""
+    """Read the rows of a statement, if it has any."""
     connection.complete()
     relation = connection.sql(sql)
     return pl.DataFrame() if relation is None else frame_of(relation, form)
 
 
 def read_number(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
-    """Return the one number that a query gives."""
+    """Return the single number that a query returns."""
     return int(rows_of(connection, sql)[0][0])
 
 
 def rows_of(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
 ) -> list[tuple[Any, ...]]:
-    """The rows of a query of ptqdb's own.
+    """Return the rows of an internal query.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def rows_of(
 
 
 def read_every_block(connection: duckdb.DuckDBPyConnection) -> None:
-    """Read every value of every table once: DuckDB compares each block with its checksum.
+    """Read every value once, so that DuckDB compares each block with its checksum.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which tables and columns a database of ptqdb has, and whether a file has them all."""
+"""The tables and columns of a ptqdb database, and whether a file has them all."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ _TABLES = (
     "select table_name from duckdb_tables() "
     "where database_name = current_database() and schema_name = 'main'"
 )
-# What a file can hold; one that holds nothing may become a database of ptqdb.
+# All objects that a file can contain; an empty one may become a database of ptqdb.
 _OBJECTS = """
     select 'table', table_name from duckdb_tables() where {own}
     union all select 'view', view_name from duckdb_views() where {own} and not internal
@@ -34,24 +34,24 @@ _OBJECTS = """
 
 
 def migrations() -> dict[int, Path]:
-    """The files of the migrations by their number, in order."""
+    """Return the migration files by number, in order."""
     return {
         int(file.name[:4]): file for file in sorted((sql_folder() / "migrations").glob("*.sql"))
     }
 
 
 def known_version() -> int:
-    """The number of the last migration."""
+    """Return the number of the last migration."""
     return max(migrations())
 
 
 def applied_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """The number of the last migration that was applied; 0 where the file holds nothing at all.
+    """Return the number of the last applied migration; 0 if the file is empty.
 
     Raises
     ------
     DatabaseError
-        The file holds what ptqdb did not write, or is of a newer ptqdb.
+        The file has contents of another program, or is from a newer ptqdb.
     """
     tables = connection.execute(_TABLES).fetchall()
     if ("migration",) not in tables:
@@ -72,7 +72,7 @@ def applied_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
         raise _unknown_record(path)
     if versions[-1] > known_version():
         raise DatabaseError(
-            f"{path} has schema version {versions[-1]}, this ptqdb knows {known_version()}: "
+            f"{path} has schema version {versions[-1]}, but this ptqdb knows {known_version()}: "
             "upgrade ptqdb"
         )
     if versions != list(range(1, len(versions) + 1)):
@@ -88,12 +88,12 @@ def _unknown_record(path: Path) -> DatabaseError:
 
 
 def require_whole_schema(connection: duckdb.DuckDBPyConnection, path: Path, version: int) -> None:
-    """Refuse a file in which a table or a column of its version is missing.
+    """Raise if a table or column of the file's version is missing.
 
     Raises
     ------
     DatabaseError
-        The message names the first that is missing.
+        A table or column is missing; the message names the first.
     """
     expected = _current_columns() if version == known_version() else columns_of(version)
     found = {row[:2]: row[2] for row in connection.execute(_COLUMNS).fetchall()}
@@ -116,7 +116,7 @@ def _current_columns() -> Columns:
 
 
 def columns_of(version: int) -> Columns:
-    """Every column once the migrations up to a version have run, in a database without a file."""
+    """Return all columns after the migrations up to a version, from an in-memory database."""
     with duckdb.connect() as connection:
         for number, file in migrations().items():
             if number <= version:

@@ -1,4 +1,4 @@
-"""Copies of a database that others read while one process writes it."""
+"""Copies of a database for readers while one process is writing it."""
 
 import os
 import shutil
@@ -17,9 +17,9 @@ from ptqdb.database.file_errors import file_errors
 from ptqdb.database.writing import checkpoint
 
 ROOM_FACTOR, LEAST_ROOM = 2, 64_000_000
-"""A snapshot leaves free so many times its own size, and bytes: what is collected goes before."""
+"""A snapshot must leave this multiple of its size, and these bytes, free for the collection."""
 
-# Networks that the run under way announced, and those of them without a missing cell.
+# The number of networks of the current run, and of those without missing cells.
 _PROGRESS = """
     with networks as (
         select cell.network, count(missing.network) as missing_count
@@ -35,7 +35,7 @@ _PROGRESS = """
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is read in the place of a database that is being written.
+    """A snapshot that is read while its database is being written.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class Snapshot:
     time
         When the snapshot was published, in UTC.
     holder
-        The process that writes the database; None where the system does not say.
+        The process that is writing the database; None if unknown.
     networks_done, networks_announced
-        Of the run that writes: networks whose cells are all there, and all of them.
+        Number of complete networks of the current run, and of all its networks.
     """
 
     path: Path
@@ -68,12 +68,12 @@ class Snapshot:
 
 
 def snapshot_path(path: Path) -> Path:
-    """Where the snapshot of a database is."""
+    """Return the path of a database's snapshot."""
     return path.with_name(f"{path.name}.snapshot")
 
 
 def drop_snapshot(path: Path) -> None:
-    """Delete a snapshot that a killed process left; only who writes the database may."""
+    """Delete a snapshot left by a killed process; only for the writer of the database."""
     with suppress(OSError):
         snapshot_path(path).unlink(missing_ok=True)
 
@@ -81,7 +81,7 @@ def drop_snapshot(path: Path) -> None:
 def read_snapshot(
     connection: duckdb.DuckDBPyConnection, path: Path, time: datetime, holder: int | None
 ) -> Snapshot:
-    """What the snapshot that a connection reads says of the run that published it."""
+    """Describe the snapshot of a connection, from its record of the run."""
     with file_errors(connection):
         announced, done = connection.execute(_PROGRESS).fetchall()[0]
     return Snapshot(path, time, holder, done, announced)
@@ -90,13 +90,13 @@ def read_snapshot(
 class SnapshotPublisher:
     """Publishes copies of a database that this process writes; a context manager.
 
-    To be entered once the database is open, and left when it is closed: it keeps the file open,
-    since closing it would end DuckDB's lock.
+    Enter it after opening the database, and leave it after closing: it keeps the file open, since
+    closing it would release DuckDB's lock.
 
     Parameters
     ----------
     remarked
-        Receives a line where a snapshot cannot be written; the database is none the worse.
+        Receives a line if a snapshot cannot be written; the database is unaffected.
     """
 
     def __init__(self, path: Path, remarked: Callable[[str], None]) -> None:
@@ -116,7 +116,7 @@ class SnapshotPublisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # The next writer may have published one of its own by now.
+        # The next writer may have published its own by now.
         with suppress(OSError):
             if self._target.stat().st_ino == self._published:
                 self._target.unlink()
@@ -124,7 +124,7 @@ class SnapshotPublisher:
             self._file.close()
 
     def publish(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Checkpoint, copy the file, and let the copy take the place of the last one.
+        """Checkpoint, copy the file, and replace the last snapshot by the copy.
 
         Raises
         ------
@@ -152,13 +152,13 @@ class SnapshotPublisher:
             if not self._has_failed:
                 self._has_failed = True
                 self._remarked(
-                    f"{self._target} cannot be written: {error.strerror or error}; nobody can read "
-                    f"{self._path} before the collection ends"
+                    f"{self._target} cannot be written: {error.strerror or error}; "
+                    f"{self._path} cannot be read before the collection ends"
                 )
 
 
 def _copy(source: FileIO, target: Path, size: int) -> None:
-    """Copy a whole file, its rights too; where the file system can, without copying its blocks."""
+    """Copy a file with its permissions; as a reflink if the file system supports it."""
     with target.open("wb") as file:
         os.fchmod(file.fileno(), os.fstat(source.fileno()).st_mode & 0o777)
         copied = 0

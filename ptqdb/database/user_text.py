@@ -1,6 +1,6 @@
-"""Refuses text of a user's that would do more than it says: a view's call, a row's condition.
+"""Checks user text that becomes part of a query: the call of a view, a condition on rows.
 
-Both become part of a query. DuckDB's own parser says what they are.
+DuckDB's own parser decides whether the text is only that.
 """
 
 import json
@@ -17,7 +17,7 @@ CALL = "a view's name or one call such as variant(measure := 'js', share := 'par
 
 
 def require_call(text: str) -> None:
-    """Refuse anything but one call of a table macro with literal arguments.
+    """Raise unless the text is one call of a table macro with literal arguments.
 
     Raises
     ------
@@ -35,16 +35,16 @@ def require_call(text: str) -> None:
     )
     if not is_call:
         reason = f": {node}" if isinstance(node, str) else ""
-        raise UsageError(f"expected {CALL}, with numbers and texts alone, found {text!r}{reason}")
+        raise UsageError(f"expected {CALL}, with only numbers and texts, found {text!r}{reason}")
 
 
 def require_condition(text: str) -> None:
-    """Refuse anything but one expression on the columns of a row.
+    """Raise unless the text is one expression on the columns of a row.
 
     Raises
     ------
     QueryError
-        It is something else, or reads files or table functions; the message has the text.
+        It is something else, or uses files or table functions; the message quotes it.
     """
     node = _parsed(f"select 1 from row where (\n{text}\n)")
     is_condition = (
@@ -63,18 +63,18 @@ def require_condition(text: str) -> None:
 
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
-    """A connection of its own: what the tree looks like depends on a database's settings."""
+    """A separate connection, since the parse tree depends on a database's settings."""
     return duckdb.connect()
 
 
 @lru_cache(maxsize=1024)
 def _parsed(sql: str) -> dict[str, Any] | str:
-    """The tree of the one query that the text is; in words why it is none."""
+    """The parse tree of a single query; otherwise a text that says why it is not one."""
     row = _parser().cursor().execute("select json_serialize_sql(?)", [sql]).fetchone()
     assert row is not None
     found = json.loads(row[0])
     if found["error"] and found["error_type"] == "not implemented":
-        return "it holds other statements than a query"
+        return "it contains statements other than a query"
     if found["error"]:
         return re.sub(r"^(\w)", lambda first: first[0].lower(), str(found["error_message"]))
     if len(found["statements"]) != 1:
@@ -84,14 +84,14 @@ def _parsed(sql: str) -> dict[str, Any] | str:
 
 
 def _is_plain(node: Any, *allowed: str) -> bool:
-    """Whether a query has none of the clauses that may follow its table, but those allowed."""
+    """Whether a query has no clauses after its table except the allowed ones."""
     clauses = ("where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
     rest = [node[clause] for clause in clauses if clause not in allowed]
     return not any(rest) and not node["modifiers"] and not node["cte_map"]["map"]
 
 
 def _reads_files(node: dict[str, Any]) -> bool:
-    """Whether part of a query's tree may read a file: a function in a table's place, or a name."""
+    """Whether a part of the parse tree may read a file: a table function or a table name."""
     if node.get("type") == "BASE_TABLE":
         return not str(node.get("table_name", "")).isidentifier()
     return node.get("type") == "TABLE_FUNCTION"

@@ -1,4 +1,4 @@
-"""What a view asks of the formula behind it, and so which facts it can do without."""
+"""The formula parameters of a view, and the facts that it needs."""
 
 import csv
 import re
@@ -13,17 +13,17 @@ from ptqdb.errors import UsageError
 from ptqdb.resources import sql_folder
 
 VARIANTS = "variants.csv"
-"""The named views, a row each."""
+"""The named views, one row each."""
 VARIANT_MACROS = ("variant", "segmented_variant")
-"""The formula, and the same capped at the breakpoint."""
+"""The formula, and its version capped at the breakpoint."""
 NAMED_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction", "measure")
-"""The parameters of the formula that a named view chooses; it has the others' defaults."""
+"""The formula parameters that a named view sets; others have their defaults."""
 
 _DECLARATION = re.compile(r"create or replace macro (\w+)\(([^()]*)\) as table")
 
 
 def read_csv(name: str) -> list[dict[str, str]]:
-    """The rows of a file of sql/; nobody may change them."""
+    """Return the rows of a CSV file in sql/; do not modify them."""
     path = sql_folder() / name
     return _rows(path, path.stat().st_mtime_ns)
 
@@ -35,27 +35,27 @@ def _rows(path: Path, _changed_at: int) -> list[dict[str, str]]:
 
 
 def literal(text: str) -> str:
-    """A text as SQL writes it."""
+    """Quote a text as a SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def named_call(row: Mapping[str, str]) -> str:
-    """The call that a row of variants.csv stands for."""
+    """Return the call of a row of variants.csv."""
     macro = VARIANT_MACROS[row["segmented"] == "true"]
     words = ", ".join(f"{word} := {literal(row[word])}" for word in NAMED_PARAMETERS)
     return f"{macro}({words})"
 
 
 def variant_words(view: str) -> dict[str, Any]:
-    """The value of every parameter of the formula in a view; empty where it is no variant.
+    """Return the value of every formula parameter of a view; empty if it is not a variant.
 
-    DuckDB itself reads the call: words may stand by place, by name or as expressions.
+    DuckDB itself parses the call: arguments may be positional, named or expressions.
 
     Parameters
     ----------
     view
-        The name of a view that ptqdb ships, or a call of ``variant`` or ``segmented_variant``. Of
-        views that a user has added nothing is known.
+        The name of a view that ptqdb ships, or a call of ``variant`` or ``segmented_variant``.
+        Views added by a user are not variants.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def variant_words(view: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _words(call: str, path: Path, _changed_at: int) -> tuple[tuple[str, Any], ...]:
-    """The parameters of a call, by the declarations in a file."""
+    """The parameters of a call, from the declarations in a file."""
     declared = dict(_DECLARATION.findall(path.read_text(encoding="utf-8")))
     with duckdb.connect(config={"enable_external_access": "false"}) as connection:
         for name in VARIANT_MACROS:
@@ -86,15 +86,15 @@ def _words(call: str, path: Path, _changed_at: int) -> tuple[tuple[str, Any], ..
             cursor = connection.execute(f"from {call}")
             row = cursor.fetchone() or ()
         except duckdb.Error:
-            return ()  # whoever reads the view is told what is wrong with it
+            return ()  # reading the view reports the error
         columns = [column[0] for column in cursor.description or ()]
         return tuple(zip(columns, row, strict=True)) if row else ()
 
 
 def layer_call(view: str) -> str:
-    """The call that has what each layer adds to a view's divergence.
+    """Return the call for the contribution of each layer to a view's divergence.
 
-    Of a view that is capped at the breakpoint: to its divergence before that.
+    For a view capped at the breakpoint: to its uncapped divergence.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def layer_call(view: str) -> str:
     Raises
     ------
     UsageError
-        The view is no variant: nothing says what its layers add.
+        The view is not a variant, so the contributions of its layers are unknown.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def layer_call(view: str) -> str:
     if not words:
         raise UsageError(
             f"expected a view that ptqdb ships or a call of {VARIANT_MACROS[0]}, found {view}: "
-            "nothing says what each layer adds to it"
+            "the contributions of its layers are unknown"
         )
     said = ", ".join(f"{name} := {_value(value)}" for name, value in words.items())
     return f"layer_divergence({said})"
@@ -128,9 +128,9 @@ def _value(value: Any) -> str:
 
 
 def uses_weights_alone(view: str) -> bool:
-    """Whether a view's divergences follow from the weights' facts, without biases and inputs.
+    """Whether a view's divergences need only facts of weights, not of biases and inputs.
 
-    Such facts can be measured without any image.
+    Such facts can be measured without images.
 
     Parameters
     ----------
@@ -151,10 +151,10 @@ def uses_weights_alone(view: str) -> bool:
 
 
 def looks_at_losses(view: str) -> bool:
-    """Whether a view's divergences depend on what its networks lost.
+    """Whether a view's divergences depend on the losses of its networks.
 
-    Those corrected by sensitivity do, and the segmented ones: the breakpoint is where every point
-    of the pool is at chance. A network that is left out of a fit over such a view was looked at.
+    True for views corrected by sensitivity and for segmented ones, whose breakpoint depends on
+    where all points are at chance. In such a view, a network left out of a fit still influences it.
 
     Parameters
     ----------
@@ -172,9 +172,9 @@ def looks_at_losses(view: str) -> bool:
 
 
 def needs_evaluations(view: str) -> bool:
-    """Whether a view's divergences need the network evaluated: those corrected by sensitivity.
+    """Whether a view's divergences need evaluations, as those corrected by sensitivity do.
 
-    They have no rows of a network that was never evaluated.
+    They have no rows for a network without evaluation.
 
     Parameters
     ----------

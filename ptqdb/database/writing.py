@@ -1,4 +1,4 @@
-"""Writes facts, whole or not at all, and computes what is derived from them."""
+"""Writes facts in transactions, and computes the tables derived from them."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from ptqdb.resources import sql_folder
 from ptqdb.support.interruption import keep_interrupts
 
 _FORMULA_ERRORS = (duckdb.DataError, duckdb.IntegrityError, duckdb.ProgrammingError)
-"""What DuckDB raises where a value cannot be computed, converted or stored."""
+"""DuckDB errors for values that cannot be computed, converted or stored."""
 
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit what the block writes, or, on any exception or interruption, none of it.
+    """Commit what the block writes; on any exception or interruption, roll it back.
 
     Raises
     ------
@@ -29,25 +29,25 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """
     with file_errors(connection):
         try:
-            # Within the try: an interrupt may come when the transaction has already begun.
+            # Inside the try: an interrupt may arrive after the transaction has begun.
             connection.execute("begin")
             with keep_interrupts():
                 yield
             connection.execute("commit")
         except BaseException:
-            # DuckDB may have ended the transaction itself or refuse everything; or none has begun.
+            # DuckDB may have ended the transaction or reject every statement; or none has begun.
             with suppress(duckdb.Error):
                 connection.execute("rollback")
             raise
 
 
 def checkpoint(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write what was committed from the log into the file itself.
+    """Write committed data from the log to the file.
 
     Raises
     ------
     DatabaseError
-        The file cannot be written; what was committed is still in the log.
+        The file cannot be written; committed data is still in the log.
     """
     with file_errors(connection):
         connection.execute("checkpoint")
@@ -59,14 +59,14 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFram
     Raises
     ------
     DataError
-        The rows break a constraint, or a column does not exist or cannot be converted.
+        The rows violate a constraint, or a column does not exist or cannot be converted.
     DatabaseError
         The file cannot be written.
     """
-    # The Arrow stream itself: DuckDB reads a frame through pyarrow, which ptqdb does without.
-    # Of a column of type Null it cannot read the stream; NULL strings become any type's NULL.
+    # Use the Arrow stream: DuckDB reads frames through pyarrow, which ptqdb does not require.
+    # It cannot read columns of type Null from a stream; NULL strings convert to any type.
     typed = frame.cast({column.name: pl.String for column in frame if column.dtype == pl.Null})
-    # A caller's fetchone may have left rows behind, and with those DuckDB registers nothing.
+    # Rows left by a caller's fetchone would prevent DuckDB from registering the frame.
     connection.complete()
     connection.register("_inserted", typed.__arrow_c_stream__())
     try:
@@ -81,7 +81,7 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFram
 
 
 def next_id(connection: duckdb.DuckDBPyConnection, table: str) -> int:
-    """Return the first unused id of a table: one more than the largest, 1 where it is empty."""
+    """Return the first unused id of a table: the largest plus 1, or 1 if it is empty."""
     column = "run_id" if table == "collection_run" else f"{table}_id"
     return read_number(connection, f"select coalesce(max({column}), 0) + 1 from {table}")
 
@@ -89,21 +89,20 @@ def next_id(connection: duckdb.DuckDBPyConnection, table: str) -> int:
 def materialize(
     connection: duckdb.DuckDBPyConnection, remarked: Callable[[str], None] | None = None
 ) -> int:
-    """Compute what is missing in the derived tables; return the number of rows added.
+    """Compute the missing rows of the derived tables; return the number of rows added.
 
-    Each statement commits on its own: what one of them cannot compute costs neither the facts
-    nor what the others compute. Views have no rows of what is missing.
+    Each statement commits separately: the failure of one affects neither the facts nor the others.
+    Views have no rows where derived values are missing.
 
     Parameters
     ----------
     remarked
-        Receives a line for each statement that fails; None raises an error instead, once all
-        have been run.
+        Receives a line for each statement that fails; None: raise an error after running all.
 
     Raises
     ------
     DataError
-        A statement failed, and nobody receives remarks.
+        A statement failed, and `remarked` is None.
     DatabaseError
         The file cannot be written, or memory or disk are full.
     """
@@ -125,7 +124,7 @@ def materialize(
 
 
 def forget_fits(connection: duckdb.DuckDBPyConnection) -> None:
-    """Delete what was fitted over the facts, before they change."""
+    """Delete the stored fits before the facts change."""
     connection.execute("delete from fit_fold")
     connection.execute("delete from fit")
 
@@ -133,7 +132,7 @@ def forget_fits(connection: duckdb.DuckDBPyConnection) -> None:
 def interruptible(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
     """Run a statement that Ctrl-C can end, and return its rows.
 
-    DuckDB does not see the signal while it runs, so that it runs in a thread of its own.
+    DuckDB does not notice the signal while it runs, so the statement runs in a separate thread.
 
     Raises
     ------
@@ -142,7 +141,7 @@ def interruptible(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple
     """
     rows: list[tuple[Any, ...]] = []
     failures: list[BaseException] = []
-    # Not Thread.join: a KeyboardInterrupt within it marks a running thread as ended.
+    # Not Thread.join: a KeyboardInterrupt in it marks a running thread as finished.
     is_done = threading.Event()
 
     def work() -> None:
@@ -158,7 +157,7 @@ def interruptible(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple
         while not is_done.wait(0.05):
             pass
     except KeyboardInterrupt:
-        # An interrupt before DuckDB has started would be lost, hence the repetition.
+        # An interrupt before DuckDB has started would be lost, so repeat it.
         while not is_done.wait(0.05):
             connection.interrupt()
         raise

@@ -457,7 +457,7 @@ def test_layers_of_what_is_no_variant(shown: Study, view: str) -> None:
     with pytest.raises(UsageError) as raised:
         draw(shown.connection, "layers", Request((view,)))
     said = {
-        "network_overview": "nothing says what each layer adds",
+        "network_overview": "the contributions of its layers are unknown",
         "fakefreeze_flop": "choose fakefreeze_flops",
     }.get(view, "shar")
     assert said in str(raised.value)

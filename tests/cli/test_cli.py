@@ -188,7 +188,7 @@ def test_a_study_goes_out_and_comes_in(run: Run, study: Path, tmp_path: Path) ->
     ("arguments", "code", "said"),
     [
         (["export", "copy.duckdb"], 2, "is a file"),
-        (["import", "nowhere"], 1, "nowhere is no folder"),
+        (["import", "nowhere"], 1, "nowhere is not a folder"),
         (["import", "."], 1, "such as dataset.parquet"),
         (["check", "nothing"], 2, "there is no check"),
         (["fit", "--view", "fakefreez_flops"], 2, "choose fakefreeze_flops"),

@@ -46,7 +46,7 @@ def test_a_failing_migration_leaves_everything_as_it_was(path: Path, own_sql: Pa
     with pytest.raises(duckdb.CatalogException, match="nothing"):
         connect(path, read_only=False)
     assert tables_of(path) == before
-    with pytest.raises(DatabaseError, match=f"version {latest}, this ptqdb needs {latest + 1}"):
+    with pytest.raises(DatabaseError, match=f"version {latest}, but this ptqdb needs {latest + 1}"):
         connect(path, read_only=True)
     migration.write_text("create table more (a integer);")
     with connect(path, read_only=False) as connection:

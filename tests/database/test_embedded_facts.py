@@ -107,7 +107,7 @@ def test_without_facts_the_missing_database_is_the_error(
         assert (done.code, done.out) == (1, "")
         assert "ptqdb.duckdb does not exist: create it with `ptqdb collect`" in done.err
         assert "embedded" not in done.err
-        with pytest.raises(DataError, match="no facts travel"), open_embedded_facts():
+        with pytest.raises(DataError, match="ships without facts"), open_embedded_facts():
             pass
     assert not cache.exists()
 

@@ -140,7 +140,7 @@ WITHOUT_RECORD = "has a table migration without the record of ptqdb's tables"
         (hollow_file, "is not a DuckDB file"),
         (sqlite_file, "is not a DuckDB file"),
         (foreign_duckdb, "is a DuckDB file without ptqdb's tables"),
-        (newer_schema, f"has schema version 99, this ptqdb knows {LATEST}: upgrade ptqdb"),
+        (newer_schema, f"has schema version 99, but this ptqdb knows {LATEST}: upgrade ptqdb"),
         (truncated, "is damaged"),
         (damaged, "is damaged"),
         (folder, "is a folder"),
@@ -204,7 +204,7 @@ def test_an_unwritable_folder() -> None:
     [
         (False, True, r"is open for writing in another process \(PID {}\): wait for it to end"),
         (False, False, r"is open for writing in another process \(PID {}\): wait for it to end"),
-        (True, False, r"is open in another process \(PID {}\), and .* even to read: wait for"),
+        (True, False, r"is open in another process \(PID {}\), and .* even for reading: wait for"),
     ],
 )
 def test_a_locked_file_names_the_process(
@@ -259,7 +259,7 @@ def test_reading_in_the_process_that_writes_leaves_its_lock(path: Path) -> None:
 def test_a_view_that_was_dropped_comes_back(path: Path) -> None:
     with duckdb.connect(path) as connection:
         connection.execute("drop view network_overview")
-    with pytest.raises(DatabaseError, match="bring it up to date with `ptqdb collect`"):
+    with pytest.raises(DatabaseError, match="update it with `ptqdb collect`"):
         connect(path, read_only=True)
     connect(path, read_only=False).close()
     with connect(path, read_only=True) as connection:

@@ -312,7 +312,7 @@ def held(
         ("scheme", "symmetry", "none", f"symmetry of {synthetic.SCHEME} is none"),
         ("number_format", "bits", 7, "bits of FLOAT_6_E3 is 7, in the database 6"),
         ("layer", "name", "x", "name of Small, position 0 is x, in the database layer0"),
-        ("layer", "position", 4, "position 4 is none of the layers that the database holds"),
+        ("layer", "position", 4, "position 4 is not among the layers of its network"),
         ("tensor", "element_count", 7, "element_count of Small, layer0, weight is 7"),
     ],
 )
@@ -350,7 +350,7 @@ def test_another_calibration_set_is_a_conflict(exported: Path, copy: Path, creat
     ("table", "spoil", "said"),
     [
         ("tensor", lambda frame: frame.drop("sum_x"), "the column sum_x (DOUBLE), found none"),
-        ("layer", lambda frame: frame.with_columns(a=1), "found the column a, expected none but"),
+        ("layer", lambda frame: frame.with_columns(a=1), "found the column a, expected only"),
         (
             "layer",
             lambda frame: frame.with_columns(pl.col("macs").cast(pl.String)),
@@ -384,12 +384,12 @@ def test_another_calibration_set_is_a_conflict(exported: Path, copy: Path, creat
         (
             "tensor_histogram",
             lambda frame: pl.concat([frame, frame.head(1)]),
-            "expected each tensor_id, bin once, found 1, -2047 again",
+            "expected each tensor_id, bin once, found 1, -2047 twice",
         ),
         (
             "network",
             lambda frame: frame.with_columns(network_id=pl.lit(1, pl.Int32)),
-            "expected each network_id once, found 1 again",
+            "expected each network_id once, found 1 twice",
         ),
         (
             "network",
@@ -418,7 +418,7 @@ def test_what_does_not_fit_is_refused_with_file_and_column(
 
 def test_missing_and_damaged_files_and_folders(copy: Path, create: Create, tmp_path: Path) -> None:
     connection = create()
-    with pytest.raises(DataError, match="nowhere is no folder"):
+    with pytest.raises(DataError, match="nowhere is not a folder"):
         import_study(connection, tmp_path / "nowhere")
     (copy / "layer.parquet").write_text("layer_id,name")
     with pytest.raises(DataError, match=r"layer\.parquet cannot be read as Parquet"):

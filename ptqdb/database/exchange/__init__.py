@@ -1,4 +1,4 @@
-"""Exports a study as a folder of Parquet, and merges such a folder into a database."""
+"""Exports a study as a folder of Parquet files, and merges such a folder into a database."""
 
 from ptqdb.database.exchange.exporting import export_study
 from ptqdb.database.exchange.importing import created_if_imported, import_study

@@ -1,11 +1,10 @@
-"""Refuses facts that contradict those which a database holds of the same cell.
+"""Rejects facts that contradict those of the same cell in the database.
 
-Counts of images and what follows from a checkpoint alone (params, the histograms of weights) are
-the same on every machine, and have to be. Sums of floats depend on the order of the additions:
-those of weights may differ by `OF_WEIGHTS` of their size, and by `OF_RUNS` what a network computes:
-inputs, the codes of biases (their scale is that of the input too) and the sums of losses. The
-histograms of inputs and of biases' codes are not compared bin by bin, since single elements fall to
-the other side of an edge.
+Image counts and facts determined by the checkpoint (params, histograms of weights) must be equal on
+every machine. Sums of floats depend on the order of additions: those of weights may differ by
+`OF_WEIGHTS` of their size, and computed values by `OF_RUNS`: inputs, the codes of biases (their
+scale depends on the input) and the sums of losses. Histograms of inputs and of bias codes are not
+compared by bin, since single elements may cross an edge.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ptqdb.errors import MismatchError
 
 REMEDY = "import into another --db, or give --prefix to keep both"
 _SHARED = ("dataset", "number_format", "number_format_code", "scheme")
-"""Tables whose rows belong to no network: another name of it would not help."""
+"""Tables whose rows belong to no network, so that renaming it would not help."""
 _NAMES = {
     "network_id": "select name from network",
     "layer_id": "select concat_ws(', ', n.name, l.name) from layer as l "
@@ -28,12 +27,12 @@ _NAMES = {
     "number_format_id": "select name from number_format",
     "scheme_id": "select name from scheme",
 }
-"""What a row is called that an id stands for."""
+"""Queries for the name of the row with an id."""
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows that are the same as a whole or not: those of one tensor, or of one cell."""
+    """Rows that are compared as a group: those of one tensor, or of one cell."""
 
     group: tuple[str, ...]
     column: str
@@ -42,7 +41,7 @@ class _Rows:
 
     @property
     def digest(self) -> str:
-        """What each row adds to the sum that tells groups apart; the order does not matter."""
+        """The term of each row in the group's digest, a sum independent of the order."""
         times = "" if self.counted is None else f" * {self.counted}"
         return f"hash({self.column})::hugeint{times}"
 
@@ -56,7 +55,7 @@ _ROWS = {
 
 
 def require_agreement(statements: Statements, table: Table, path: Path) -> None:
-    """Compare the rows of a file with those that are there under the same key.
+    """Compare the rows of a file with those in the database under the same key.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def require_agreement(statements: Statements, table: Table, path: Path) -> None:
 
 
 def _compare_rows(statements: Statements, table: Table, path: Path) -> None:
-    """Compare column by column; what refers to a tensor, beside that tensor ``x``."""
+    """Compare column by column; rows that refer to a tensor are joined with it as ``x``."""
     joined = f"translated_{table.name} as f join {table.name} as d on {same(table.key)}"
     part = str(OF_RUNS)
     if table.name == "tensor" or "tensor_id" in table.key:
@@ -100,7 +99,7 @@ def _compare_rows(statements: Statements, table: Table, path: Path) -> None:
 
 
 def _compare_groups(statements: Statements, table: Table, path: Path) -> None:
-    """Compare a digest of each group's rows, so that millions of them need no memory."""
+    """Compare a digest of each group's rows: millions of rows need no memory."""
     rows = _ROWS[table.name]
     group = ", ".join(rows.group)
     digests = [
@@ -132,7 +131,7 @@ def _compare_groups(statements: Statements, table: Table, path: Path) -> None:
 
 
 def _name(statements: Statements, key: dict[str, Any]) -> str:
-    """What a row is called: by the names of what its ids stand for."""
+    """The name of a row, with its ids replaced by names."""
     parts = []
     for column, value in key.items():
         if column in _NAMES:

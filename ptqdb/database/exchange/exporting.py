@@ -1,4 +1,4 @@
-"""Writes a study as a folder of Parquet."""
+"""Writes a study as a folder of Parquet files."""
 
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,9 +18,9 @@ ROW_GROUP_SIZE = 262_144
 def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Write the facts as one Parquet file per base table, ``TABLE.parquet``.
 
-    Columns, types and ids are the table's, rows are sorted by all columns from the first on
-    and compressed with zstd, so that the same facts are the same bytes. What is derived from
-    the facts is left out. Files of these names are replaced once all are written.
+    Columns, types and ids are those of the table. Rows are sorted by all columns and compressed
+    with zstd, so equal facts give equal bytes. Derived tables are not exported. Existing files are
+    replaced once all are written.
 
     Raises
     ------

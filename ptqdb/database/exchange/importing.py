@@ -1,4 +1,4 @@
-"""Merges an exported study into a database: whole or not at all, and only what fits together."""
+"""Merges an exported study into a database, in one transaction and with consistency checks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,15 +19,15 @@ from ptqdb.support.paths import is_there
 
 @contextmanager
 def created_if_imported(path: Path, folder: Path) -> Iterator[None]:
-    """Keep a database file from coming into being where there is nothing to import into it.
+    """Avoid creating a database file if the import fails.
 
-    The folder is looked at before the block opens the file; one that was not there before goes
-    again where the block raises an error and left no network in it.
+    The folder is checked before the block opens the file. A new file is deleted if the block raises
+    an error and it contains no network.
 
     Raises
     ------
     DataError
-        The folder holds no export.
+        The folder contains no export.
     """
     require_export(folder)
     was_there = is_there(path)
@@ -55,33 +55,32 @@ def import_study(
     *,
     prefix: str = "",
 ) -> dict[str, int]:
-    """Merge an exported study into a database, whole or not at all; return rows added by table.
+    """Merge an exported study into a database in one transaction; return rows added by table.
 
-    Ids are translated: datasets are matched by content hash, formats and schemes by name,
-    networks by name. A network that is there already, with the same checkpoint and datasets,
-    gets only the cells that it lacks; facts of a cell that is there have to be the same, up to
-    what two machines differ in (see ``conflicts``). Importing again adds nothing. The checks of
-    ``sql/checks`` run before anything is committed, over the networks of the folder. The derived
-    tables are computed once the facts are in: an interrupted import is completed by another.
+    Ids are translated: datasets are matched by content hash, formats and schemes by name, networks
+    by name. An existing network with the same checkpoint and datasets gets only its missing cells;
+    the facts of existing cells must agree, up to differences between machines (see ``conflicts``).
+    Importing again adds nothing. Before the commit, the checks of ``sql/checks`` run on the
+    networks of the folder. The derived tables are computed after the commit: if interrupted, import
+    again to complete them.
 
     Parameters
     ----------
     remarked
-        Receives a line for each derived table that cannot be computed, and for facts that are
-        incomplete; None raises an error instead of the former, when the facts are in.
+        Receives a line for each derived table that cannot be computed, and for incomplete facts;
+        with None the former raise an error after the commit.
     prefix
-        What is put before the names of the networks, so that two studies may hold one of the
-        same name.
+        Prefix for the names of the networks, for studies with networks of the same name.
 
     Raises
     ------
     DataError
-        A file is missing, is no Parquet, lacks a column, has another one or another type, a
-        key twice, or refers to what is not there; the message names file and column. Or facts
-        contradict each other: the message has the check and some rows. Or a derived table
-        cannot be computed, and nobody receives remarks.
+        A file is missing, is not Parquet, lacks a column, has an unknown column, another type or a
+        duplicate key, or refers to a missing row; the message names file and column. Or facts
+        contradict each other: the message has the check and some rows. Or a derived table cannot be
+        computed, and `remarked` is None.
     MismatchError
-        The database holds something else under the same name, such as a network with another
+        The database has something else under the same name, such as a network with another
         checkpoint, or other facts of the same cell; the message names file and column.
     """
     statements = Statements(connection)

@@ -1,4 +1,4 @@
-"""Inserts what a database lacks of a staged study, under ids of its own."""
+"""Inserts the missing rows of a staged study into a database, with new ids."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ from ptqdb.database.exchange.tables import CELL, TABLES, Table
 from ptqdb.database.writing import next_id
 from ptqdb.errors import MismatchError
 
-# Rows of these tables are there only where a row of that one is; all others follow the network.
+# Rows of these tables require a row of that one; all others depend on the network only.
 _ROOTS = {"number_format_code": "number_format"}
 _EVALUATED = {"failed_cell": "evaluation", "failed_layer_cell": "layer_evaluation"}
-# One of two studies may have evaluated what failed in the other.
+# A cell that failed in one study may be evaluated in the other.
 _DROP_FAILURES_EVALUATED = (
     """
     delete from failed_cell where exists (
@@ -36,12 +36,12 @@ _DROP_FAILURES_EVALUATED = (
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did.
+    """The result of a merge.
 
     Attributes
     ----------
     added
-        How many rows each table got.
+        Number of rows added to each table.
     network_ids
         The networks of the folder, under the database's ids.
     """
@@ -51,18 +51,18 @@ class Merged:
 
 
 def merge(statements: Statements, folder: Path) -> Merged:
-    """Insert the rows of the staged tables that are not there yet.
+    """Insert the rows of the staged tables that the database lacks.
 
-    Ids of a database mean nothing in another. ``ids_TABLE`` translates those of the file: what
-    is there under the same key has that id, and the rest keep theirs where all are free, so that
-    a study survives a round trip as it is.
+    Ids are only valid within one database. ``ids_TABLE`` translates those of the file: rows that
+    exist under the same key get the existing id; the rest keep theirs if all are free, so a round
+    trip leaves a study unchanged.
 
     Raises
     ------
     MismatchError
-        The database holds something else under the same name, or other facts of the same cell.
+        The database has something else under the same name, or other facts of the same cell.
     DataError
-        A row breaks a constraint; the message names the file.
+        A row violates a constraint; the message names the file.
     """
     try:
         old_rows: dict[str, int] = {}
@@ -82,12 +82,12 @@ def merge(statements: Statements, folder: Path) -> Merged:
 
 @dataclass(frozen=True)
 class _Merge:
-    """One table of a merge; those before it are done.
+    """One table of a merge; the tables before it are merged.
 
     Attributes
     ----------
     old_rows
-        How many rows of each table with ids were there already.
+        Number of existing rows of each table with ids.
     """
 
     statements: Statements
@@ -100,13 +100,13 @@ class _Merge:
         return self.folder / f"{self.table.name}.parquet"
 
     def add(self) -> int:
-        """Insert the rows that are not there; return how many."""
+        """Insert the missing rows; return their number."""
         name = self.table.name
         self._translate()
         if self.table.row_id is not None:
             self._number()
         elif name == "quantized_tensor":
-            # Before the cells are inserted: their codes are as new as they are.
+            # Before inserting the cells: code histograms are new for the same cells.
             self.statements.run(
                 f"create or replace temp table new_cell as select {', '.join(CELL)} "
                 f"from translated_{name} as f anti join {name} as d using ({', '.join(CELL)})"
@@ -118,7 +118,7 @@ class _Merge:
         )
 
     def _translate(self) -> None:
-        """Give the rows the database's ids of what they refer to."""
+        """Translate the references of the rows to the database's ids."""
         translated, joins = [], []
         for place, reference in enumerate(self.table.references):
             column = reference.columns[0]
@@ -134,7 +134,7 @@ class _Merge:
         )
 
     def _number(self) -> None:
-        """Find the ids of the rows that are there, and number the others."""
+        """Find the ids of existing rows, and number the others."""
         table, row_id = self.table.name, self.table.row_id
         self.statements.run(
             f"create or replace temp table ids_{table} as "
@@ -155,7 +155,7 @@ class _Merge:
         self.statements.run(f"update ids_{table} set database = {number} where is_new", self.path)
 
     def _refuse_new_parts(self, parent: str) -> None:
-        """Refuse a layer or tensor that a network of the database does not have."""
+        """Raise for a layer or tensor that a network of the database does not have."""
         table, part = self.table.name, self.table.key[1]
         foreign = self.statements.rows(
             f"select f.{part} from staged_{table} as f join ids_{table} as i "
@@ -164,8 +164,8 @@ class _Merge:
         )
         if foreign:
             raise MismatchError(
-                f"{self.path}: {part} {words(foreign[0])} is none of the {table}s that the "
-                f"database holds of its {parent}; {REMEDY}"
+                f"{self.path}: {part} {words(foreign[0])} is not among the {table}s of its "
+                f"{parent} in the database; {REMEDY}"
             )
 
     def _new_rows(self) -> str:

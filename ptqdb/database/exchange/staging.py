@@ -1,4 +1,4 @@
-"""Opens the Parquet files of an exported study as views, and refuses what no export holds."""
+"""Opens the Parquet files of an exported study as views, and rejects invalid exports."""
 
 import glob
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ _OPTIONS = "hive_partitioning = false, union_by_name = false, binary_as_string =
 
 
 def require_export(folder: Path) -> None:
-    """Refuse a folder that lacks one of the files that an export has; none is opened.
+    """Raise if a folder lacks a file of an export; no file is opened.
 
     Raises
     ------
     DataError
-        There is no such folder, or a file is missing; the message names it.
+        No such folder, or a file is missing; the message names it.
     """
     if not (is_there(folder) and folder.is_dir()):
-        raise DataError(f"{folder} is no folder: name one that `ptqdb export` wrote")
+        raise DataError(f"{folder} is not a folder: name one that `ptqdb export` wrote")
     paths = [_path(folder, table) for table in TABLES]
     missing = [path for path in paths if not path.is_file()]
     if len(missing) == len(paths):
@@ -42,21 +42,21 @@ def require_export(folder: Path) -> None:
 
 @contextmanager
 def staged(statements: Statements, folder: Path, prefix: str = "") -> Iterator[None]:
-    """Give each file as the temporary view ``staged_TABLE``, of the columns and types of the table.
+    """Create a temporary view ``staged_TABLE`` of each file, with the columns of the table.
 
-    No file is read into memory: each statement over a view reads what it needs.
+    Files are not read into memory: each statement on a view reads what it needs.
 
     Parameters
     ----------
     prefix
-        What is put before the names of the networks.
+        Prefix for the names of the networks.
 
     Raises
     ------
     DataError
-        A file is missing, is no Parquet, lacks a column, has another one or another type, a key
-        twice, a control character in a name, or refers to what is not there; the message names
-        file and column.
+        A file is missing, is not Parquet, lacks a column, has an unknown column, another type, a
+        duplicate key or a control character in a name, or refers to a missing row; the message
+        names file and column.
     UsageError
         The prefix has a control character.
     """
@@ -84,7 +84,7 @@ def _path(folder: Path, table: Table) -> Path:
 
 
 def _columns_of_tables(statements: Statements) -> dict[str, dict[str, str]]:
-    """The types of the columns of each base table, in their order."""
+    """The column types of each base table, in order."""
     rows = statements.rows(
         "select table_name, column_name, data_type from duckdb_columns() "
         "where database_name = current_database() and schema_name = 'main' "
@@ -101,7 +101,7 @@ def _stage(
 ) -> None:
     kind_of_stage = "view" if table.is_large else "table"
     creation = f"create or replace temp {kind_of_stage} staged_{table.name} as select"
-    # DuckDB takes a name for a pattern.
+    # DuckDB treats a file name as a glob.
     source = f"read_parquet({literal_path(Path(glob.escape(str(path))))}, {_OPTIONS})"
     try:
         described = statements.connection.execute(f"describe from {source}").fetchall()
@@ -118,7 +118,7 @@ def _stage(
     unknown = [column for column in found if column not in expected]
     if unknown:
         raise DataError(
-            f"{path}: found the column {unknown[0]}, expected none but {', '.join(expected)}"
+            f"{path}: found the column {unknown[0]}, expected only {', '.join(expected)}"
         )
     cells = {column: column for column in expected}
     if prefix:
@@ -130,25 +130,25 @@ def _stage(
 
 
 def literal_path(path: Path) -> str:
-    """The path as SQL writes it: no beginning of it is a service.
+    """Return the path as a SQL literal, without a prefix that names a service.
 
     Raises
     ------
     DataError
-        It is no text that SQL can hold.
+        The path cannot be encoded in SQL.
     """
     text = str(without_magic(path))
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"expected a folder whose name is UTF-8, found {str(path)!r}: rename it"
+            f"expected a folder with a UTF-8 name, found {str(path)!r}: rename it"
         ) from error
     return literal(text)
 
 
 def _renamed(table: Table, prefix: str) -> dict[str, str]:
-    """The columns that name networks, with the prefix before each name."""
+    """The columns with names of networks, with the prefix added."""
     if table.name == "network":
         return {"name": f"{literal(prefix)} || name"}
     if table.name != "collection_run":
@@ -182,7 +182,7 @@ def _refuse_control_characters(
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts of a value, also of those in lists and structs."""
+    """The texts in a value, including those in lists and structs."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -191,9 +191,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _require_unique(statements: Statements, table: Table, path: Path) -> None:
-    """Refuse a key that two rows have; where each is larger than the one before, none is twice.
+    """Raise if two rows have the same key; a strictly ascending key has no duplicates.
 
-    An export is sorted, and to see that takes one pass and no memory.
+    Exports are sorted, which takes one pass and no memory to verify.
     """
     names = sorted({column for key in table.unique for column in key})
     before = ", ".join(f"lag({column}) over () as {column}_before" for column in names)
@@ -205,7 +205,7 @@ def _require_unique(statements: Statements, table: Table, path: Path) -> None:
         path,
     )
     for key, count in zip(table.unique, counts, strict=True):
-        if count <= 1:  # the first row, which has none before it
+        if count <= 1:  # the first row, which has no predecessor
             continue
         columns = ", ".join(key)
         twice = statements.rows(
@@ -214,7 +214,7 @@ def _require_unique(statements: Statements, table: Table, path: Path) -> None:
             path,
         )
         if twice:
-            raise DataError(f"{path}: expected each {columns} once, found {words(twice[0])} again")
+            raise DataError(f"{path}: expected each {columns} once, found {words(twice[0])} twice")
 
 
 def _is_larger(key: tuple[str, ...]) -> str:
@@ -228,7 +228,7 @@ def _is_larger(key: tuple[str, ...]) -> str:
 def _require_present(
     statements: Statements, table: Table, reference: Reference, path: Path
 ) -> None:
-    """Refuse a row that refers to what the folder does not hold."""
+    """Raise if a row refers to a row that the folder does not contain."""
     columns = ", ".join(f"s.{column}" for column in reference.columns)
     pairs = " and ".join(
         f"s.{column} = t.{target}"

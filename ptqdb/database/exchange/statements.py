@@ -1,4 +1,4 @@
-"""Runs the statements of a merge: Ctrl-C ends them, and their errors name the file."""
+"""Runs the statements of a merge: interruptible, with errors that name the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,14 +13,14 @@ from ptqdb.database.writing import interruptible
 from ptqdb.errors import DatabaseError, DataError
 
 MEMORY_LIMIT = "512MB"
-"""What DuckDB may keep in memory; what is more lies in files beside the database meanwhile."""
+"""Memory limit of DuckDB; more data is spilled to files next to the database."""
 MOST_THREADS = 4
-"""Each keeps rows of its own."""
+"""Each thread buffers its own rows."""
 
 
 @contextmanager
 def little_memory(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let DuckDB work in little memory; a database without a file is memory, and has it all."""
+    """Limit DuckDB's memory, except for an in-memory database."""
     ((file, threads, limit),) = connection.execute(
         "select path, current_setting('threads'), current_setting('memory_limit') "
         "from duckdb_databases() where database_name = current_database()"
@@ -45,26 +45,26 @@ class Statements:
     connection: duckdb.DuckDBPyConnection
 
     def rows(self, sql: str, path: Path | None = None) -> list[tuple[Any, ...]]:
-        """The rows of a statement.
+        """Return the rows of a statement.
 
         Parameters
         ----------
         path
-            The file that is to blame for an error.
+            The file to name in an error.
 
         Raises
         ------
         DataError
-            The statement failed because of what it read.
+            The statement failed because of the data it read.
         DatabaseError
-            Memory or disk are full, or a file went away.
+            Memory or disk is full, or a file disappeared.
         """
         try:
             return interruptible(self.connection, sql)
         except (duckdb.OperationalError, duckdb.FatalException) as error:
             raise DatabaseError(first_line(error)) from error
         except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):
-            raise  # of ptqdb's own words
+            raise  # already a message of ptqdb
         except duckdb.Error as error:
             blamed = "" if path is None else f"{path}: "
             raise DataError(f"{blamed}{first_line(error)}") from error
@@ -74,22 +74,22 @@ class Statements:
         self.rows(sql, path)
 
     def count(self, sql: str, path: Path | None = None) -> int:
-        """The number of rows that a statement inserted, or the one number that it gives."""
+        """Return the number of rows that a statement inserted, or the single number it returns."""
         return int(self.rows(sql, path)[0][0])
 
     def drop(self, kind: str, name: str) -> None:
-        """Drop something temporary, also where a transaction has failed or it is not there."""
+        """Drop a temporary object, even if it does not exist or a transaction has failed."""
         with suppress(duckdb.Error):
             self.connection.execute(f"drop {kind} if exists temp.{name}")
 
 
 def words(values: tuple[object, ...]) -> str:
-    """Values as a message shows them."""
+    """Format values for a message."""
     return ", ".join("NULL" if value is None else str(value) for value in values)
 
 
 def same(columns: tuple[str, ...]) -> str:
-    """The condition that a row of the file (``f``) and one of the database (``d``) agree there.
+    """Return the condition that rows of the file (``f``) and database (``d``) agree in columns.
 
     Examples
     --------

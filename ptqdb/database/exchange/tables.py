@@ -1,18 +1,18 @@
-"""The tables of an exported study: what refers to what, and what has to agree in a merge."""
+"""The tables of an exported study: their references, and what must agree in a merge."""
 
 from dataclasses import dataclass
 
 OF_WEIGHTS = 1e-6
-"""Float sums of a weight follow from the checkpoint: so much of their size may differ. Between two
-machines it was 3e-14."""
+"""Relative tolerance for float sums of weights, which the checkpoint determines. Between two
+machines they differed by 3e-14."""
 OF_RUNS = 1e-3
-"""What a network computes: kernels add in an order of their own, which flips single codes. Between
-two machines it was 1e-4 for the squared errors of biases, and 7e-6 for everything else."""
+"""Relative tolerance for computed values: the summation order of kernels flips single codes.
+Between two machines, squared errors of biases differed by 1e-4, everything else by 7e-6."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Columns whose values are those of a table's columns.
+    """Columns that refer to columns of another table.
 
     Attributes
     ----------
@@ -28,13 +28,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Measured:
-    """A float that may differ a little between two machines, by no more than a part of a size.
+    """A float that may differ between two machines, by at most a fraction of a size.
 
     Attributes
     ----------
     size
-        SQL over the columns of the row (``f``: the file's) and of its float tensor (``x``).
-        What cancels in a sum makes the sum smaller, and not its rounding.
+        SQL on the columns of the row (``f``, from the file) and of its float tensor (``x``).
+        Cancellation reduces a sum, but not its rounding error.
     """
 
     column: str
@@ -43,26 +43,26 @@ class Measured:
 
 @dataclass(frozen=True)
 class Table:
-    """A base table as a merge sees it.
+    """A base table and how to merge it.
 
     Attributes
     ----------
     key
-        What tells its rows apart, ids of other tables translated.
+        Columns that identify its rows, with translated ids.
     row_id
-        Column of the ids that a database gives; None for tables without.
+        Column of the ids assigned by the database; None for tables without ids.
     agreeing
-        Columns in which a row that is there already has to be the same.
+        Columns that must be equal in an existing row.
     agreeing_if_known
-        The same, but where one side does not know (NULL) nothing contradicts.
+        The same, but NULL (unknown) agrees with any value.
     measured
-        Columns in which it has to be nearly the same.
+        Columns that must be nearly equal.
     owner
-        Table whose new rows these rows come with, all or none.
+        Table whose new rows decide whether these rows are inserted.
     is_large
-        Whether it has a row for each bin, code or channel: too many to hold twice.
+        Whether it has one row per bin, code or channel: too many to hold twice.
     free_texts
-        Columns that hold more than names, such as the words of an error.
+        Columns with free text, such as error messages.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Table:
 
     @property
     def unique(self) -> tuple[tuple[str, ...], ...]:
-        """What no two rows of a file have in common."""
+        """The keys that are unique within a file."""
         return (self.key,) if self.row_id is None else ((self.row_id,), self.key)
 
     @property
     def required(self) -> tuple[Reference, ...]:
-        """The references to look up: those that are part of another hold where that one does."""
+        """The references to check, without those implied by another."""
         return tuple(
             one
             for one in self.references
@@ -108,7 +108,7 @@ _RUN_COLUMNS = (
     *("version", "arguments", "device", "seed", "started_at", "ended_at"),
     *("cells", "outcome", "failures"),
 )
-# Not correct_top5: of equal outputs, machines take either for the likelier.
+# Not correct_top5: machines rank equal outputs differently.
 _AGREEING_COUNTS = (
     *("image_count", "correct_top1", "correct_both", "same_prediction"),
     *("non_finite_count", "cross_entropy_count", "kl_count"),
@@ -119,7 +119,7 @@ _MEASURED_SUMS = (
 )
 _LARGEST = "greatest(abs(f.min_value), abs(f.max_value))"
 
-# In this order each table comes after those that it refers to.
+# In this order, each table follows the tables that it refers to.
 TABLES = (
     Table(
         "dataset",
@@ -160,7 +160,7 @@ TABLES = (
         ),
         agreeing_if_known=("preprocessing",),
     ),
-    # Which parts are counted, and what they are called, differs between versions of ptqdb.
+    # The counted parts and their names differ between versions of ptqdb.
     Table(
         "unquantized_part",
         ("network_id", "name"),
@@ -215,7 +215,7 @@ TABLES = (
             Measured("sum_codes", "sqrt(x.element_count * f.sum_codes2)"),
             Measured("sum_codes2", "f.sum_codes2"),
             Measured("sum_code_x", "sqrt(f.sum_codes2 * x.sum_x2)"),
-            # The squares of what rounding leaves of floats: no machine agrees on those.
+            # Squares of rounding residuals differ between machines.
             Measured("squared_error_sum", "greatest(f.squared_error_sum, 1e-7 * x.sum_x2)"),
             Measured("softmax_js_fakefreeze", "f.softmax_group_count"),
             Measured("softmax_js_l2", "f.softmax_group_count"),
@@ -224,7 +224,7 @@ TABLES = (
     Table(
         "code_histogram",
         (*CELL, "code"),
-        # The reference to the cell comes first: it needs the ids as they are in the file.
+        # The reference to the cell comes first: it needs the ids of the file.
         _QUANTIZED,
         owner="quantized_tensor",
         is_large=True,

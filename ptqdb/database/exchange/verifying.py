@@ -1,4 +1,4 @@
-"""Runs the checks of sql/checks over what an import brought, before it is committed."""
+"""Runs the checks of sql/checks on imported rows, before the commit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,34 +13,34 @@ from ptqdb.resources import sql_folder
 from ptqdb.support.text import visible
 
 INCOMPLETE = ("missing_announced_cell",)
-"""Checks of what is not there: an interrupted study and one of an older version are welcome."""
+"""Checks for missing rows: interrupted studies and those of older versions are accepted."""
 PROVED = ("duplicate_key",)
-"""Checks of what a merge makes sure of on its own."""
+"""Checks of what the merge itself guarantees."""
 _SHOWN_ROWS = 3
 _OWNERS = {
     "network_id": "network",
     "layer_id": "layer join network using (network_id)",
     "tensor_id": "tensor join layer using (layer_id) join network using (network_id)",
 }
-"""By which column a row belongs to a network, the first of these that a table has."""
+"""The column that links a row to its network: the first of these in the table."""
 
 
 def verify(statements: Statements, folder: Path, network_ids: tuple[int, ...]) -> list[str]:
-    """Refuse facts that contradict each other; return what is incomplete, one line each.
+    """Raise if facts contradict each other; return one line for each incomplete kind of facts.
 
-    Only rows of the imported networks are looked at, and only wrong ones that were not there
-    before: a database that contradicts itself already is no fault of the import. What was there
-    before is what another connection still sees.
+    Only rows of the imported networks are checked, and only new wrong rows count: existing
+    contradictions in the database are not the import's fault. Another connection still sees the
+    rows from before the import.
 
     Parameters
     ----------
     network_ids
-        The networks that rows were added of. Their transaction is still open.
+        The networks with added rows. The transaction is still open.
 
     Raises
     ------
     ContradictionError
-        A check found something; the message has the check and some rows.
+        A check found wrong rows; the message has the check and some rows.
     """
     remarks = []
     before = Statements(statements.connection.cursor())
@@ -61,7 +61,7 @@ def verify(statements: Statements, folder: Path, network_ids: tuple[int, ...]) -
                 if found and check.name in INCOMPLETE:
                     remarks.append(
                         f"{folder} is incomplete: {meaning(check.sql)}; "
-                        f"`ptqdb check {check.name}` says where"
+                        f"`ptqdb check {check.name}` shows where"
                     )
                 elif found:
                     raise ContradictionError(_message(statements, folder, check, found))
@@ -77,7 +77,7 @@ class _Check:
 
 
 def _new_rows(statements: Statements, before: Statements, sql: str) -> list[tuple[Any, ...]]:
-    """The first wrong rows that were not there before the import."""
+    """The first wrong rows that did not exist before the import."""
     if not statements.rows(f"from (\n{sql}\n) limit 1"):
         return []
     known = {str(row) for row in before.rows(sql)}
@@ -90,7 +90,7 @@ def _message(
 ) -> str:
     columns = [name for name, *_ in statements.rows(f"describe {check.sql}")]
     shown = rows[:_SHOWN_ROWS]
-    # Columns without any value say nothing.
+    # Omit columns without values.
     places = [
         place for place in range(len(columns)) if any(row[place] is not None for row in shown)
     ]
@@ -110,9 +110,9 @@ def _message(
 
 
 def _conditions(statements: Statements, network_ids: tuple[int, ...]) -> dict[str, str]:
-    """By table, which rows are looked at: a range of ids that holds those of the networks.
+    """By table, the condition for the rows to check: an id range that covers the networks.
 
-    Rows of other networks within the range are compared with themselves.
+    Rows of other networks in the range are compared with themselves.
     """
     numbers = ", ".join(map(str, network_ids)) or "null"
     if not statements.count(
@@ -137,10 +137,10 @@ def _conditions(statements: Statements, network_ids: tuple[int, ...]) -> dict[st
 
 @contextmanager
 def _narrowed(statements: Statements, conditions: dict[str, str]) -> Iterator[None]:
-    """Let temporary views stand in for tables: those of their rows that meet a condition.
+    """Shadow tables by temporary views with the rows that meet a condition.
 
-    A temporary view comes before a table of its name, in the checks and in the macros and views
-    that they use. Nothing can be inserted meanwhile.
+    A temporary view has precedence over a table of the same name, in the checks and in the macros
+    and views that they use. Inserts are not possible meanwhile.
     """
     database = str(statements.rows("select current_database()")[0][0]).replace('"', '""')
     try:
