@@ -70,7 +70,7 @@ def accuracy(module: nn.Module, images: ImageSet, *, batch_size: int = 500) -> f
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to 4 pixels with zero padding, and mirror half of them.
+    """Shift each image by up to 4 pixels with zero padding; mirror it with probability 0.5.
 
     Parameters
     ----------

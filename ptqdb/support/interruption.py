@@ -103,7 +103,7 @@ def _second_ends(numbers: Collection[int]) -> Iterator[None]:
 
 @contextmanager
 def keep_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt after the block if a signal asked to end during it.
+    """Raise KeyboardInterrupt after the block, however it ends, if a signal asked to end.
 
     Libraries check for signals during their work. DuckDB turns the KeyboardInterrupt into a
     RuntimeError or an error of its own, which would look like a failing network. Raised inside a
