@@ -37,7 +37,7 @@ from ptqdb.cli.output import OutputFormat, print_frame
 from ptqdb.database import connect, query, variant_names
 from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.database.exchange import import_study
-from ptqdb.database.schema import columns_of, known_version
+from ptqdb.database.schema import known_version, read_columns
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.resources import sql_folder
 from ptqdb.support.text import markdown_table
@@ -84,7 +84,7 @@ def main() -> None:
 
 def write_tables() -> None:
     """Write sql/tables.csv, which a file is held against: every column of every table."""
-    rows = [(*key, kind) for key, kind in sorted(columns_of(known_version()).items())]
+    rows = [(*key, kind) for key, kind in sorted(read_columns(known_version()).items())]
     frame = pl.DataFrame(rows, ["table", "column", "type"], orient="row")
     frame.write_csv(sql_folder() / "tables.csv")
 

@@ -557,12 +557,12 @@ class Study:
         DatabaseError
             The file cannot be written.
         """
-        from ptqdb.database.exchange import created_if_imported, import_study
+        from ptqdb.database.exchange import create_if_imported, import_study
 
         path, folder = self._file("imported into"), Path(folder)
         with (
             self._released(),
-            created_if_imported(path, folder),
+            create_if_imported(path, folder),
             connect(path, read_only=False, wait_s=wait_s, remarked=remarked) as connection,
         ):
             return import_study(connection, folder, remarked, prefix=prefix)

@@ -57,9 +57,9 @@ def chosen_study(db: Path | None) -> "Study":
 
 def tell_failed_cells(connection: "duckdb.DuckDBPyConnection") -> None:
     """List on stderr the cells that cannot be evaluated, one per line."""
-    from ptqdb.database import rows_of
+    from ptqdb.database import read_rows
 
-    rows = rows_of(
+    rows = read_rows(
         connection,
         "select network, number_format, scope, quantized_layer, layer, reason "
         "from failed_cell_overview",

@@ -48,7 +48,7 @@ class Form(Enum):
     FLAT = auto()
 
 
-def frame_of(relation: duckdb.DuckDBPyRelation, form: Form) -> pl.DataFrame:
+def to_frame(relation: duckdb.DuckDBPyRelation, form: Form) -> pl.DataFrame:
     """Return the rows of a relation; columns of types that the form lacks become text.
 
     Columns of equal name are numbered as in a DuckDB subquery: ``a``, ``a_1``.

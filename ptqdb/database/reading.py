@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 
 from ptqdb.database.file_errors import database_error, file_errors, is_damage
-from ptqdb.database.frames import Form, frame_of
+from ptqdb.database.frames import Form, to_frame
 from ptqdb.database.user_text import require_call, require_condition
 from ptqdb.errors import PtqdbError, QueryError, UsageError
 from ptqdb.support.closest import closest_first
@@ -24,7 +24,7 @@ def view_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def variant_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the names of the views that curves can be fitted to, sorted."""
-    rows = rows_of(
+    rows = read_rows(
         connection,
         "select table_name from duckdb_columns() where not internal "
         "and column_name in ('network', 'number_format', 'divergence', 'accuracy_loss') "
@@ -41,7 +41,7 @@ def list_views(connection: duckdb.DuckDBPyConnection, pattern: str = "*") -> pl.
     UsageError
         No name matches.
     """
-    rows = rows_of(
+    rows = read_rows(
         connection,
         "select view_name, comment, sql from duckdb_views() where not internal order by view_name",
     )
@@ -86,7 +86,7 @@ def read_view(
     """
     name = view.partition("(")[0].strip()
     if "(" in view:
-        rows = rows_of(
+        rows = read_rows(
             connection,
             "select function_name from duckdb_functions() "
             "where not internal and function_type = 'table_macro' order by function_name",
@@ -206,15 +206,15 @@ def _frame(
     """Read the rows of a statement, if it has any."""
     connection.complete()
     relation = connection.sql(sql)
-    return pl.DataFrame() if relation is None else frame_of(relation, form)
+    return pl.DataFrame() if relation is None else to_frame(relation, form)
 
 
 def read_number(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     """Return the single number that a query returns."""
-    return int(rows_of(connection, sql)[0][0])
+    return int(read_rows(connection, sql)[0][0])
 
 
-def rows_of(
+def read_rows(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()
 ) -> list[tuple[Any, ...]]:
     """Return the rows of an internal query.
@@ -236,10 +236,10 @@ def read_every_block(connection: duckdb.DuckDBPyConnection) -> None:
     DatabaseError
         A block is damaged or cannot be read.
     """
-    tables = rows_of(
+    tables = read_rows(
         connection,
         "select table_name from duckdb_tables() "
         "where database_name = current_database() order by table_name",
     )
     for (table,) in tables:
-        rows_of(connection, f'select bit_xor(hash(every)) from "{table}" as every')
+        read_rows(connection, f'select bit_xor(hash(every)) from "{table}" as every')

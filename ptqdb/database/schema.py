@@ -95,7 +95,7 @@ def require_whole_schema(connection: duckdb.DuckDBPyConnection, path: Path, vers
     DatabaseError
         A table or column is missing; the message names the first.
     """
-    expected = _current_columns() if version == known_version() else columns_of(version)
+    expected = _current_columns() if version == known_version() else read_columns(version)
     found = {row[:2]: row[2] for row in connection.execute(_COLUMNS).fetchall()}
     tables = {table for table, _ in found}
     for (table, column), kind in expected.items():
@@ -115,7 +115,7 @@ def _current_columns() -> Columns:
     return {(row["table"], row["column"]): row["type"] for row in read_csv("tables.csv")}
 
 
-def columns_of(version: int) -> Columns:
+def read_columns(version: int) -> Columns:
     """Return all columns after the migrations up to a version, from an in-memory database."""
     with duckdb.connect() as connection:
         for number, file in migrations().items():

@@ -22,11 +22,11 @@ from ptqdb.database import (
     insert,
     query,
     read_every_block,
-    rows_of,
+    read_rows,
 )
 from ptqdb.database.checks import check
 from ptqdb.database.files import log_path
-from ptqdb.database.schema import applied_version, columns_of, known_version
+from ptqdb.database.schema import applied_version, known_version, read_columns
 from ptqdb.database.variants import read_csv
 from ptqdb.errors import DatabaseError, DataError
 from ptqdb.quantization.number_formats import match_formats
@@ -277,7 +277,7 @@ def test_an_empty_duckdb_file_may_be_taken(tmp_path: Path) -> None:
 def test_the_list_of_columns_is_that_of_the_migrations() -> None:
     """Written by ``uv run python docs/build.py tables.csv``."""
     listed = {(row["table"], row["column"]): row["type"] for row in read_csv("tables.csv")}
-    assert listed == columns_of(known_version())
+    assert listed == read_columns(known_version())
 
 
 # The log beside the file.
@@ -368,7 +368,7 @@ def test_a_damaged_block_is_found_by_whoever_reads_it(with_damage: Path) -> None
     with connect(with_damage, read_only=True) as connection:
         for reading in (
             lambda: query(connection, "select sum(count) from tensor_histogram"),
-            lambda: rows_of(connection, "select sum(count) from tensor_histogram"),
+            lambda: read_rows(connection, "select sum(count) from tensor_histogram"),
             lambda: read_every_block(connection),
             lambda: check(connection, "evaluation_counts"),
         ):

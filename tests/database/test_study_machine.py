@@ -19,7 +19,7 @@ import ptqdb
 from ptqdb.collection.plan import Cell
 from ptqdb.collection.sweep import collect
 from ptqdb.database import connect
-from ptqdb.database.exchange import created_if_imported, export_study, import_study
+from ptqdb.database.exchange import create_if_imported, export_study, import_study
 from ptqdb.quantization.number_formats import match_formats
 
 NETWORKS = ("AlexNet", "AlexNet_BN")
@@ -149,7 +149,7 @@ class StudyMachine(RuleBasedStateMachine):
         shutil.rmtree(folder, ignore_errors=True)
         with connect(self.path, read_only=True) as connection:
             export_study(connection, folder)
-        with created_if_imported(copy, folder), connect(copy, read_only=False) as connection:
+        with create_if_imported(copy, folder), connect(copy, read_only=False) as connection:
             import_study(connection, folder, lambda remark: None)
             assert not any(import_study(connection, folder, lambda remark: None).values())
         before = self.cells()

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from ptqdb.database.exchange.merging import merge
-from ptqdb.database.exchange.staging import require_export, staged
+from ptqdb.database.exchange.staging import require_export, stage
 from ptqdb.database.exchange.statements import Statements, little_memory
 from ptqdb.database.exchange.verifying import verify
 from ptqdb.database.opening import connect
@@ -18,7 +18,7 @@ from ptqdb.support.paths import is_there
 
 
 @contextmanager
-def created_if_imported(path: Path, folder: Path) -> Iterator[None]:
+def create_if_imported(path: Path, folder: Path) -> Iterator[None]:
     """Avoid creating a database file if the import fails.
 
     The folder is checked before the block opens the file. A new file is deleted if the block raises
@@ -84,7 +84,7 @@ def import_study(
         checkpoint, or other facts of the same cell; the message names file and column.
     """
     statements = Statements(connection)
-    with little_memory(connection), staged(statements, folder, prefix):
+    with little_memory(connection), stage(statements, folder, prefix):
         with transaction(connection):
             forget_fits(connection)
             merged = merge(statements, folder)

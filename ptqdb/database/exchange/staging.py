@@ -41,7 +41,7 @@ def require_export(folder: Path) -> None:
 
 
 @contextmanager
-def staged(statements: Statements, folder: Path, prefix: str = "") -> Iterator[None]:
+def stage(statements: Statements, folder: Path, prefix: str = "") -> Iterator[None]:
     """Create a temporary view ``staged_TABLE`` of each file, with the columns of the table.
 
     Files are not read into memory: each statement on a view reads what it needs.
