@@ -30,7 +30,7 @@
     checkpoint = "resnet20.safetensors"     # ... or a file of them
     dataset = "cifar10"
     name = "ResNet_20"                      # what the database calls it
-    architecture = "ResNet"                 # what it is kin to
+    architecture = "ResNet"                 # the network's family
     mean = [0.4914, 0.4822, 0.4465]         # per channel, in units of the full range 0..1
     std = [0.247, 0.2435, 0.2616]
     resize = 32                             # shorter edge in pixels
