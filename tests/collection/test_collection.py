@@ -299,7 +299,6 @@ def test_killed_at_random_moments_it_ends_as_if_never_killed(tmp_path: Path, who
 def test_ctrl_c_ends_soon_and_the_next_run_finishes(tmp_path: Path, whole: Path) -> None:
     database = tmp_path / "stopped.duckdb"
     process = started(tmp_path / "networks", database)
-    time.sleep(0.3)
     stopped_at = time.monotonic()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGINT)

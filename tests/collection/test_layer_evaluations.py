@@ -255,11 +255,6 @@ def test_a_layer_that_breaks_the_network_is_recorded_and_travels(
         )
         import_study(connection, tmp_path / "facts")
         assert connection.execute("from failed_layer_cell").fetchall() == []
-    # What an older version exported has no such files.
-    for name in ("layer_evaluation", "failed_layer_cell"):
-        (tmp_path / "facts" / f"{name}.parquet").unlink()
-    with connect(other.path, read_only=False) as connection:
-        import_study(connection, tmp_path / "facts")
 
 
 def test_layer_loss(db: Database) -> None:

@@ -176,7 +176,7 @@ def test_a_wider_search_finds_no_better(monkeypatch: pytest.MonkeyPatch) -> None
     found = r_squared()
     rational._search.cache_clear()
     monkeypatch.setattr(rational, "KEPT_COUNT", 4)
-    monkeypatch.setattr(rational, "RAISES", (*rational.RAISES, (1.0, 0.001), (0.001, 1.0)))
+    monkeypatch.setattr(rational, "RAISES", (*rational.RAISES, (0.001, 1.0), (1.0, 0.0001)))
     assert found > r_squared() - 1e-4
     rational._search.cache_clear()
 

@@ -37,14 +37,16 @@ class Silence(Silent):
 
 
 class Voice(Silence):
-    """A reporter that says when the first cell may come."""
+    """A reporter that says when a network is about to be measured: the run is recorded by then."""
 
     def __init__(self, mouth: Connection) -> None:
         super().__init__()
         self.mouth = mouth
 
-    def planned(self, cell_count: int, present_count: int) -> None:
-        self.mouth.send(cell_count)
+    def preparing(self, network: str) -> None:
+        if not self.mouth.closed:  # nobody listens any longer
+            self.mouth.send(network)
+            self.mouth.close()
 
 
 def images(count: int, split: str = "test", seed: int = 0) -> ImageSet:
@@ -105,12 +107,12 @@ SERVER.set_forkserver_preload(["ptqdb.collection.sweep"])
 
 
 def started(folder: Path, database: Path) -> ForkServerProcess:
-    """A process that collects the three networks; it has planned its cells."""
+    """A process that collects the three networks; it has recorded its run."""
     ear, mouth = SERVER.Pipe(duplex=False)
     process = SERVER.Process(target=_collect, args=(folder, database, mouth))
     process.start()
     mouth.close()
-    assert ear.recv() > 0
+    assert ear.recv() in NETWORKS
     return process
 
 

@@ -64,7 +64,7 @@ def simulated() -> Any:
         (lambda: trace(small(), torch.randn(1, 3, 8, 8)), "TorchScript"),
         (
             lambda: quantization.quantize_dynamic(small(), {nn.Linear}),
-            "quantized already: 4 is a Linear of torch.ao.nn.quantized.dynamic",
+            "already quantized: 4 is a Linear of torch.ao.nn.quantized.dynamic",
         ),
         (simulated, "which simulates it"),
         (lambda: nn.Sequential(*small()[:-1], Rounded()), "4.weight is of int8"),
