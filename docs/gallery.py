@@ -38,7 +38,7 @@ def main() -> None:
             for name, arguments in PICTURES.items():
                 kind, request = parsed(arguments)
                 path = DOCS / "gallery" / f"{name}.png"
-                save_chart(draw(study, kind, request), path)
+                save_chart(draw(study.connection, kind, request), path)
                 with Image.open(path) as image:  # the same pixels in a third of the space
                     pixels = image.convert("RGB")
                 pixels.save(path, optimize=True)
