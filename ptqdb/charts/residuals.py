@@ -58,7 +58,7 @@ def residuals_chart(
                 "residual:Q",
                 title=["Measured minus", "fitted loss"],
                 scale=scale,
-                legend=alt.Legend(labelExpr=SIGNED),
+                legend=alt.Legend(labelExpr="format(datum.value, '+.1%')"),
             ),
             tooltip=[
                 alt.Tooltip("network:N", title="Network"),
