@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ptqdb.datasets.decoding import Picture, PixelBlock, Pixels, rows_of
+from ptqdb.datasets.decoding import Picture, PixelBlock, Pixels, row_names
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import class_numbers, notes_on_classes, read_class_names
 from ptqdb.datasets.npz_file import NpzFile
@@ -73,7 +73,7 @@ def _read(
             f"and {len(pixels)} in {image_key}"
         )
     class_names = _class_names(arrays, label_key)
-    numbers = class_numbers(labels.head(count), class_names, rows_of(path))
+    numbers = class_numbers(labels.head(count), class_names, row_names(path))
     notes = (*images.notes, *notes_on_classes(labels, class_names))
     return replace(images, labels=torch.from_numpy(numbers), class_names=class_names, notes=notes)
 
@@ -226,6 +226,6 @@ def _as_block(pixels: Pixels, path: Path, request: ImageRequest) -> torch.Tensor
     if request.geometry == AS_IT_IS and request.channels in (None, pixels.shape[3]):
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
     block = PixelBlock(len(pixels), request)
-    origin = rows_of(path)
+    origin = row_names(path)
     block.extend(_picture(image, origin(row)) for row, image in enumerate(pixels))
     return block.images()

@@ -81,7 +81,7 @@ def picture_file(path: Path) -> Picture:
     return Picture(str(path), opened)
 
 
-def rows_of(path: str | Path) -> Callable[[int], str]:
+def row_names(path: str | Path) -> Callable[[int], str]:
     """Return a function that names the rows of a file in messages, counted from 0."""
     return lambda row: f"{path}, row {row}"
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptqdb.datasets.arrays import array_picture
-from ptqdb.datasets.decoding import Picture, PixelBlock, encoded_picture, rows_of
+from ptqdb.datasets.decoding import Picture, PixelBlock, encoded_picture, row_names
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.labels import (
     class_numbers,
@@ -207,7 +207,7 @@ def _class_numbers(
         rows = part.head(remaining)
         remaining -= len(rows)
         if len(rows):
-            parts.append(class_numbers(rows, class_names, rows_of(path)))
+            parts.append(class_numbers(rows, class_names, row_names(path)))
     return torch.from_numpy(np.concatenate(parts))
 
 
@@ -228,7 +228,7 @@ def _images(
 
 def _pictures(column: pl.Series, path: str) -> Iterator[Picture]:
     """The images of a column of one file, not yet decoded."""
-    origin = rows_of(path)
+    origin = row_names(path)
     dtype = column.dtype
     if isinstance(dtype, pl.Struct) and "bytes" in [field.name for field in dtype.fields]:
         column, dtype = column.struct.field("bytes"), pl.Binary()

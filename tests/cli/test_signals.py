@@ -71,9 +71,9 @@ def until_ended(process: subprocess.Popen[str]) -> tuple[str, str, float]:
 
 ANSWERING = """
 import time
-from ptqdb.support.interruption import Interruption, ending_signals
+from ptqdb.support.interruption import Interruption, end_on_signals
 try:
-    with ending_signals():
+    with end_on_signals():
         try:
             print("ready", flush=True)
             time.sleep(600)
@@ -115,8 +115,8 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is one of Linux")
 def test_a_second_ctrl_c_ends_a_library_that_never_returns() -> None:
     script = (
-        "import ctypes, threading\nfrom ptqdb.support.interruption import ending_signals\n"
-        "with ending_signals():\n"
+        "import ctypes, threading\nfrom ptqdb.support.interruption import end_on_signals\n"
+        "with end_on_signals():\n"
         "    threading.Timer(0.3, print, ('ready',), {'flush': True}).start()\n"
         "    mutex = ctypes.create_string_buffer(64)\n"
         "    ctypes.CDLL(None).pthread_mutex_lock(mutex)\n"
@@ -139,9 +139,9 @@ def pressed_until_ended(process: subprocess.Popen[str]) -> float:
 
 def test_nohup_holds() -> None:
     script = (
-        "import signal\nfrom ptqdb.support.interruption import ending_signals\n"
+        "import signal\nfrom ptqdb.support.interruption import end_on_signals\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"  # as nohup leaves it
-        "with ending_signals():\n"
+        "with end_on_signals():\n"
         "    print('ready', flush=True)\n"
         "    input()\n"
         "    print('whole', flush=True)\n"
@@ -218,12 +218,12 @@ def test_ctrl_c_while_the_command_line_is_imported(
 
 WORKING = """
 import sys
-from ptqdb.support.interruption import ending_signals
-from ptqdb.support.workers import results_of
+from ptqdb.support.interruption import end_on_signals
+from ptqdb.support.workers import run_in_processes
 if __name__ == "__main__":
     busy = "import os; print(os.getpid(), flush=True)\\nwhile True: pass"
-    with ending_signals():
-        list(results_of(exec, [(busy,), (busy,)], job_count=2))
+    with end_on_signals():
+        list(run_in_processes(exec, [(busy,), (busy,)], job_count=2))
 """
 
 
