@@ -311,7 +311,7 @@ def fit_count(path: Path) -> int:
     return int(row[0])
 
 
-COMPARE = ("-m", "ptqdb", "compare", "l2_flops", "--curves", "linear,isotonic,hill")
+COMPARE = ("-m", "ptqdb", "compare", "l2_flops", "--curves", "linear,isotonic,rational3")
 
 
 def until_some_are_kept(process: subprocess.Popen[str], path: Path) -> None:
