@@ -9,8 +9,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from ptqdb.charts import save_chart
-from ptqdb.charts.pictures import Request, draw
-from ptqdb.cli.chart import Kind
+from ptqdb.charts.pictures import KINDS, Request, draw
 from ptqdb.study import open_study
 
 DOCS = Path(__file__).parent
@@ -49,8 +48,10 @@ def parsed(arguments: str) -> tuple[str, Request]:
     """The kind and the options of a picture, as the command line takes them."""
     kind, *words = shlex.split(arguments)
     options = dict(zip(words[::2], words[1::2], strict=True))
+    if kind not in KINDS:
+        raise ValueError(f"expected a kind of chart, found {kind}")
     view = options.pop("--view", None)
-    return Kind(kind).value, Request(
+    return kind, Request(
         views=() if view is None else (view,),
         curves=tuple(filter(None, options.pop("--curve", "").split(","))),
         network=options.pop("--network", None),

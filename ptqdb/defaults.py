@@ -1,6 +1,7 @@
 """Default values: file, views, curve, coverage."""
 
 from pathlib import Path
+from typing import Literal
 
 DEFAULT_DATABASE = Path("ptqdb.duckdb")
 FIT_VIEW = "fakefreeze_flops_log"
@@ -19,6 +20,24 @@ LAYER_SCOPE = "layer"
 """One whole layer is quantized; the others are not."""
 COVERAGE = 0.9
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")
+
+LeaveOut = Literal["network", "architecture"]
+"""What is left out at a time for held-out figures."""
+Precision = Literal["auto", "float32"]
+"""Precision in which codes are multiplied; ``auto``: bfloat16 where that is exact and fast."""
+ChartKind = Literal[
+    "fit",
+    "networks",
+    "variants",
+    "distribution",
+    "layers",
+    "frontier",
+    "leaderboard",
+    "crowding",
+    "residuals",
+]
+XScale = Literal["auto", "linear", "log", "symlog"]
+ThemeName = Literal["light", "dark"]
 
 MOST_CLASSES = 1_000_000
 """Labels above this are not class indices."""

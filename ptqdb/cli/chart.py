@@ -1,6 +1,5 @@
 """``ptqdb chart``: draw a chart of the study."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,42 +9,12 @@ from ptqdb.cli import completion
 from ptqdb.cli.options import ReadDatabase, refuse, split_list
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
-from ptqdb.defaults import FIT_CURVE, FIT_VIEW
+from ptqdb.defaults import FIT_CURVE, FIT_VIEW, ChartKind, ThemeName, XScale
 
 if TYPE_CHECKING:
     from ptqdb.charts.pictures import Request
 
 TABLE = "Points from a file"
-
-
-class Kind(StrEnum):
-    """The kinds of chart."""
-
-    FIT = "fit"
-    NETWORKS = "networks"
-    VARIANTS = "variants"
-    DISTRIBUTION = "distribution"
-    LAYERS = "layers"
-    FRONTIER = "frontier"
-    LEADERBOARD = "leaderboard"
-    CROWDING = "crowding"
-    RESIDUALS = "residuals"
-
-
-class XScale(StrEnum):
-    """The scales of x."""
-
-    AUTO = "auto"
-    LINEAR = "linear"
-    LOG = "log"
-    SYMLOG = "symlog"
-
-
-class ThemeName(StrEnum):
-    """The themes."""
-
-    LIGHT = "light"
-    DARK = "dark"
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def chart(
-    kind: Annotated[Kind, typer.Argument(help="Kind of chart.")] = Kind.FIT,
+    kind: Annotated[ChartKind, typer.Argument(help="Kind of chart.")] = "fit",
     views: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,7 +73,7 @@ def chart(
             help="Scale of the divergence axis in fit, networks and variants.", show_default="auto"
         ),
     ] = None,
-    theme: Annotated[ThemeName, typer.Option(help="Colour theme.")] = ThemeName.LIGHT,
+    theme: Annotated[ThemeName, typer.Option(help="Colour theme.")] = "light",
     table: Annotated[
         Path | None,
         typer.Option(
@@ -146,22 +115,22 @@ def chart(
     from ptqdb.charts.pictures import Request
     from ptqdb.charts.saving import check_path
 
-    path = output or Path(f"{kind.value}.html")
+    path = output or Path(f"{kind}.html")
     check_path(path)
     request = Request(
         views=tuple(views or ()),
         curves=() if curve is None else split_list(curve),
         network=network,
         layers=tuple(layer or ()),
-        x_scale="" if x_scale is None else x_scale.value,
-        theme=theme.value,
+        x_scale=x_scale or "",
+        theme=theme,
     )
     if table is None:
         refuse({"--x": x, "--y": y, "--by": by}, "can only be used with --from FILE")
         with open_reader(db) as study:
             drawn = study.chart(
                 request.views,
-                kind=kind.value,
+                kind=kind,
                 curve=request.curves,
                 network=network,
                 layers=request.layers,
@@ -176,7 +145,7 @@ def chart(
 
 
 def _draw_table(
-    path: Path, kind: Kind, request: "Request", x: str | None, y: str | None, by: str | None
+    path: Path, kind: ChartKind, request: "Request", x: str | None, y: str | None, by: str | None
 ) -> Any:
     from ptqdb.charts.axes import Columns
     from ptqdb.charts.pictures import draw_table
@@ -184,4 +153,4 @@ def _draw_table(
 
     frame = read_points(path, x, y, by)
     columns = Columns(str(x), str(y))
-    return draw_table(frame, columns, kind.value, name=path.name, by=by, request=request)
+    return draw_table(frame, columns, kind, name=path.name, by=by, request=request)

@@ -1,6 +1,5 @@
 """``ptqdb collect``: quantize networks in every format and store the measurements."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,20 +21,13 @@ from ptqdb.cli.network_options import (
 from ptqdb.cli.options import Database, Wait, split_list
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.resuming import resumes
-from ptqdb.defaults import DEFAULT_DATABASE
+from ptqdb.defaults import DEFAULT_DATABASE, Precision
 
 if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
     from ptqdb.collection.plan import CollectionRequest
 
 MOST_NAMES = 6
-
-
-class Precision(StrEnum):
-    """The precision in which codes are multiplied."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
 
 
 def register(app: typer.Typer) -> None:
@@ -175,7 +167,7 @@ def collect(
         "number_formats": None if number_formats is None else match_formats(number_formats),
         "scopes": None if scopes is None else split_list(scopes),
         "device": device,
-        "precision": precision and precision.value,
+        "precision": precision,
     }
     cells = {key: value for key, value in cells_said.items() if value is not None}
     if study is None:

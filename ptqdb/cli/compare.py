@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOption, ReadDatabase, Wait, split_list
+from ptqdb.cli.options import Format, LeaveOutOption, ReadDatabase, Wait, split_list
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import chosen_study
 from ptqdb.cli.resuming import resumes
@@ -36,7 +36,7 @@ def compare(
     curves: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = ",".join(
         COMPARED_CURVES
     ),
-    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    leave_out: LeaveOutOption = "network",
     top: Annotated[
         int, typer.Option(help="Print the best N and the baselines; 0: all.", min=0)
     ] = 20,
@@ -64,7 +64,7 @@ def compare(
         board = study.compare(
             views,
             names,
-            leave_out=leave_out.value,
+            leave_out=leave_out,
             job_count=jobs or len(os.sched_getaffinity(0)),
             reporter=progress,
             wait_s=wait,
@@ -83,7 +83,7 @@ def compare(
     print_rows(columns, [{name: row[name] for name in columns} for row in rows], output)
     if len(shown) < len(board.entries):
         say(f"{len(board.entries)} in total: --top 0 prints them all")
-    say(_statement(board.choice, leave_out.value))
+    say(_statement(board.choice, leave_out))
 
 
 def _row(place: int, entry: "Entry", board: "Leaderboard") -> dict[str, Any]:

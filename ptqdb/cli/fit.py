@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ptqdb.cli import completion
-from ptqdb.cli.options import Format, LeaveOut, LeaveOutOrNone, ReadDatabase, ViewOrNone, refuse
+from ptqdb.cli.options import Format, LeaveOutOrNone, ReadDatabase, ViewOrNone, refuse
 from ptqdb.cli.output import OutputFormat, print_rows, say, write
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
@@ -96,7 +96,7 @@ def fit(
     best = None
     if table is None:
         refuse({"--x": x, "--y": y}, "can only be used with --from FILE")
-        view, left_out = view or FIT_VIEW, (leave_out or LeaveOut.NETWORK).value
+        view, left_out = view or FIT_VIEW, leave_out or "network"
         with open_reader(db) as study:
             for remark in study.remarks(view, where):
                 say(remark)

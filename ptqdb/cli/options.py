@@ -1,7 +1,6 @@
 """Options that several commands share."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 
 from ptqdb.cli import completion
 from ptqdb.cli.output import OutputFormat
-from ptqdb.defaults import DEFAULT_DATABASE, FIT_VIEW
+from ptqdb.defaults import DEFAULT_DATABASE, FIT_VIEW, LeaveOut
 
 Database = Annotated[
     Path, typer.Option("--db", envvar="PTQDB_DB", help="The DuckDB file.", show_default=True)
@@ -52,13 +51,6 @@ ViewOrNone = Annotated[
 Format = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
 
 
-class LeaveOut(StrEnum):
-    """The unit to leave out at a time for held-out figures."""
-
-    NETWORK = "network"
-    ARCHITECTURE = "architecture"
-
-
 _LEAVE_OUT = (
     "Unit of cross-validation to leave out; networks with and without batch norm are one "
     "architecture. Above 20 units, several are left out at a time."
@@ -66,7 +58,7 @@ _LEAVE_OUT = (
 LeaveOutOption = Annotated[LeaveOut, typer.Option("--leave-out", help=_LEAVE_OUT)]
 LeaveOutOrNone = Annotated[
     LeaveOut | None,
-    typer.Option("--leave-out", help=_LEAVE_OUT, show_default=LeaveOut.NETWORK.value),
+    typer.Option("--leave-out", help=_LEAVE_OUT, show_default="network"),
 ]
 Coverage = Annotated[
     float,

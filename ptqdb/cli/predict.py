@@ -15,7 +15,7 @@ from ptqdb.cli.network_options import (
     NetworkOptions,
     NumberFormats,
 )
-from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase
+from ptqdb.cli.options import Coverage, Format, LeaveOutOption, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import (
@@ -105,7 +105,7 @@ class PredictionOptions:
     db: ReadDatabase = None
     view: PredictionView = None
     curve: CurveName = PREDICTION_CURVE
-    leave_out: LeaveOutOption = LeaveOut.NETWORK
+    leave_out: LeaveOutOption = "network"
     interval: Coverage = COVERAGE
     float_accuracy: FloatAccuracy = None
 
@@ -211,7 +211,7 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
             view=view,
             curve=asked.curve,
             number_formats=number_formats,
-            leave_out=asked.leave_out.value,
+            leave_out=asked.leave_out,
             coverage=asked.interval,
             float_accuracy=asked.float_accuracy,
             image_size=asked.image_size,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ptqdb.cli import completion
-from ptqdb.cli.options import Coverage, Format, LeaveOut, LeaveOutOption, ReadDatabase, View
+from ptqdb.cli.options import Coverage, Format, LeaveOutOption, ReadDatabase, View
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import COVERAGE, PREDICTION_CURVE, PREDICTION_VIEW
@@ -28,7 +28,7 @@ def validate(
     where: Annotated[
         str | None, typer.Option(help="A SQL condition on the view's columns.")
     ] = None,
-    leave_out: LeaveOutOption = LeaveOut.NETWORK,
+    leave_out: LeaveOutOption = "network",
     interval: Coverage = COVERAGE,
     output: Format = OutputFormat.TABLE,
 ) -> None:
@@ -43,7 +43,7 @@ def validate(
         for remark in study.remarks(view, where):
             say(remark)
         rows = study.validate(
-            view, curve=curve, where=where, leave_out=leave_out.value, coverage=interval
+            view, curve=curve, where=where, leave_out=leave_out, coverage=interval
         )
     dicts = [row.as_dict() for row in rows]
     print_rows(list(dicts[0]), dicts, output)

@@ -55,7 +55,7 @@ def _format_row(number_format_id: int, number_format: NumberFormat) -> dict[str,
         "mbits": number_format.mbits,
         "max_code": number_format.max_code,
         "code_count": float(number_format.code_count),
-        "in_study_grid": number_format in STUDY_GRID,
+        "in_study_grid": number_format.is_in_study_grid,
     }
 
 

@@ -65,7 +65,7 @@ from msgspec import Meta
 
 from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.datasets.preprocessing import INTERPOLATIONS, LARGEST_EDGE
-from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES
+from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES, Precision
 from ptqdb.errors import UsageError
 from ptqdb.quantization.number_formats import match_formats
 from ptqdb.support.closest import closest_first
@@ -102,7 +102,7 @@ class _StudyTable(_Table):
     number_formats: Text = "*"
     scopes: Annotated[tuple[Scope, ...], Meta(description="a list of texts")] = ()
     device: Text = "cpu"
-    precision: Literal["auto", "float32"] = "auto"
+    precision: Precision = "auto"
 
 
 class _DatasetTable(_Table):

@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 from ptqdb.errors import UsageError
 
@@ -95,18 +95,6 @@ class Preprocessing:
     def to_json(self) -> str:
         """Return the JSON that databases store; equal for equal preprocessing."""
         return json.dumps(self.to_dict(), sort_keys=True)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the preprocessing from ``to_dict``'s output.
-
-        >>> grayscale = Preprocessing((0.13,), (0.31,), Geometry(crop=28))
-        >>> Preprocessing.from_dict(grayscale.to_dict()) == grayscale
-        True
-        """
-        return cls(
-            tuple(fields["mean"]), tuple(fields["std"]), Geometry(**fields.get("geometry", {}))
-        )
 
 
 def require_both(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

@@ -14,7 +14,6 @@ from torch.utils.flop_counter import flop_registry
 from ptqdb.errors import UnsupportedLayerError
 from ptqdb.networks.copies import scratch_copy, watch_forward
 from ptqdb.networks.eager import eager
-from ptqdb.quantization.layers import QUANTIZED_KINDS
 
 # Operations that read a weight of two or more dimensions without MACs: they multiply nothing, or
 # once per element as a norm does, which this study does not count. The same holds for torch's
@@ -200,25 +199,6 @@ def _without_fused_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(has_fast_path)
-
-
-def count_macs(module: nn.Module, example: Tensor) -> dict[str, int]:
-    """Return the MACs of every convolution and linear layer, by qualified name.
-
-    Parameters
-    ----------
-    example
-        One image as the network takes it, (1, channels, height, width).
-
-    Raises
-    ------
-    UnsupportedLayerError
-        No operation was counted for a layer: it is unknown to the counter, or never runs. The
-        message names it.
-    """
-    work = count_work(module, example)
-    layers = [name for name, part in module.named_modules() if isinstance(part, QUANTIZED_KINDS)]
-    return layer_macs(work, layers)
 
 
 def layer_macs(work: Work, names: list[str]) -> dict[str, int]:

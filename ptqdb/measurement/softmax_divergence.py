@@ -14,19 +14,11 @@ def softmax_group_count(values: Tensor) -> int:
     return values.numel() // group_pieces(values).shape[-1]
 
 
-def softmax_divergence(values: Tensor, dequantized: Tensor) -> float:
-    """Return the Jensen-Shannon divergence of paired softmaxes, in bits, summed over groups.
-
-    Parameters
-    ----------
-    values, dequantized
-        Same shape; the softmax runs over dimension 1, or 0 of a vector.
-    """
-    return softmax_divergences(values, dequantized, [1.0])[0]
-
-
 def softmax_divergences(values: Tensor, codes: Tensor, factors: Sequence[float]) -> list[float]:
-    """As `softmax_divergence`, between values and the codes times each factor.
+    """The Jensen-Shannon divergence of paired softmaxes, in bits, summed over groups.
+
+    The softmax of the values is paired with that of the codes times each factor, over dimension 1,
+    or 0 of a vector.
 
     Works in chunks of whole groups: nothing of the size of the tensor is allocated, and terms of
     the values alone are computed once for all factors.

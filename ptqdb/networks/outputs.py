@@ -44,18 +44,6 @@ def check_outputs(trained: TrainedNetwork, example: Tensor) -> int:
     return int(output.shape[1])
 
 
-def output_count(trained: TrainedNetwork, image_shape: tuple[int, int, int]) -> int:
-    """Return the number of classes of the network; see ``check_outputs``.
-
-    Parameters
-    ----------
-    image_shape
-        Channels, height, width.
-    """
-    parameter = next(trained.module.parameters(), torch.zeros(()))
-    return check_outputs(trained, torch.zeros(1, *image_shape, device=parameter.device))
-
-
 def _reason(error: BaseException) -> str:
     """Advice for an error of the network's code."""
     if isinstance(error, SystemExit):

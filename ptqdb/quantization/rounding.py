@@ -79,27 +79,6 @@ def round_to_codes_(
     return values
 
 
-def round_to_codes(
-    values: Tensor, number_format: NumberFormat, *, keep_nan: bool = False
-) -> Tensor:
-    """Return the nearest code of each value, as `round_to_codes_`, in a new tensor.
-
-    Raises
-    ------
-    DataError
-        `values` contain NaN without `keep_nan`, or have a dtype other than float32 and float64.
-    UsageError
-        The dtype is float32 and cannot hold every code of the format.
-
-    Examples
-    --------
-    >>> from ptqdb.quantization.number_formats import number_format
-    >>> round_to_codes(torch.tensor([0.25, 0.26, 0.75, 7.0]), number_format("POT_3")).tolist()
-    [0.25, 0.25, 1.0, 1.0]
-    """
-    return round_to_codes_(values.detach().clone(), number_format, keep_nan=keep_nan)
-
-
 @torch.no_grad()
 def scaled_codes(
     values: Tensor,

@@ -4,7 +4,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,7 @@ from ptqdb.charts.pictures import KINDS, Request, draw
 from ptqdb.charts.style import DARK, LIGHT, PALETTE, format_key
 from ptqdb.charts.variants import Variant
 from ptqdb.curves import curve
-from ptqdb.defaults import PREDICTION_VIEW
+from ptqdb.defaults import PREDICTION_VIEW, ChartKind
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.cross_validation import leave_out
 from ptqdb.fitting.fitted_view import fit_whole_view
@@ -266,6 +266,10 @@ def test_variants_say_what_each_is_worth(shown: Study) -> None:
     (points,) = layers_of(single["concat"][0], "point")
     assert points["encoding"]["color"]["field"] == "family"
     assert not layers_of(single["concat"][0], "area")
+
+
+def test_the_command_line_knows_the_kinds_that_can_be_drawn() -> None:
+    assert tuple(KINDS) == get_args(ChartKind)
 
 
 @pytest.mark.slow

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as functional
+from oracles import count_macs, round_to_codes, softmax_divergence
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError, UnsupportedLayerError
 from ptqdb.measurement.facts import UnquantizedPart
-from ptqdb.measurement.macs import count_macs, count_work, layer_macs
-from ptqdb.measurement.softmax_divergence import softmax_divergence, softmax_group_count
+from ptqdb.measurement.macs import count_work, layer_macs
+from ptqdb.measurement.softmax_divergence import softmax_group_count
 from ptqdb.measurement.tensors import channel_facts
 from ptqdb.measurement.unquantized import unquantized_parts, unquantized_statement
 from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
 from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.rounding import round_to_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, compute_scale
 
 

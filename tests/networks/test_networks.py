@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from oracles import count_macs
 from torch import Tensor, nn
 
 from ptqdb.errors import UnsupportedLayerError, UsageError
-from ptqdb.measurement.macs import count_macs
 from ptqdb.networks.reference import REFERENCE_NETWORKS, reference_network
 
 # params and MACs at full width, for 32 x 32 images and ten classes; the MACs count 2 for

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import residual_networks
 import torch
+from oracles import output_count
 from torch import Tensor, nn
 
 from ptqdb.datasets.parquet import read_parquet
@@ -18,7 +19,7 @@ from ptqdb.errors import DataError, UsageError
 from ptqdb.measurement.evaluation import Batches, compute_logits
 from ptqdb.networks.checkpoints import NetworkDescription, TrainedNetwork, save_checkpoint
 from ptqdb.networks.embedded import embedded_folder
-from ptqdb.networks.outputs import check_outputs, output_count
+from ptqdb.networks.outputs import check_outputs
 from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import network_source
 

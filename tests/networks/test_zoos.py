@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from oracles import output_count
 
 from ptqdb.datasets.preprocessing import Geometry, Preprocessing
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.checkpoints import checkpoint_sha256
-from ptqdb.networks.outputs import output_count
 from ptqdb.networks.sources import network_source
 
 torchvision = pytest.importorskip("torchvision", reason="torchvision is an extra")

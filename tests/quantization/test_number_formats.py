@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from oracles import round_to_codes
 
 from ptqdb.errors import DataError, UsageError
 from ptqdb.quantization.number_formats import (
@@ -22,7 +23,7 @@ from ptqdb.quantization.number_formats import (
     match_formats,
     number_format,
 )
-from ptqdb.quantization.rounding import round_to_codes, round_to_codes_, scaled_codes
+from ptqdb.quantization.rounding import round_to_codes_, scaled_codes
 
 Doubles = NDArray[np.float64]
 

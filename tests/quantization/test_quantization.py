@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from oracles import round_to_codes
 from torch import Tensor, nn
 
 from ptqdb.errors import DataError
@@ -11,7 +12,7 @@ from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.precision import choose_precision, has_bfloat16_units, matrix_precision
-from ptqdb.quantization.rounding import round_to_codes, scaled_codes
+from ptqdb.quantization.rounding import scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme, compute_scale
 
 CPU = torch.device("cpu")
