@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ptqdb.datasets.reading import read_images as images
     from ptqdb.fitting.saved import load_fits
     from ptqdb.networks.sources import network_source as network
-    from ptqdb.study import Study, train
+    from ptqdb.networks.trainings import train
+    from ptqdb.study import Study
     from ptqdb.study import open_study as open  # noqa: A004
     from ptqdb.version import VERSION as __version__  # noqa: N811
 
@@ -28,7 +29,7 @@ _PLACES = {
     "load_fits": ("ptqdb.fitting.saved", "load_fits"),
     "network": ("ptqdb.networks.sources", "network_source"),
     "open": ("ptqdb.study", "open_study"),
-    "train": ("ptqdb.study", "train"),
+    "train": ("ptqdb.networks.trainings", "train"),
 }
 
 

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ptqdb.fitting.validation import ValidationRow
     from ptqdb.fitting.view_fit import GroupFit
     from ptqdb.networks.sources import NetworkSource
-    from ptqdb.networks.trainings import TrainedReference
     from ptqdb.quantization.number_formats import NumberFormat
 
 
@@ -722,66 +721,3 @@ def _formats(asked: "str | Sequence[NumberFormat]") -> "tuple[NumberFormat, ...]
     from ptqdb.quantization.number_formats import match_formats
 
     return match_formats(asked) if isinstance(asked, str) else tuple(asked)
-
-
-def train(
-    names: str | Sequence[str],
-    images: "ImageSet",
-    folder: Path | str,
-    *,
-    test_images: "ImageSet | None" = None,
-    width: float = 1.0,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    replace: bool = False,
-) -> "list[TrainedReference]":
-    """Train reference networks; finished checkpoints are kept, interrupted trainings resume.
-
-    Parameters
-    ----------
-    names
-        One or several reference networks.
-    images, test_images
-        Images for training and for testing, as returned by `ptqdb.images`, 3 channels of 32 x 32
-        pixels.
-    folder
-        Receives ``NAME.safetensors`` and ``NAME.log.parquet`` of each network.
-    width
-        Factor for all hidden channel counts.
-    epochs, batch_size, learning_rate
-        None: each network's own setting.
-    replace
-        Whether to replace existing checkpoints.
-
-    Raises
-    ------
-    UsageError
-        No such network or device, or a number out of bounds.
-    MismatchError
-        The folder has a checkpoint of the same name from other settings or images.
-    DataError
-        The images cannot be used for training, or the folder cannot be written.
-    """
-    from ptqdb.collection.requests import require_device
-    from ptqdb.networks.training import Training
-    from ptqdb.networks.training_settings import choose_settings
-    from ptqdb.networks.trainings import train as run_trainings
-    from ptqdb.networks.trainings import untold
-
-    require_device(device)
-    settings = choose_settings(
-        [names] if isinstance(names, str) else names,
-        width=width,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
-    trainings = [
-        Training(name, images, Path(folder), chosen, width=width, device=device)
-        for name, chosen in settings.items()
-    ]
-    return list(run_trainings(trainings, untold, test_images=test_images, anew=replace))

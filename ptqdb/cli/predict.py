@@ -184,8 +184,9 @@ def recommend(
 
 def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> "Predictions":
     """Predict according to the options; remarks go to stderr."""
-    from ptqdb.collection.declaration import check_device, check_network
+    from ptqdb.collection.declaration import check_network
     from ptqdb.fitting.prediction import default_view
+    from ptqdb.networks.devices import check_device
     from ptqdb.quantization.number_formats import match_formats
 
     entry, has_images = said.entry(network), asked.calibration_dataset is not None

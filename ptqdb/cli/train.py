@@ -43,11 +43,11 @@ def train(
     Interrupted? Run the same command again; it resumes, with bit-identical results.
     """
     from ptqdb.cli.progress import training_progress
-    from ptqdb.collection.requests import require_device
     from ptqdb.datasets.parquet import read_parquet
+    from ptqdb.networks.devices import require_device
     from ptqdb.networks.training import Training
     from ptqdb.networks.training_settings import choose_settings
-    from ptqdb.networks.trainings import train as train_all
+    from ptqdb.networks.trainings import run_trainings
 
     resumes(context)
     require_device(device)
@@ -65,7 +65,7 @@ def train(
         Training(name, images, output, chosen, width=width, device=device)
         for name, chosen in settings.items()
     ]
-    for one in train_all(trainings, training_progress, test_images=test_images, anew=replace):
+    for one in run_trainings(trainings, training_progress, test_images=test_images, anew=replace):
         told = "no test images"
         if one.accuracy is not None and test_images is not None:
             told = f"{one.accuracy * 100:.2f} % on {len(test_images):,} test images"

@@ -1,6 +1,5 @@
 """A study as declared by options or in a file: its datasets, networks and formats."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from ptqdb.datasets.preprocessing import Preprocessing, require_both
 from ptqdb.defaults import LAYER_SCOPE, SCOPES
 from ptqdb.errors import UsageError
+from ptqdb.networks.devices import check_device
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.specs import check_spec
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
@@ -185,15 +185,3 @@ def check_scopes(scopes: Sequence[str]) -> None:
     for scope in scopes:
         if scope not in known:
             raise UsageError(f"--scopes: expected any of {', '.join(known)}, found {scope!r}")
-
-
-def check_device(device: str) -> None:
-    """Refuse an invalid device name.
-
-    Raises
-    ------
-    UsageError
-        The message lists the valid ones.
-    """
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise UsageError(f"--device: expected cpu, cuda or cuda:N, found {device!r}")

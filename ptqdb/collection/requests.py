@@ -3,22 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from ptqdb.collection.declaration import (
     DEFAULT_CALIBRATION_COUNT,
     DatasetEntry,
     NetworkEntry,
     StudyDeclaration,
     check_declaration,
-    check_device,
     check_scopes,
 )
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.datasets.reading import read_images
-from ptqdb.errors import UsageError
+from ptqdb.networks.devices import require_device
 from ptqdb.networks.embedded import (
     DATASET_NAME,
     embedded_checkpoints,
@@ -197,16 +194,3 @@ class _Images:
                 download=entry.download,
             )
         return self._read[key]
-
-
-def require_device(device: str) -> None:
-    """Refuse an invalid or missing device.
-
-    Raises
-    ------
-    UsageError
-        The message lists the valid ones.
-    """
-    check_device(device)
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UsageError(f"--device: found no GPU for {device!r}; use cpu")

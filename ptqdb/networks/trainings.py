@@ -9,8 +9,10 @@ import torch
 
 from ptqdb.datasets.images import ImageSet
 from ptqdb.errors import DataError, MismatchError
+from ptqdb.networks.devices import require_device
 from ptqdb.networks.sources import described_source
 from ptqdb.networks.training import Training, TrainingProgress, accuracy
+from ptqdb.networks.training_settings import choose_settings
 
 Shown = Callable[[str, int], AbstractContextManager[Callable[[TrainingProgress], None]]]
 """From a name and a number of steps, a context that returns the progress callback."""
@@ -42,7 +44,7 @@ class TrainedReference:
     accuracy: float | None
 
 
-def train(
+def run_trainings(
     trainings: Sequence[Training],
     shown: Shown,
     *,
@@ -107,3 +109,60 @@ def _judged(
         module = described_source(training.path).load().module.to(training.device)
         share = accuracy(module.to(memory_format=torch.channels_last), test_images)
     return TrainedReference(training.name, training.path, seconds, share)
+
+
+def train(
+    names: str | Sequence[str],
+    images: ImageSet,
+    folder: Path | str,
+    *,
+    test_images: ImageSet | None = None,
+    width: float = 1.0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    replace: bool = False,
+) -> list[TrainedReference]:
+    """Train reference networks; finished checkpoints are kept, interrupted trainings resume.
+
+    Parameters
+    ----------
+    names
+        One or several reference networks.
+    images, test_images
+        Images for training and for testing, as returned by `ptqdb.images`, 3 channels of 32 x 32
+        pixels.
+    folder
+        Receives ``NAME.safetensors`` and ``NAME.log.parquet`` of each network.
+    width
+        Factor for all hidden channel counts.
+    epochs, batch_size, learning_rate
+        None: each network's own setting.
+    replace
+        Whether to replace existing checkpoints.
+
+    Raises
+    ------
+    UsageError
+        No such network or device, or a number out of bounds.
+    MismatchError
+        The folder has a checkpoint of the same name from other settings or images.
+    DataError
+        The images cannot be used for training, or the folder cannot be written.
+    """
+    require_device(device)
+    settings = choose_settings(
+        [names] if isinstance(names, str) else names,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    trainings = [
+        Training(name, images, Path(folder), chosen, width=width, device=device)
+        for name, chosen in settings.items()
+    ]
+    return list(run_trainings(trainings, untold, test_images=test_images, anew=replace))

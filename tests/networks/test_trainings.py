@@ -19,7 +19,7 @@ from ptqdb.networks.checkpoints import NetworkDescription, read_description, sav
 from ptqdb.networks.reference import reference_network
 from ptqdb.networks.training import Training, TrainingProgress
 from ptqdb.networks.training_settings import TrainingSettings, learning_rate
-from ptqdb.networks.trainings import TrainedReference, train
+from ptqdb.networks.trainings import TrainedReference, run_trainings
 from ptqdb.resources import data_folder
 
 SMALL = TrainingSettings(epochs=2, batch_size=8, peak_learning_rate=0.02)
@@ -66,7 +66,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks that were trained without a stop."""
     folder = tmp_path_factory.mktemp("whole")
-    assert len(list(train(trainings(folder, "AlexNet_BN", "AlexNet"), Steps()))) == 2
+    assert len(list(run_trainings(trainings(folder, "AlexNet_BN", "AlexNet"), Steps()))) == 2
     return folder
 
 
@@ -75,7 +75,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_finished_is_not_trained_again(whole: Path) -> None:
     steps, before = Steps(), weights(whole)
-    found = list(train(trainings(whole, "AlexNet", "AlexNet_BN"), steps, test_images=IMAGES))
+    found = list(
+        run_trainings(trainings(whole, "AlexNet", "AlexNet_BN"), steps, test_images=IMAGES)
+    )
     assert [(one.name, one.seconds) for one in found] == [("AlexNet", None), ("AlexNet_BN", None)]
     assert all(one.accuracy is not None and 0 <= one.accuracy <= 1 for one in found)
     assert steps.done == []
@@ -105,7 +107,7 @@ def test_weights_of_another_training_are_refused_and_stay(
     steps, before = Steps(), weights(whole)
     asked = trainings(whole, "MobileNetV2", "AlexNet", settings=settings, shown=shown)
     with pytest.raises(MismatchError, match=f"{said}.*replace"):
-        list(train(asked, steps))
+        list(run_trainings(asked, steps))
     assert steps.done == []  # not even of the network that could be trained
     assert weights(whole) == before
 
@@ -125,9 +127,9 @@ def test_weights_that_do_not_say_how_they_were_trained_are_only_replaced(tmp_pat
     )
     before = path.read_bytes()
     with pytest.raises(MismatchError, match=r"does not say how it was trained.*replace"):
-        list(train(trainings(tmp_path, "AlexNet"), Steps()))
+        list(run_trainings(trainings(tmp_path, "AlexNet"), Steps()))
     assert path.read_bytes() == before
-    (found,) = train(trainings(tmp_path, "AlexNet"), Steps(), anew=True)
+    (found,) = run_trainings(trainings(tmp_path, "AlexNet"), Steps(), anew=True)
     assert found.seconds is not None
     told = read_description(path)
     assert told is not None
@@ -139,8 +141,8 @@ def test_a_damaged_checkpoint_is_only_replaced(tmp_path: Path, whole: Path) -> N
     path = tmp_path / "AlexNet.safetensors"
     path.write_bytes(b"{" * 100)
     with pytest.raises(MismatchError, match=r"found .*AlexNet.safetensors.*replace"):
-        list(train(trainings(tmp_path, "AlexNet"), Steps()))
-    list(train(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
+        list(run_trainings(trainings(tmp_path, "AlexNet"), Steps()))
+    list(run_trainings(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
     assert path.read_bytes() == weights(whole)["AlexNet"]
 
 
@@ -153,10 +155,10 @@ def test_ctrl_c_keeps_the_state_and_the_unfinished_network_resumes(
     first = Steps(stop_at=("AlexNet", 3))
     found: list[TrainedReference] = []
     with pytest.raises(KeyboardInterrupt):
-        found.extend(train(trainings(tmp_path, "AlexNet_BN", "AlexNet"), first))
+        found.extend(run_trainings(trainings(tmp_path, "AlexNet_BN", "AlexNet"), first))
     assert (tmp_path / "AlexNet.state").exists()
     second = Steps()
-    found = list(train(trainings(tmp_path, "AlexNet_BN", "AlexNet"), second))
+    found = list(run_trainings(trainings(tmp_path, "AlexNet_BN", "AlexNet"), second))
     assert [(one.name, one.seconds is None) for one in found] == [
         ("AlexNet_BN", True),
         ("AlexNet", False),
@@ -189,7 +191,7 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(
         training.run(lambda _: None)
     assert training.step == 4
     steps = Steps()
-    list(train(trainings(tmp_path, "AlexNet_BN"), steps))
+    list(run_trainings(trainings(tmp_path, "AlexNet_BN"), steps))
     assert steps.done[0] == ("AlexNet_BN", 5)
     assert weights(tmp_path)["AlexNet_BN"] == weights(whole)["AlexNet_BN"]
 
@@ -197,19 +199,19 @@ def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(
 def test_a_replacing_that_was_stopped_resumes_too(tmp_path: Path, whole: Path) -> None:
     other = TrainingSettings(2, 8, 0.02, seed=1)
     names = ("AlexNet_BN", "AlexNet")
-    list(train(trainings(tmp_path, *names, settings=other), Steps()))
+    list(run_trainings(trainings(tmp_path, *names, settings=other), Steps()))
     with pytest.raises(KeyboardInterrupt):
-        list(train(trainings(tmp_path, *names), Steps(stop_at=("AlexNet", 3)), anew=True))
+        list(run_trainings(trainings(tmp_path, *names), Steps(stop_at=("AlexNet", 3)), anew=True))
     before = weights(tmp_path)
     assert before["AlexNet_BN"] == weights(whole)["AlexNet_BN"]
     assert before["AlexNet"] != weights(whole)["AlexNet"]
     steps = Steps()
-    list(train(trainings(tmp_path, *names), steps, anew=True))
+    list(run_trainings(trainings(tmp_path, *names), steps, anew=True))
     assert steps.done == [("AlexNet", step) for step in range(4, 9)]
     assert weights(tmp_path) == weights(whole)
     # Nothing is left to resume: now all is trained anew.
     again = Steps()
-    list(train(trainings(tmp_path, *names), again, anew=True))
+    list(run_trainings(trainings(tmp_path, *names), again, anew=True))
     assert len(again.done) == 16
 
 
@@ -218,13 +220,13 @@ def test_a_state_of_another_training_or_of_none_is_only_replaced(
 ) -> None:
     other = TrainingSettings(2, 8, 0.02, seed=1)
     with pytest.raises(KeyboardInterrupt):
-        list(train(trainings(tmp_path, "AlexNet", settings=other), Steps(("AlexNet", 1))))
+        list(run_trainings(trainings(tmp_path, "AlexNet", settings=other), Steps(("AlexNet", 1))))
     with pytest.raises(MismatchError, match=r"begun in .*AlexNet.state has seed 1 instead of 0"):
-        list(train(trainings(tmp_path, "AlexNet"), Steps()))
+        list(run_trainings(trainings(tmp_path, "AlexNet"), Steps()))
     (tmp_path / "AlexNet.state").write_bytes(b"not a state")
     with pytest.raises(DataError, match=r"AlexNet\.state.*replace"):
-        list(train(trainings(tmp_path, "AlexNet"), Steps()))
-    list(train(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
+        list(run_trainings(trainings(tmp_path, "AlexNet"), Steps()))
+    list(run_trainings(trainings(tmp_path, "AlexNet"), Steps(), anew=True))
     assert weights(tmp_path)["AlexNet"] == weights(whole)["AlexNet"]
 
 
@@ -278,7 +280,7 @@ def test_images_that_cannot_be_trained_on(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(DataError, match=r"the folder .*runs cannot be created"):
-        list(train(trainings(tmp_path / "runs", "AlexNet"), Steps()))
+        list(run_trainings(trainings(tmp_path / "runs", "AlexNet"), Steps()))
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
