@@ -55,7 +55,10 @@ class Factory(Unpublished):
             ``nn.Module``.
         """
         if class_count is not None:
-            raise UsageError(f"{self.spec} takes no arguments; make it build {class_count} classes")
+            raise UsageError(
+                f"--class-count: {self.spec} is called without arguments; leave the count out, and "
+                f"let the code build {class_count} classes"
+            )
         if isinstance(self.function, nn.Module):
             return full_copy(self.function)
         with _in_one_line(self.spec):
