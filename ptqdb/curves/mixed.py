@@ -33,6 +33,9 @@ class MixedFunction(LinearFunction):
     by a grid search, then Brent's method. A network variance of 0 is valid. `log_likelihood` is the
     marginal one of all points at the REML estimate, at most its maximum. (Restricted likelihoods of
     curves with different terms cannot be compared.)
+
+    statsmodels' MixedLM is not used: at a network variance of 0, which most views of the embedded
+    study have, version 0.15 ends at an intercept of 0 and reports convergence.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("network",)
