@@ -14,9 +14,10 @@ FIT_CURVE = "rational2"
 PREDICTION_VIEW = "channelnsr_layer_rootdepth_rootfanin"
 PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_rootdepth_rootfanin"
 PREDICTION_CURVE = "rational2"
-SCOPES = ("all", "weight", "bias", "input")
+Scope = Literal["all", "weight", "bias", "input", "layer"]
+SCOPES: tuple[Scope, ...] = ("all", "weight", "bias", "input")
 """What an evaluation quantizes in every layer."""
-LAYER_SCOPE = "layer"
+LAYER_SCOPE: Scope = "layer"
 """One whole layer is quantized; the others are not."""
 COVERAGE = 0.9
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")

@@ -140,7 +140,7 @@ class Study:
         self,
         view: str = FIT_VIEW,
         *,
-        curve: str = FIT_CURVE,
+        curve: str | Sequence[str] = FIT_CURVE,
         by: str | None = "network",
         where: str | None = None,
         leave_out: str = "network",
@@ -152,7 +152,7 @@ class Study:
         view
             A view's name, or a call such as ``variant(share := 'param')``.
         curve
-            A curve's name.
+            A curve's name, or several: all fits of the first come first.
         by
             The column whose values are the groups; None: only ``ALL``.
         where
@@ -169,7 +169,11 @@ class Study:
         from ptqdb.fitting.view_fit import fit_view_frame
 
         frame = self.view(view, where)
-        return fit_view_frame(frame, view=view, curve=curve, by=by, leave_out_by=leave_out)
+        return [
+            fit
+            for name in ([curve] if isinstance(curve, str) else curve)
+            for fit in fit_view_frame(frame, view=view, curve=name, by=by, leave_out_by=leave_out)
+        ]
 
     def validate(
         self,

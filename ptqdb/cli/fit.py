@@ -92,7 +92,6 @@ def fit(
     from ptqdb.curves import curve as curve_by_name
 
     names = list(CURVES) if curve == "all" else [curve_by_name(curve).name]
-    fits: list[GroupFit] = []
     best = None
     if table is None:
         refuse({"--x": x, "--y": y}, "can only be used with --from FILE")
@@ -100,10 +99,7 @@ def fit(
         with open_reader(db) as study:
             for remark in study.remarks(view, where):
                 say(remark)
-            for name in names:
-                fits += study.fit(
-                    view, curve=name, by=by or "network", where=where, leave_out=left_out
-                )
+            fits = study.fit(view, curve=names, by=by or "network", where=where, leave_out=left_out)
             if output is OutputFormat.TABLE and not show_summary:
                 best = study.best_prediction(left_out)
     else:

@@ -64,8 +64,8 @@ import msgspec
 from msgspec import Meta
 
 from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
-from ptqdb.datasets.preprocessing import INTERPOLATIONS, LARGEST_EDGE
-from ptqdb.defaults import LAYER_SCOPE, MOST_CLASSES, SCOPES, Precision
+from ptqdb.datasets.preprocessing import LARGEST_EDGE, Interpolation
+from ptqdb.defaults import MOST_CLASSES, Precision, Scope
 from ptqdb.errors import UsageError
 from ptqdb.quantization.number_formats import match_formats
 from ptqdb.support.closest import closest_first
@@ -87,7 +87,6 @@ Classes = Annotated[
 Channels = Annotated[
     tuple[float, ...], Meta(min_length=1, description="a list of one number per channel")
 ]
-Scope = Literal[(*SCOPES, LAYER_SCOPE)]  # type: ignore[valid-type]
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -129,7 +128,7 @@ class _NetworkTable(_Table):
     std: Channels | None = None
     resize: Edge | None = None
     crop: Edge | None = None
-    interpolation: Literal[INTERPOLATIONS] | None = None  # type: ignore[valid-type]
+    interpolation: Interpolation | None = None
     class_count: Classes | None = None
     seed: Count | None = None
 

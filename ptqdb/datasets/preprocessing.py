@@ -4,13 +4,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ptqdb.errors import UsageError
 
 LARGEST_EDGE = 16_384
 """In pixels: one picture of this size takes 768 MiB."""
-INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
+INTERPOLATIONS = get_args(Interpolation)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import duckdb
 import pytest
@@ -51,6 +52,18 @@ def test_what_compare_stores_can_be_read_on(filled: Path) -> None:
         best = study.best_prediction()
     assert best is not None
     assert best.curve == "isotonic"
+
+
+def test_several_curves_are_fitted_to_a_view_that_is_read_once(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ptqdb.open(filled) as study:
+        alone = [study.fit("l2_flops", curve=name)[0].params for name in ("linear", "isotonic")]
+        read = Mock(wraps=study.view)
+        monkeypatch.setattr(study, "view", read)
+        fits = study.fit("l2_flops", curve=["linear", "isotonic"])
+    assert read.call_count == 1
+    assert [fit.params for fit in fits if fit.group == "ALL"] == alone
 
 
 def test_a_study_goes_out_and_comes_in(filled: Path, empty_file: Path, tmp_path: Path) -> None:
