@@ -14,7 +14,7 @@ from ptqdb.networks.outputs import check_outputs
 from ptqdb.quantization.layers import quantizable_layers
 
 
-def check_network(plan: NetworkPlan) -> NetworkPlan:
+def check_plan(plan: NetworkPlan) -> NetworkPlan:
     """Return the plan if the network accepts its images and has one output per class.
 
     Images whose classes are plain numbers get as many classes as the network has outputs: the

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ptqdb.collection.checking import check_network
+from ptqdb.collection.checking import check_plan
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkPlan, plan_network
 from ptqdb.database import IN_MEMORY, connect, connect_reader
 from ptqdb.errors import DataError
@@ -91,7 +91,7 @@ def preview(
             )
             try:
                 with own_errors_as_data_errors():
-                    plan = check_network(plan_network(connection, request, task))
+                    plan = check_plan(plan_network(connection, request, task))
                     shown = _with_plan(shown, plan)
                     if plan.cells:
                         plan, seconds = _measured(request, plan)

@@ -9,7 +9,7 @@ from typing import Protocol
 import duckdb
 import torch
 
-from ptqdb.collection.checking import check_network
+from ptqdb.collection.checking import check_plan
 from ptqdb.collection.plan import (
     Cell,
     CollectionRequest,
@@ -191,7 +191,7 @@ def _plans(
             with keep_interrupts(), own_errors_as_data_errors():
                 plan = plan_network(connection, request, task)
                 if plan.cells or plan.is_new:
-                    plan = check_network(plan)
+                    plan = check_plan(plan)
                 plans.append(plan)
         except DataError as error:
             outcome.failures.append(Failure(task.name, str(error)))
