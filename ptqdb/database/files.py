@@ -160,10 +160,10 @@ def _opening_error(path: Path, error: duckdb.Error, *, read_only: bool) -> Datab
         return BusyError(
             f"{path} is already open in this process, in another mode: close that connection"
         )
-    replay = re.search(r'replaying WAL file "(?P<log>[^"]+)": (?P<reason>[^\n]+)', message)
-    if replay:
+    log = re.search(r'(?:replaying WAL file "[^"]+": |Error: (?=This WAL was ))([^\n]+)', message)
+    if log:
         return DatabaseError(
-            f"{replay['log']} is damaged or belongs to another file ({replay['reason']}): restore "
+            f"{log_path(path)} is damaged or belongs to another file ({log[1]}): restore "
             f"a copy, or delete that file to open {path} without the last commits"
         )
     if path.exists() and not _has_magic(path):
