@@ -19,7 +19,7 @@ from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.precision import choose_precision, matrix_precision
 from ptqdb.support.interruption import keep_interrupts
 
-LARGEST_BYTES = 32_000_000
+LARGEST_BYTES = 16_000_000
 """From 32 MB on, the C library allocates new pages for every tensor, which cost more than the
 arithmetic: an Inception takes a third longer with batches of 100 images than of 16."""
 
@@ -242,7 +242,7 @@ class NetworkEvaluation:
     ) -> EvaluationFacts | FailedEvaluation:
         """Evaluate the network in a format; return the reason if the network's own code fails.
 
-        Low precision is used only if everything is in codes: only then are products exact.
+        Low precision is used only where everything is in codes: only then are products exact.
 
         Parameters
         ----------
@@ -257,9 +257,9 @@ class NetworkEvaluation:
             Out of memory, or the device failed earlier: not a failure of the format.
         """
         torch.zeros((), device=self._device).item()  # a failed GPU rejects any operation
-        asked = self._precision if scope == "all" else "float32"
-        precision = choose_precision(number_format, self._device, asked)
-        self._network.use_codes(coded, "all" if scope == LAYER_SCOPE else scope)
+        precision = choose_precision(number_format, self._device, self._precision, scope)
+        of_layers = "all" if scope == LAYER_SCOPE else scope
+        self._network.use_codes(coded, of_layers, in_integers=precision == "int8")
         try:
             with keep_interrupts(), matrix_precision(precision):
                 logits = compute_logits(self._network.module, self._batches)

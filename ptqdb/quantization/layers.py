@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ptqdb.quantization.codes import CodedLayer, code_bias, code_weight
+from ptqdb.quantization.integer_products import IntegerProduct, multiplies_bytes, takes
 from ptqdb.quantization.number_formats import NumberFormat
-from ptqdb.quantization.rounding import scaled_codes
+from ptqdb.quantization.rounding import byte_codes, scaled_codes
 from ptqdb.quantization.schemes import Scheme, compute_scale
 
 QUANTIZED_KINDS = (_ConvNd, nn.Linear)
@@ -38,13 +39,20 @@ _TORCH_CONV_FORWARDS = frozenset(
 
 @dataclass(frozen=True)
 class _Codes:
-    """The codes a layer computes with; None for a part that stays in float."""
+    """The codes a layer computes with; None for a part that stays in float.
+
+    Attributes
+    ----------
+    integers
+        The product in integers, where it is used.
+    """
 
     input_scale: Tensor | None
     number_format: NumberFormat
     weight: Tensor
     bias: Tensor | None
     output_scales: tuple[Tensor, ...]
+    integers: IntegerProduct | None = None
 
 
 class QuantizedLayer:
@@ -169,11 +177,19 @@ class QuantizedLayer:
         self._codes = self._kept = self._trial = None
         self._starts[0] = 0
 
-    def use_codes(self, coded: CodedLayer, scope: str = "all") -> None:
+    def use_codes(
+        self, coded: CodedLayer, scope: str = "all", *, in_integers: bool = False
+    ) -> None:
         """Compute with codes of the given scope: ``all``, ``weight``, ``bias`` or ``input``.
 
         The layer accumulates codes and rescales the sum once; a float bias is divided by that
         scale.
+
+        Parameters
+        ----------
+        in_integers
+            Whether to multiply on integer units where the layer can; only with the scope ``all``
+            and a format that ``fits_bytes``.
         """
         self.use_float()
         codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
@@ -196,7 +212,15 @@ class QuantizedLayer:
             coded.weight.codes if codes_weight else self.weight,
             bias,
             () if scope == "bias" else _factors(input_scale, weight_scale),
+            self._integer_product(coded, bias) if in_integers else None,
         )
+
+    def _integer_product(self, coded: CodedLayer, bias: Tensor | None) -> IntegerProduct | None:
+        """The layer's product in integers; None if it must use its own forward."""
+        weight = coded.weight.codes
+        if self.has_torch_forward and multiplies_bytes(self.layer, weight):
+            return IntegerProduct(self.layer, weight, bias, coded.number_format)
+        return None
 
     def use_scaled_units(self) -> None:
         """Compute in floats with scaled units, exactly: tests the requirements of codes.
@@ -225,14 +249,17 @@ class QuantizedLayer:
             self.observe(self.name, inputs)
         if self._codes is None and self._trial is None:
             return self._original(*args, **kwargs)
-        if args:
-            args = (self._codes_of(inputs), *args[1:])
-        else:
-            kwargs = {**kwargs, name: self._codes_of(inputs)}
-        if self._codes is None:
-            return self._tried(args, kwargs)
-        with _without_autocast(inputs), self._parameters(self._codes.weight, self._codes.bias):
-            outputs: Tensor = self._original(*args, **kwargs)
+        outputs = self._integer_outputs(inputs)
+        if outputs is None:
+            if args:
+                args = (self._codes_of(inputs), *args[1:])
+            else:
+                kwargs = {**kwargs, name: self._codes_of(inputs)}
+            if self._codes is None:
+                return self._tried(args, kwargs)
+            with _without_autocast(inputs), self._parameters(self._codes.weight, self._codes.bias):
+                outputs = self._original(*args, **kwargs)
+        assert self._codes is not None
         for scale in self._codes.output_scales:
             outputs = outputs.mul_(self._along_channels(scale))
         return outputs.to(_output_dtype(inputs))
@@ -270,13 +297,37 @@ class QuantizedLayer:
             return True
         return torch.equal(by_weight, expected * 4) and torch.equal(by_input, expected * 4)
 
+    def _integer_outputs(self, inputs: Tensor) -> Tensor | None:
+        """The outputs before scaling, if computed in integers; None if they cannot be."""
+        if self._codes is None or self._codes.integers is None or not takes(self.layer, inputs):
+            return None
+        codes = self._kept_codes(inputs, in_bytes=True)
+        if codes is None:
+            assert self._codes.input_scale is not None
+            codes = byte_codes(inputs.float(), self._codes.input_scale, self._codes.number_format)
+            if codes is None:
+                return None
+            self._keep(inputs, codes)
+        return self._codes.integers(codes)
+
+    def _kept_codes(self, inputs: Tensor, *, in_bytes: bool) -> Tensor | None:
+        """The codes of this input that another layer computed, if any."""
+        kept = None if self.first_reader is None else self.first_reader._kept
+        if kept is None or kept[0] is not inputs or (kept[1].dtype == torch.uint8) != in_bytes:
+            return None
+        return kept[1]
+
+    def _keep(self, inputs: Tensor, codes: Tensor) -> None:
+        if self.is_read_on:
+            self._kept = (inputs, codes)
+
     def _codes_of(self, inputs: Tensor) -> Tensor:
         """The input in codes, or unchanged; a tensor read by several layers is quantized once."""
         if self._codes is not None and self._codes.input_scale is None:
             return inputs.float()
-        kept = None if self.first_reader is None else self.first_reader._kept
-        if kept is not None and kept[0] is inputs:
-            return kept[1]
+        kept = self._kept_codes(inputs, in_bytes=False)
+        if kept is not None:
+            return kept
         if self._codes is None or self._codes.input_scale is None:
             codes = inputs / 2
         else:
@@ -286,8 +337,7 @@ class QuantizedLayer:
                 self._codes.number_format,
                 keep_nan=True,
             )
-        if self.is_read_on:
-            self._kept = (inputs, codes)
+        self._keep(inputs, codes)
         return codes
 
     def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

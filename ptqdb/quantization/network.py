@@ -111,7 +111,9 @@ class QuantizedNetwork:
         for layer in self.layers.values():
             layer.use_float()
 
-    def use_codes(self, coded: Mapping[str, CodedLayer], scope: str = "all") -> None:
+    def use_codes(
+        self, coded: Mapping[str, CodedLayer], scope: str = "all", *, in_integers: bool = False
+    ) -> None:
         """Compute with the codes of the scope; see ``QuantizedLayer.use_codes``.
 
         Parameters
@@ -121,7 +123,7 @@ class QuantizedNetwork:
         """
         self.use_float()
         for name, codes in coded.items():
-            self.layers[name].use_codes(codes, scope)
+            self.layers[name].use_codes(codes, scope, in_integers=in_integers)
 
     def observe(self, observer: Callable[[str, Tensor], None], batches: Iterable[Tensor]) -> None:
         """Run a float pass and call the observer with each layer's name and input."""

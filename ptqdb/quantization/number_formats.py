@@ -17,6 +17,7 @@ Family = Literal["INT", "POT", "FLOAT"]
 # Within these limits float64 holds every code exactly, except the last bits of large INT codes.
 _MAX_BITS: dict[Family, int] = {"INT": 64, "POT": 11, "FLOAT": 32}
 _MAX_EBITS = 10
+_LARGEST_BYTE = 127
 # 32768 magnitudes; wider formats have too many to list.
 _MAX_LISTED_BITS = 16
 
@@ -82,6 +83,26 @@ class NumberFormat:
             return 2 - (1 << self.bits - 1)
         bias = (1 << self.ebits - 1) - 1
         return 1 - bias
+
+    @property
+    def unit(self) -> float:
+        """The smallest positive code, of which every code is a multiple.
+
+        >>> number_format("INT_8").unit, number_format("FLOAT_4_E2").unit
+        (1.0, 0.5)
+        """
+        return (
+            1.0 if self.family == "INT" else math.ldexp(1.0, self.min_exponent - (self.mbits or 0))
+        )
+
+    @property
+    def fits_bytes(self) -> bool:
+        """Whether every code is a multiple of the unit between -127 and 127.
+
+        >>> [known.name for known in STUDY_GRID if known.fits_bytes and known.family == "POT"]
+        ['POT_2', 'POT_3', 'POT_4']
+        """
+        return self.max_code <= _LARGEST_BYTE * self.unit
 
     @property
     def code_count(self) -> int:

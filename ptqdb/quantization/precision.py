@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import torch
 
+from ptqdb.defaults import LAYER_SCOPE
+from ptqdb.quantization.integer_products import has_integer_units
 from ptqdb.quantization.number_formats import NumberFormat
 
 BFLOAT16_SIGNIFICANT_BITS = 8
@@ -27,19 +29,32 @@ def has_bfloat16_units(device: torch.device) -> bool:
     return bool((product == PROBE_SIZE).all())
 
 
-def choose_precision(number_format: NumberFormat, device: torch.device, asked: str = "auto") -> str:
-    """Return ``bfloat16`` if codes and products are exact and units exist, else ``float32``.
+def choose_precision(
+    number_format: NumberFormat,
+    device: torch.device,
+    asked: str = "auto",
+    scope: str = "all",
+) -> str:
+    """Return the fastest precision in which the products of codes are exact.
 
-    A bfloat16 holds 8 significant bits; the product of two such codes has at most 16 and is
-    exact in the float32 accumulator.
+    ``int8`` where every code is a byte and the processor has integer units: the sums are exact,
+    too. ``bfloat16`` where codes have up to 8 significant bits and the device has such units: a
+    product has at most 16 and is exact in the float32 accumulator. Else ``float32``.
 
     Parameters
     ----------
     asked
         ``auto``, or ``float32`` to force it.
+    scope
+        Where only weights, biases or inputs are in codes, the others need ``float32``. Of a single
+        layer's codes, ``layer``, only ``int8`` knows which they are.
     """
+    if asked == "float32" or scope not in ("all", LAYER_SCOPE):
+        return "float32"
+    if device.type == "cpu" and number_format.fits_bytes and has_integer_units():
+        return "int8"
     fits = number_format.significant_bits <= BFLOAT16_SIGNIFICANT_BITS
-    if asked == "auto" and fits and has_bfloat16_units(device):
+    if scope == "all" and fits and has_bfloat16_units(device):
         return "bfloat16"
     return "float32"
 

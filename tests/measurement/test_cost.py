@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ptqdb.collection.sweep import collect
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
 from ptqdb.quantization.number_formats import NumberFormat, match_formats
-from ptqdb.quantization.rounding import scaled_codes
+from ptqdb.quantization.rounding import byte_codes, scaled_codes
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 CHUNK_SIZE = 2048
@@ -131,12 +132,16 @@ def test_no_tensor_is_rounded_twice(
     """A format's scopes share its weights and biases; an evaluation codes an input once."""
     rounded: list[tuple[str, torch.dtype, torch.Size]] = []
 
-    def count(values: Tensor, scale: Tensor, each: NumberFormat, **more: Any) -> Tensor:
-        rounded.append((each.name, values.dtype, values.shape))
-        return scaled_codes(values, scale, each, **more)
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def count(values: Tensor, scale: Tensor, each: NumberFormat, **more: Any) -> Any:
+            rounded.append((each.name, values.dtype, values.shape))
+            return function(values, scale, each, **more)
+
+        return count
 
     for module in ("codes", "layers"):
-        monkeypatch.setattr(f"ptqdb.quantization.{module}.scaled_codes", count)
+        monkeypatch.setattr(f"ptqdb.quantization.{module}.scaled_codes", counted(scaled_codes))
+    monkeypatch.setattr("ptqdb.quantization.layers.byte_codes", counted(byte_codes))
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")])
     assert set(asked.scopes) == {"all", "weight"}
     assert not collect(asked, path, Silence()).failures
