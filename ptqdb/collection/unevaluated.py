@@ -29,6 +29,8 @@ from ptqdb.networks.sources import NetworkSource
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
+SOFTMAX_MEASURE = "js_softmax"
+
 
 @dataclass(frozen=True, eq=False)
 class UnevaluatedNetwork:
@@ -71,12 +73,14 @@ def measure_in_view(
     """
     if calibration is None and image_size is None and source.spec in REFERENCE_NETWORKS:
         image_size = REFERENCE_IMAGE_SIZE
+    words = variant_words(view)
     with measure_unevaluated(
         source,
         calibration,
         number_formats,
         image_size=image_size,
-        with_inputs=variant_words(view).get("tensors") != "parameters",
+        with_inputs=words.get("tensors") != "parameters",
+        with_softmax=words.get("measure", SOFTMAX_MEASURE) == SOFTMAX_MEASURE,
         device=device,
         reporter=reporter,
     ) as connection:
@@ -94,6 +98,7 @@ def measure_unevaluated(
     *,
     image_size: int | None = None,
     with_inputs: bool = True,
+    with_softmax: bool = True,
     scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
     device: str = "cpu",
     reporter: Reporter | None = None,
@@ -121,6 +126,9 @@ def measure_unevaluated(
     with_inputs
         Whether to measure the quantized inputs of the layers, which needs the second float pass;
         views of weights and biases do not need it.
+    with_softmax
+        Whether to compute the softmax divergences of weights and biases, which take two thirds of
+        the time; only views of the measure ``js_softmax`` need them.
     reporter
         Receives the preparation of the network and remarks for the user, or None.
 
@@ -147,6 +155,7 @@ def measure_unevaluated(
             device=torch.device(device),
             image_size=image_size,
             with_inputs=with_inputs,
+            with_softmax=with_softmax,
         )
     for remark in measurement.remarks:
         reporter.remarked(f"{source.name}: {remark}")

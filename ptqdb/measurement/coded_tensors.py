@@ -27,7 +27,12 @@ FLOAT32_MANTISSA_BITS = 23
 
 
 def coded_tensor_facts(
-    values: Tensor, coded: CodedTensor, number_format: NumberFormat, *, is_weight: bool
+    values: Tensor,
+    coded: CodedTensor,
+    number_format: NumberFormat,
+    *,
+    is_weight: bool,
+    with_softmax: bool = True,
 ) -> QuantizedTensorFacts:
     """Return the facts of a weight or bias in a format, with histogram and softmax divergences.
 
@@ -39,6 +44,8 @@ def coded_tensor_facts(
         Its codes; one scale for the whole tensor.
     number_format
         The format of the codes: for a bias, the bias format of the family.
+    with_softmax
+        Whether to compute the softmax divergences, which take two thirds of the time.
     """
     scale = float(coded.scale)
     limit = number_format.max_code * scale * (1 + CLIPPING_TOLERANCE)
@@ -55,13 +62,14 @@ def coded_tensor_facts(
     *sums, square = torch.tensor([sums for sums, _ in found], dtype=torch.float64).sum(0).tolist()
     facts = sums_as_facts(scale, sum(clipped for _, clipped in found), sums)
     codes, counts = code_counts(coded.codes, number_format, binned=is_weight)
+    facts = replace(facts, codes=codes, code_counts=counts)
+    if not with_softmax:
+        return facts
     code_norm = math.sqrt(facts.sum_codes2)
     factor = math.sqrt(square) / code_norm if code_norm > 0 else scale
     fakefreeze, l2 = softmax_divergences(values, coded.codes, [scale, factor])
     return replace(
         facts,
-        codes=codes,
-        code_counts=counts,
         softmax_js_fakefreeze=fakefreeze,
         softmax_js_l2=l2,
         softmax_group_count=softmax_group_count(values),

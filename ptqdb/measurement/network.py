@@ -119,6 +119,8 @@ class NetworkMeasurement:
     with_inputs
         Whether to measure the quantization of the inputs, in a second float pass. Without it the
         images only set scales.
+    with_softmax
+        Whether to compute the softmax divergences of weights and biases.
     """
 
     def __init__(
@@ -131,8 +133,9 @@ class NetworkMeasurement:
         device: torch.device,
         image_size: int | None = None,
         with_inputs: bool = True,
+        with_softmax: bool = True,
     ):
-        self._scheme, self._device = scheme, device
+        self._scheme, self._device, self._with_softmax = scheme, device, with_softmax
         fed = trained.preprocessing
         # keep no more of the float network: its weights would double the memory
         self._name, self._architecture = trained.name, trained.architecture
@@ -272,19 +275,32 @@ class NetworkMeasurement:
                     number_format,
                 )
             else:
-                facts[name, "weight"] = _weight_facts(
+                facts[name, "weight"] = self._weight_facts(
                     layer, code_weight(layer.weight, number_format, self._scheme), number_format
                 )
         return facts
+
+    def _weight_facts(
+        self, layer: QuantizedLayer, coded: CodedTensor, number_format: NumberFormat
+    ) -> QuantizedTensorFacts:
+        """The facts of a layer's weight in a format, including its output channels."""
+        facts = coded_tensor_facts(
+            layer.weight, coded, number_format, is_weight=True, with_softmax=self._with_softmax
+        )
+        return replace(facts, channel_squared_errors=_channel_errors(layer, coded))
 
     def _layer_facts(
         self, name: str, coded: CodedLayer, number_format: NumberFormat
     ) -> dict[TensorKey, QuantizedTensorFacts]:
         layer = self.network.layers[name]
-        facts = {(name, "weight"): _weight_facts(layer, coded.weight, number_format)}
+        facts = {(name, "weight"): self._weight_facts(layer, coded.weight, number_format)}
         if layer.bias is not None and coded.bias is not None:
             facts[name, "bias"] = coded_tensor_facts(
-                layer.bias, coded.bias, bias_format(number_format.family), is_weight=False
+                layer.bias,
+                coded.bias,
+                bias_format(number_format.family),
+                is_weight=False,
+                with_softmax=self._with_softmax,
             )
         if self._coded_inputs:
             inputs = self._coded_inputs[self._first_readers[name]]
@@ -320,14 +336,6 @@ def _whole_work(
             work = work.merged(of_image)
             missing = {name for name in missing if not work.of_module(name)}
     return work
-
-
-def _weight_facts(
-    layer: QuantizedLayer, coded: CodedTensor, number_format: NumberFormat
-) -> QuantizedTensorFacts:
-    """The facts of a layer's weight in a format, including its output channels."""
-    facts = coded_tensor_facts(layer.weight, coded, number_format, is_weight=True)
-    return replace(facts, channel_squared_errors=_channel_errors(layer, coded))
 
 
 def _channel_errors(layer: QuantizedLayer, coded: CodedTensor) -> Array:
