@@ -20,7 +20,11 @@ from workload import MEAN, STD, evenly_chosen, progress, random_images, random_m
 
 from ptqdb.datasets.images import normalize
 from ptqdb.quantization.number_formats import NumberFormat
-from ptqdb.quantization.precision import choose_precision, matrix_precision
+from ptqdb.quantization.precision import (
+    choose_precision,
+    has_bfloat16_units,
+    matrix_precision,
+)
 
 BATCH_SIZES = (16, 32, 64, 128, 256)
 MEMORY_FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
@@ -62,11 +66,21 @@ class Floor:
         return sum(self.seconds[name] * count for name, count in self.format_counts.items())
 
 
+def float_precision(number_format: NumberFormat, device: torch.device) -> str:
+    """The lowest of a float pass: one in integers quantizes, and so is no floor of its own."""
+    chosen = choose_precision(number_format, device)
+    if chosen != "int8":
+        return chosen
+    return "bfloat16" if has_bfloat16_units(device) else "float32"
+
+
 def floor_pass(module: nn.Module, batches: Sequence[Tensor], precision: str) -> None:
     """One forward pass over all batches."""
     with torch.inference_mode(), matrix_precision(precision):
         for batch in batches:
             module(batch)
+        if batches[0].is_cuda:
+            torch.cuda.synchronize()
 
 
 class FloorTimer:
@@ -76,13 +90,25 @@ class FloorTimer:
     ----------
     number_formats
         Those of the sweep that is compared; they say which precisions are needed.
+    images
+        Normalized; None: noise.
     """
 
-    def __init__(self, module: nn.Module, image_count: int, number_formats: Sequence[NumberFormat]):
-        images = random_images(image_count, "test").images
-        self._images = normalize(images, torch.tensor(MEAN), torch.tensor(STD))
-        self._module = module
-        self._format_counts = Counter(choose_precision(known, CPU) for known in number_formats)
+    def __init__(
+        self,
+        module: nn.Module,
+        image_count: int,
+        number_formats: Sequence[NumberFormat],
+        *,
+        images: Tensor | None = None,
+        device: torch.device = CPU,
+    ):
+        if images is None:
+            pixels = random_images(image_count, "test").images
+            images = normalize(pixels, torch.tensor(MEAN), torch.tensor(STD))
+        self._images = images.to(device)
+        self._module = module.to(device)
+        self._format_counts = Counter(float_precision(known, device) for known in number_formats)
         self._ways = {precision: self._fastest(precision) for precision in self._format_counts}
         self._taken: dict[str, list[float]] = {precision: [] for precision in self._format_counts}
 

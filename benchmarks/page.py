@@ -1,8 +1,15 @@
 """Writes what was measured as docs/explanation/performance.md."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from commands import (
+    PREDICTED_IMAGES,
+    PREDICTED_NETWORK,
+    CommandTiming,
+    PredictionTiming,
+)
 from kernels import FACTS_NETWORK, FAKE_QUANTIZE
 from processes import (
     GROWTH_NETWORK,
@@ -22,6 +29,8 @@ from ptqdb.support.text import markdown_table
 
 ROUNDING_TARGETS = {"INT": 0.5, "POT": 0.3, "FLOAT": 0.25}
 START_TARGETS = {"ptqdb --help": 0.3, "ptqdb fit": 1.5}
+COMMAND_TARGETS = {"VGG_16": 1.2, "Inception_BN": 1.1}
+MAIN_JOB_TARGET_S, PREDICTION_TARGET = 195, 3
 FACTS_TARGET_S, DATABASE_TARGET, MEMORY_TARGET = 2.0, 0.03, 2.0
 
 
@@ -41,6 +50,8 @@ class Results:
     date: str
     repeats: int
     sweeps: Sequence[SweepTiming]
+    commands: Sequence[CommandTiming]
+    prediction: PredictionTiming | None
     rounding: dict[str, float]
     facts: dict[str, float]
     memory: Memory | None
@@ -60,7 +71,17 @@ def page(results: Results) -> str:
         "## The table",
         _table(["measure", "found", "to reach", ""], _summary(results)),
     ]
-    for section in (_sweeps, _rounding, _facts, _memory, _start, _growth):
+    for section in (
+        _sweeps,
+        _commands,
+        _prediction,
+        _gpu,
+        _rounding,
+        _facts,
+        _memory,
+        _start,
+        _growth,
+    ):
         parts += section(results)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -101,19 +122,62 @@ def _most(found: float, target: float) -> str:
     return _verdict(is_reached=found <= target)
 
 
+def _spread(ratios: Sequence[float]) -> str:
+    """The median, and the smallest and largest where there are several."""
+    median = f"{statistics.median(ratios):.2f}"
+    return median if len(ratios) == 1 else f"{median} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 def _summary(results: Results) -> list[list[str]]:
     rows = []
     for sweep in results.sweeps:
-        target, found, how = TARGETS[sweep.network], sweep.ratio_at(STUDY), ", estimated"
-        if sweep.size == STUDY:
-            found, how = sweep.ratio, ""
+        target, size = TARGETS[sweep.network], sweep.size
         rows.append(
             [
-                f"sweep over its floor, {sweep.network}, {STUDY.format_count} formats and "
-                f"{STUDY.image_count:,} images{how}",
+                f"sweep over its floor, {sweep.network}, {size.format_count} formats and "
+                f"{size.image_count:,} images",
+                _spread(sweep.ratios),
+                f"{target}",
+                _most(statistics.median(sweep.ratios), target),
+            ]
+        )
+        if size == STUDY:
+            continue
+        found = sweep.ratio_at(STUDY)
+        rows.append(
+            [
+                f"the same, {STUDY.format_count} formats and {STUDY.image_count:,} images, "
+                "estimated from it",
                 f"{found:.2f}",
                 f"{target}",
                 _most(found, target),
+            ]
+        )
+    for command in results.commands:
+        if command.network is None:
+            seconds = statistics.median(command.seconds)
+            what = "`ptqdb collect`, five networks, from the shell's call to the end"
+            found_s, verdict = f"{seconds:.0f} s", _most(seconds, MAIN_JOB_TARGET_S)
+            rows.append([what, found_s, f"{MAIN_JOB_TARGET_S} s", verdict])
+            continue
+        target = COMMAND_TARGETS[command.network]
+        rows.append(
+            [
+                f"`ptqdb collect --network {command.network}` (the narrow one that ships) over "
+                "its floor, from the shell's call to the end",
+                _spread(command.ratios),
+                f"{target}",
+                _most(statistics.median(command.ratios), target),
+            ]
+        )
+    if results.prediction is not None:
+        rows.append(
+            [
+                f"prediction of {PREDICTED_NETWORK} from {PREDICTED_IMAGES} images, apart from "
+                "the facts of the formats, in float passes",
+                f"{results.prediction.passes:.1f}",
+                f"{PREDICTION_TARGET}",
+                _most(results.prediction.passes, PREDICTION_TARGET),
             ]
         )
     for family, target in ROUNDING_TARGETS.items():
@@ -178,7 +242,7 @@ def _sweeps(results: Results) -> list[str]:
             sweep.network,
             f"{sweep.sweep_s:.1f}",
             f"{sweep.floor.total_s:.1f}",
-            f"{sweep.ratio:.2f}",
+            _spread(sweep.ratios),
             "; ".join(f"{precision}: {way}" for precision, way in sweep.floor.ways.items()),
         ]
         for sweep in results.sweeps
@@ -220,11 +284,62 @@ def _sweeps(results: Results) -> list[str]:
         "calibration to its images and the formats; the creation of the database and the loading "
         "are constant. It is not a measurement. In units of the floor:",
         _table(["network", *PHASES, "together"], estimated),
-        "Evaluation takes more than 1 because every layer's input is rounded and its output "
-        "scaled. Each is one more pass through memory for a tensor that is no longer in the "
-        "cache. This matters most for layers with few multiplications per element, such as the "
-        "depthwise convolutions of MobileNetV2. Only compiled kernels that round while they read "
-        "could avoid it.",
+        "20 of the 43 formats have codes that fit bytes: on processors with integer units (VNNI) "
+        "they are multiplied in integers, in a third to half of a float pass. The others take more "
+        "than a pass, because every layer's input is rounded and its output scaled: one more way "
+        "through memory each. This matters most for layers with few multiplications per element, "
+        "such as the depthwise convolutions of MobileNetV2.",
+        "What was tried to shorten that way, and what it gave: larger chunks, so that fewer calls "
+        "wait for both threads (a quarter of the rounding; adopted); `torch.compile` of the "
+        "rounding, equal to the bit (a third of its time, but 16 s to start, a compiler on the "
+        "machine, and it does not run while networks are kept from running compiled; not "
+        "adopted); Numba (as slow as the calls that it replaces, and 4 s to start; not adopted); "
+        "max pooling by maxima of shifted tensors (no faster; not adopted).",
+    ]
+
+
+def _commands(results: Results) -> list[str]:
+    alone = [command for command in results.commands if command.floor_s is not None]
+    if not alone:
+        return []
+    rows = [
+        [
+            str(command.network),
+            " ".join(f"{seconds:.1f}" for seconds in command.seconds),
+            f"{command.floor_s:.1f}",
+            _spread(command.ratios),
+        ]
+        for command in alone
+    ]
+    return [
+        "## The networks that ship",
+        "The narrow networks of the embedded study on its 2,000 images, 43 formats, as commands: "
+        "the start of Python, the creation of the database, calibration and facts included. The "
+        "floor is as above.",
+        _table(["network", "seconds of each run", "floor, s", "ratio"], rows),
+    ]
+
+
+def _prediction(results: Results) -> list[str]:
+    found = results.prediction
+    if found is None:
+        return []
+    return [
+        "## A prediction",
+        f"{PREDICTED_NETWORK} of full width, {PREDICTED_IMAGES} calibration images, 43 formats, "
+        f"as `ptqdb predict` measures it: {found.total_s:.1f} s, of which {found.facts_s:.1f} s "
+        "are facts of the formats. A float pass over the images in its fastest way takes "
+        f"{found.pass_s:.2f} s.",
+    ]
+
+
+def _gpu(_: Results) -> list[str]:
+    return [
+        "## On a GPU",
+        "The way through CUDA has never run: no machine with a GPU was at hand. "
+        "`uv run python benchmarks/gpu.py` is ready: the tests that need one, equality with the "
+        "CPU, sweeps over their floor, and a collection of given networks. Every step prints its "
+        "figures and survives the failure of another.",
     ]
 
 

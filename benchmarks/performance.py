@@ -1,7 +1,7 @@
 """Compares ptqdb's speed with a lower bound and writes docs/explanation/performance.md.
 
-``uv run python benchmarks/performance.py`` takes about half an hour on two cores that do
-nothing else; where others work on them, ``OMP_NUM_THREADS=1`` disturbs the figures less.
+``uv run python benchmarks/performance.py`` takes about an hour on two cores that do nothing
+else; where others work on them, ``OMP_NUM_THREADS=1`` disturbs the figures less.
 ``--images 10000 --formats 43 --calibration 1024`` is the full study's size, and takes hours.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from commands import command_timings, prediction_timing
 from kernels import facts_seconds, rounding_speeds
 from page import Results, page
 from processes import growths, memory, start_seconds
@@ -20,7 +21,7 @@ from sweep import NETWORKS, Size, sweep_timings
 from workload import machine, progress
 
 DEFAULT_PAGE = Path(__file__).parent.parent / "docs/explanation/performance.md"
-PARTS = ("sweep", "rounding", "facts", "memory", "start", "growth")
+PARTS = ("sweep", "commands", "prediction", "rounding", "facts", "memory", "start", "growth")
 
 
 def parsed() -> argparse.Namespace:
@@ -28,7 +29,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=128, help="to evaluate on, in the sweeps")
+    parser.add_argument("--images", type=int, default=1000, help="to evaluate on, in the sweeps")
     parser.add_argument("--formats", type=int, default=43, help="so many, evenly chosen")
     parser.add_argument("--calibration", type=int, default=104, help="images to calibrate on")
     parser.add_argument("--repeats", type=int, default=3)
@@ -54,6 +55,8 @@ def main() -> None:
         date=datetime.now(UTC).date().isoformat(),
         repeats=asked.repeats,
         start=start_seconds(asked.repeats) if is_asked["start"] else {},
+        commands=command_timings(asked.repeats) if is_asked["commands"] else [],
+        prediction=prediction_timing() if is_asked["prediction"] else None,
         rounding=rounding_speeds(asked.repeats) if is_asked["rounding"] else {},
         facts=facts_seconds(asked.repeats) if is_asked["facts"] else {},
         memory=memory() if is_asked["memory"] else None,

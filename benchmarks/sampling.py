@@ -22,6 +22,7 @@ RULES: dict[tuple[str, str | None], str] = {
     ("ptqdb/measurement/evaluation.py", "of_codes"): EVALUATION,
     ("ptqdb/measurement/evaluation.py", None): FLOAT,
     ("ptqdb/measurement/network.py", "quantized_facts"): FACTS,
+    ("ptqdb/measurement/network.py", "facts_without_codes"): FACTS,
     ("ptqdb/measurement/network.py", "code"): FACTS,
     ("ptqdb/measurement/network.py", "float_facts"): FLOAT,
     ("ptqdb/measurement/network.py", "_measure_inputs"): CALIBRATION,

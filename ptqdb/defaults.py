@@ -25,7 +25,7 @@ COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")
 LeaveOut = Literal["network", "architecture"]
 """What is left out at a time for held-out figures."""
 Precision = Literal["auto", "float32"]
-"""Precision in which codes are multiplied; ``auto``: bfloat16 where that is exact and fast."""
+"""Precision in which codes are multiplied; ``auto``: the fastest in which products are exact."""
 ChartKind = Literal[
     "fit",
     "networks",

@@ -115,7 +115,7 @@ def collect(
     precision: Annotated[
         Precision | None,
         typer.Option(
-            help="auto multiplies codes in bfloat16 where that is exact and fast.",
+            help="auto multiplies codes in bytes or bfloat16 where that is exact and fast.",
             show_default="auto",
             rich_help_panel=CELLS,
         ),

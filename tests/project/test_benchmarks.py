@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from floor import Floor, Way
+from commands import CommandTiming, PredictionTiming
+from floor import CPU, Floor, Way, float_precision
 from page import Results, page
 from processes import Growth, Memory
 from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, FLOAT, OPENING, REST, phase_of
@@ -31,7 +32,7 @@ PHASES = {
 SWEEP = SweepTiming(
     "AlexNet",
     Size(image_count=100, calibration_count=50, format_count=4),
-    sweep_s=8.0,
+    seconds=(8.0, 6.0, 9.0),
     floor=Floor({"float32": 0.4}, {"float32": 4}, {"float32": Way("channels last", 32)}),
     phases=PHASES,
 )
@@ -49,7 +50,14 @@ def test_formats_are_chosen_evenly_from_the_families(count: int) -> None:
 
 def test_a_sweep_is_held_to_one_pass_for_each_format() -> None:
     assert SWEEP.floor.total_s == pytest.approx(1.6)
-    assert SWEEP.ratio == pytest.approx(8.0 / 1.6)
+    assert SWEEP.sweep_s == 8.0
+    assert SWEEP.ratios == pytest.approx((8.0 / 1.6, 6.0 / 1.6, 9.0 / 1.6))
+
+
+def test_integers_are_no_floor_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass in integers quantizes: the floor stays a pass of floats."""
+    monkeypatch.setattr("floor.choose_precision", lambda known, device: "int8")
+    assert float_precision(STUDY_GRID[0], CPU) in ("float32", "bfloat16")
 
 
 def test_the_estimate_grows_each_phase_by_what_it_depends_on() -> None:
@@ -66,7 +74,7 @@ def test_the_estimate_grows_each_phase_by_what_it_depends_on() -> None:
     }
     assert SWEEP.seconds_at(larger) == pytest.approx(expected)
     assert SWEEP.ratio_at(larger) == pytest.approx(sum(expected.values()) / (1.6 * 10 * 3))
-    assert SWEEP.ratio_at(SWEEP.size) == pytest.approx(SWEEP.ratio)
+    assert SWEEP.ratio_at(SWEEP.size) == pytest.approx(8.0 / 1.6)
     assert database_share(PHASES) == pytest.approx((0.25 + 1.0) / 8.0)
 
 
@@ -131,6 +139,11 @@ def test_the_page_says_what_was_reached_and_what_was_left_out() -> None:
         date="2026-01-02",
         repeats=3,
         sweeps=[SWEEP],
+        commands=[
+            CommandTiming("VGG_16", (30.0, 24.0, 27.0), 15.0),
+            CommandTiming(None, (180.0,), None),
+        ],
+        prediction=PredictionTiming(pass_s=0.5, total_s=12.0, facts_s=10.0),
         rounding={"INT_8": 0.6, "INT_4": 0.4, "POT_4": 0.35, "torch's fake_quantize": 0.05},
         facts={"INT_8": 1.5, "POT_5": 2.5},
         memory=Memory(1 << 30, 1 << 27, 1 << 25, {1: 1 << 27, 9: 9 << 25}),
@@ -138,11 +151,19 @@ def test_the_page_says_what_was_reached_and_what_was_left_out() -> None:
         growths=[],
     )
     lines = page(results).splitlines()
-    estimate = f"{SWEEP.ratio_at(STUDY):.2f} | 1.3 | not reached |"
-    asked = "sweep over its floor, AlexNet, 43 formats and 10,000 images"
-    assert f"| {asked}, estimated | {estimate}" in lines
-    measured = replace(results, sweeps=[replace(SWEEP, size=STUDY)])
-    assert f"| {asked} | 5.00 | 1.3 | not reached |" in page(measured)
+    spread = "5.00 (3.75 to 5.62) | 0.75 | not reached |"
+    assert f"| sweep over its floor, AlexNet, 4 formats and 100 images | {spread}" in lines
+    estimate = f"{SWEEP.ratio_at(STUDY):.2f} | 0.75 | not reached |"
+    of_study = "43 formats and 10,000 images"
+    assert f"| the same, {of_study}, estimated from it | {estimate}" in lines
+    measured = page(replace(results, sweeps=[replace(SWEEP, size=STUDY)]))
+    assert f"| sweep over its floor, AlexNet, {of_study} | {spread}" in measured
+    assert "estimated from it" not in measured
+    alone = "`ptqdb collect --network VGG_16` (the narrow one that ships) over its floor"
+    assert any(line.startswith(f"| {alone}") and "1.80 (1.60 to 2.00)" in line for line in lines)
+    whole = "`ptqdb collect`, five networks, from the shell's call to the end"
+    assert f"| {whole} | 180 s | 195 s | reached |" in lines
+    assert any("in float passes | 4.0 | 3 | not reached |" in line for line in lines)
     assert (
         "| rounding 4 M floats, speed over a copy's, INT, the slowest | 0.40 | 0.5 | not reached |"
     ) in lines
