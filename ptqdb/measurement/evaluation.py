@@ -10,7 +10,7 @@ from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import DataError
 from ptqdb.measurement.facts import EvaluationFacts, FailedEvaluation
-from ptqdb.measurement.first_images import GROWTH, LEAST_IMAGES, image_order, is_enough
+from ptqdb.measurement.first_images import Looks, image_order, is_enough
 from ptqdb.measurement.own_code import is_lack_of_memory, is_of_network, one_line
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.eager import eager
@@ -239,8 +239,8 @@ def _finite(values: Tensor) -> Tensor:
     return values[values.isfinite()]
 
 
-class _Looks:
-    """Ends an evaluation once the loss is known well enough, by looks at growing image counts.
+class _Sufficiency:
+    """Ends an evaluation once the loss is known well enough.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class _Looks:
 
     def __init__(self, labels: Tensor, float_right: Tensor, until: float):
         self._labels, self._float_right, self._until = labels, float_right, until
-        self._image_count, self._next_look = 0, float(LEAST_IMAGES)
+        self._image_count, self._looks = 0, Looks()
         self._right = torch.zeros_like(float_right)
 
     def is_enough_with(self, logits: Tensor) -> bool:
@@ -262,9 +262,8 @@ class _Looks:
         start, end = self._image_count, self._image_count + len(logits)
         self._right[start:end] = _are_right(logits, self._labels[start:end])
         self._image_count = end
-        if end < self._next_look:
+        if not self._looks.is_due(end):
             return False
-        self._next_look = end * GROWTH
         right, float_right = self._right[:end], self._float_right[:end]
         both = int((right & float_right).sum())
         return is_enough(end, int(right.sum()), int(float_right.sum()), both, self._until)
@@ -375,4 +374,4 @@ class NetworkEvaluation:
     def _stops(self, until: float | None) -> Callable[[Tensor], bool] | None:
         if until is None:
             return None
-        return _Looks(self._labels, self._float_right, until).is_enough_with
+        return _Sufficiency(self._labels, self._float_right, until).is_enough_with

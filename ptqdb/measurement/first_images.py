@@ -40,6 +40,20 @@ def image_stride(count: int) -> int:
     return stride
 
 
+class Looks:
+    """Says when to look at the standard error: at growing numbers of images."""
+
+    def __init__(self) -> None:
+        self._next = float(LEAST_IMAGES)
+
+    def is_due(self, image_count: int) -> bool:
+        """Receive the number of images so far; return whether to look now."""
+        if image_count < self._next:
+            return False
+        self._next = image_count * GROWTH
+        return True
+
+
 def accuracy_loss_se(correct: int, float_correct: int, correct_both: int) -> float:
     """Return the paired standard error of the relative accuracy loss; see the macro of that name.
 

@@ -1,7 +1,6 @@
 """Evaluations of the first images: their order, and when they are enough."""
 
 import math
-from collections.abc import Mapping
 
 import pytest
 import torch
@@ -103,7 +102,7 @@ def of(evaluated: Evaluated, name: str, until: float | None) -> EvaluationFacts:
     return found
 
 
-def counts(facts: EvaluationFacts, floats: EvaluationFacts) -> Mapping[str, int]:
+def counts(facts: EvaluationFacts, floats: EvaluationFacts) -> dict[str, int]:
     first = floats.correct_images[: facts.image_count]
     pairs = list(zip(facts.correct_images, first, strict=True))
     return {
@@ -127,7 +126,7 @@ def test_an_evaluation_stops_at_the_first_look_that_is_enough(
     assert stopped.correct_top1 == found["correct"]
     assert stopped.correct_both == found["correct_both"]
     assert stopped.same_prediction == stopped.same_images.count("1")
-    assert is_enough(stopped.image_count, *found.values(), until)
+    assert is_enough(stopped.image_count, **found, until=until)
 
 
 def test_looks_grow_and_end_with_the_images(
