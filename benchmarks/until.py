@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ptqdb.database import connect, materialize, query, read_view
+from ptqdb.database import connect, query, read_view
 from ptqdb.database.exchange import import_study
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW
 from ptqdb.fitting.view_fit import fit_view_frame
@@ -106,7 +106,6 @@ def imported(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection = connect(Path(place) / "study.duckdb", read_only=False)
         with connection:
             import_study(connection, folder)
-            materialize(connection)
             yield connection
 
 
@@ -150,8 +149,9 @@ def cells_in_random_order(connection: duckdb.DuckDBPyConnection, seed: int) -> l
 
 def r_squared(connection: duckdb.DuckDBPyConnection) -> float:
     """Of the default curve over the default view."""
-    fits = fit_view_frame(read_view(connection, FIT_VIEW), FIT_CURVE)
-    found = fits[0].r_squared
+    frame = read_view(connection, FIT_VIEW)
+    (fit,) = fit_view_frame(frame, view=FIT_VIEW, curve=FIT_CURVE, by=None, leave_out_by=None)
+    found = fit.r_squared
     assert found is not None
     return found
 

@@ -209,6 +209,8 @@ def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     with CollectionProgress() as progress, open_study(db, create=True) as study:
         outcome = study.fill(request, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} already present"
+    if request.until is not None and outcome.filled_count:
+        counts += f", {outcome.image_count / outcome.filled_count:.0f} images per cell"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
     say(f"{db}: {counts}")

@@ -105,6 +105,8 @@ class CollectionOutcome:
     ----------
     filled_count, present_count
         Numbers of cells evaluated now and earlier.
+    image_count
+        Number of images evaluated for the cells evaluated now, the same image once per cell.
     failed_count
         Number of cells that cannot be evaluated because the network's own code fails in that
         format, recorded now or by an earlier run.
@@ -114,6 +116,7 @@ class CollectionOutcome:
 
     filled_count: int = 0
     present_count: int = 0
+    image_count: int = 0
     failed_count: int = 0
     failures: list[Failure] = field(default_factory=list)
 
@@ -387,6 +390,7 @@ def _collect_format(
             )
         else:
             outcome.filled_count += 1
+            outcome.image_count += found.image_count
         reporter.filled(cell)
 
 

@@ -130,6 +130,7 @@ def test_views_are_over_the_images_of_each_cell(db: Database) -> None:
 def test_what_is_asked_again_goes_on_where_it_needs_more(db: Database, whole: Database) -> None:
     first = db.collect(small(), FORMATS, count=COUNT, until=LARGE)
     assert (first.filled_count, first.present_count) == (3, 0)
+    assert first.image_count == sum(WITH_LARGE.values())
     larger = db.collect(small(), FORMATS, count=COUNT, until=2 * LARGE)
     assert (larger.filled_count, larger.present_count) == (0, 3)
     again = db.collect(small(), FORMATS, count=COUNT, until=LARGE)
