@@ -196,7 +196,7 @@ def plan_network(
     _refuse_differences(task, stored)
     layers = _layers(connection, task.name)
     wanted = [each for cell in wanted for each in _by_layer(cell, layers)]
-    present = _present_cells(connection, request, task.name)
+    present = _present_cells(connection, request, task)
     known_to_fail = _failed_cells(connection, request, task.name)
     failed = tuple(cell for cell in wanted if cell in known_to_fail)
     missing = tuple(cell for cell in wanted if cell not in present | known_to_fail)
@@ -267,12 +267,13 @@ def _refuse_differences(task: NetworkTask, stored: _Identity) -> None:
 
 
 def _present_cells(
-    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, task: NetworkTask
 ) -> set[Cell]:
     """The stored cells of a network, without those evaluated on too few images."""
+    name = task.name
     rows = connection.execute(
-        "select f.name, s.name, e.scope, l.name, e.precision, e.image_count, e.float_image_count, "
-        "e.correct_top1, e.float_correct_top1, e.correct_both from compared_evaluation() as e "
+        "select f.name, s.name, e.scope, l.name, e.precision, e.image_count, e.correct_top1, "
+        "e.float_correct_top1, e.correct_both from compared_evaluation() as e "
         "join network as n using (network_id) join number_format as f using (number_format_id) "
         "join scheme as s using (scheme_id) left join layer as l using (layer_id) "
         "where n.name = ?",
@@ -290,20 +291,20 @@ def _present_cells(
     return {
         Cell(name, asked[number_format], scheme, scope, layer)
         for number_format, scheme, scope, layer, _, *counts in rows
-        if number_format in asked and _has_enough_images(request.until, *counts)
+        if number_format in asked and _has_enough_images(request.until, len(task.images), *counts)
     }
 
 
 def _has_enough_images(
     until: float | None,
+    all_images: int,
     image_count: int,
-    float_image_count: int | None,
     correct: int,
     float_correct: int | None,
     correct_both: int,
 ) -> bool:
     """Whether a stored evaluation covers all images, or as many as the request needs."""
-    if image_count == float_image_count:
+    if image_count == all_images:
         return True
     if until is None or float_correct is None:
         return False
