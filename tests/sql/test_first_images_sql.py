@@ -10,7 +10,7 @@ from synthetic import IMAGE_COUNT, write_evaluation
 
 from ptqdb.measurement.first_images import accuracy_loss_se, image_order, image_stride
 
-COUNTS = (1, 2, 3, 5, 8, 10, 97, 512, 2000, 9973, 10_000, 30_030, 50_000, 1_281_167)
+COUNTS = (1, 2, 3, 5, 8, 10, 97, 512, 2000, 9973, 10_000, 30_030, 50_000, 1_000_003, 1_281_167)
 INT_2, INT_8 = 1, 2
 
 
