@@ -580,6 +580,7 @@ class Study:
         scopes: Sequence[str] = (),
         device: str = "cpu",
         precision: str = "auto",
+        until: float | None = None,
         replace: bool = False,
         wait_s: float = 0.0,
         reporter: "Reporter | None" = None,
@@ -602,6 +603,9 @@ class Study:
             layer; layer evaluates the network once per layer and format.
         device, precision
             ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or ``float32``.
+        until
+            Standard error of the loss, such as 0.005: the evaluation of a cell stops when it is at
+            most this, or 5 % of the loss, and at least 500 images are evaluated; None: all images.
         replace
             Whether to delete existing results and collect them again.
         wait_s
@@ -616,7 +620,8 @@ class Study:
         Raises
         ------
         UsageError
-            An unknown format, scope or device, or two networks with one name.
+            An unknown format, scope or device, an invalid standard error, or two networks with one
+            name.
         MismatchError
             The database has one of the networks with other arguments; nothing was written.
         DatabaseError
@@ -633,6 +638,7 @@ class Study:
             scopes=scopes,
             device=device,
             precision=precision,
+            until=until,
             anew=replace,
         )
         return self.fill(request, reporter, wait_s=wait_s)

@@ -120,6 +120,15 @@ def collect(
             rich_help_panel=CELLS,
         ),
     ] = None,
+    until: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SE",
+            help="Stop the evaluation of a cell once the standard error of its loss is at most "
+            "this, such as 0.005, or 5 % of the loss. Default: evaluate all images.",
+            rich_help_panel=CELLS,
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete existing results and collect them again.")
     ] = False,
@@ -168,6 +177,7 @@ def collect(
         "scopes": None if scopes is None else split_list(scopes),
         "device": device,
         "precision": precision,
+        "until": until,
     }
     cells = {key: value for key, value in cells_said.items() if value is not None}
     if study is None:
@@ -199,6 +209,8 @@ def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     with CollectionProgress() as progress, open_study(db, create=True) as study:
         outcome = study.fill(request, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} already present"
+    if request.until is not None and outcome.filled_count:
+        counts += f", {outcome.image_count / outcome.filled_count:.0f} images per cell"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
     say(f"{db}: {counts}")
@@ -220,8 +232,9 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     to_fill = sum(len(shown.missing) for shown in previews)
     present = sum(shown.present for shown in previews)
     seconds = sum(shown.seconds or 0 for shown in previews)
+    about = "about" if request.until is None else "at most about"
     say(
-        f"{db}: {to_fill} cells to fill, {present} already present, about {duration(seconds)} "
+        f"{db}: {to_fill} cells to fill, {present} already present, {about} {duration(seconds)} "
         "on this machine"
     )
     if any(shown.failure for shown in previews):

@@ -102,6 +102,8 @@ class StudyDeclaration:
         Empty: the networks that ship with ptqdb.
     scopes
         What to quantize alone, in addition to everything together.
+    until
+        Standard error of the loss at which the evaluation of a cell stops; None: all images.
     """
 
     datasets: tuple[DatasetEntry, ...]
@@ -110,6 +112,7 @@ class StudyDeclaration:
     scopes: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "auto"
+    until: float | None = None
 
     def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
         """Return the dataset of a network of this study."""
@@ -148,6 +151,7 @@ def check_declaration(study: StudyDeclaration) -> None:
         A scope, device or network that does not exist, or an invalid number.
     """
     check_scopes(study.scopes)
+    check_until(study.until)
     check_device(study.device)
     for entry in study.networks:
         check_network(entry)
@@ -185,3 +189,15 @@ def check_scopes(scopes: Sequence[str]) -> None:
     for scope in scopes:
         if scope not in known:
             raise UsageError(f"--scopes: expected any of {', '.join(known)}, found {scope!r}")
+
+
+def check_until(until: float | None) -> None:
+    """Refuse a standard error that no loss can have.
+
+    Raises
+    ------
+    UsageError
+        It is not between 0 and 1.
+    """
+    if until is not None and not 0 < until < 1:
+        raise UsageError(f"--until: expected a number between 0 and 1, found {until:g}")

@@ -8,6 +8,7 @@ import duckdb
 from ptqdb.datasets.images import ImageSet
 from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import MismatchError, UsageError
+from ptqdb.measurement.first_images import is_enough
 from ptqdb.networks.sources import NetworkSource
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
@@ -58,6 +59,9 @@ class CollectionRequest:
         ``auto`` or ``float32``.
     replace
         Whether to delete existing results and collect them again.
+    until
+        Standard error of the loss at which the evaluation of a cell stops; None: all images. See
+        ``ptqdb.measurement.first_images.is_enough``.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class CollectionRequest:
     device: str = "cpu"
     precision: str = "auto"
     replace: bool = False
+    until: float | None = None
 
     def __post_init__(self) -> None:
         first: dict[str, NetworkTask] = {}
@@ -191,7 +196,7 @@ def plan_network(
     _refuse_differences(task, stored)
     layers = _layers(connection, task.name)
     wanted = [each for cell in wanted for each in _by_layer(cell, layers)]
-    present = _present_cells(connection, request, task.name)
+    present = _present_cells(connection, request, task)
     known_to_fail = _failed_cells(connection, request, task.name)
     failed = tuple(cell for cell in wanted if cell in known_to_fail)
     missing = tuple(cell for cell in wanted if cell not in present | known_to_fail)
@@ -262,17 +267,20 @@ def _refuse_differences(task: NetworkTask, stored: _Identity) -> None:
 
 
 def _present_cells(
-    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, task: NetworkTask
 ) -> set[Cell]:
+    """The stored cells of a network, without those evaluated on too few images."""
+    name = task.name
     rows = connection.execute(
-        "select f.name, s.name, e.scope, l.name, e.precision from every_evaluation() as e "
+        "select f.name, s.name, e.scope, l.name, e.precision, e.image_count, e.correct_top1, "
+        "e.float_correct_top1, e.correct_both from compared_evaluation() as e "
         "join network as n using (network_id) join number_format as f using (number_format_id) "
         "join scheme as s using (scheme_id) left join layer as l using (layer_id) "
         "where n.name = ?",
         [name],
     ).fetchall()
     asked = {known.name: known for known in request.number_formats}
-    for number_format, _, scope, _, precision in rows:
+    for number_format, _, scope, _, precision, *_ in rows:
         other = request.precision == "float32" and precision != "float32"
         if other and number_format in asked and scope in request.scopes:
             raise MismatchError(
@@ -282,9 +290,25 @@ def _present_cells(
             )
     return {
         Cell(name, asked[number_format], scheme, scope, layer)
-        for number_format, scheme, scope, layer, _ in rows
-        if number_format in asked
+        for number_format, scheme, scope, layer, _, *counts in rows
+        if number_format in asked and _has_enough_images(request.until, len(task.images), *counts)
     }
+
+
+def _has_enough_images(
+    until: float | None,
+    all_images: int,
+    image_count: int,
+    correct: int,
+    float_correct: int | None,
+    correct_both: int,
+) -> bool:
+    """Whether a stored evaluation covers all images, or as many as the request needs."""
+    if image_count == all_images:
+        return True
+    if until is None or float_correct is None:
+        return False
+    return is_enough(image_count, correct, float_correct, correct_both, until)
 
 
 def _layers(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:

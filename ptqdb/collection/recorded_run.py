@@ -106,6 +106,7 @@ def _arguments(request: CollectionRequest) -> str:
             "scopes": request.scopes,
             "scheme": request.scheme.name,
             "precision": request.precision,
+            "until": request.until,
             "replace": request.replace,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -10,6 +10,7 @@ from ptqdb.collection.declaration import (
     StudyDeclaration,
     check_declaration,
     check_scopes,
+    check_until,
 )
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
 from ptqdb.datasets.images import ImageSet
@@ -53,6 +54,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
         scopes=study.scopes,
         device=study.device,
         precision=study.precision,
+        until=study.until,
         anew=anew,
     )
 
@@ -64,6 +66,7 @@ def build_request(
     scopes: Sequence[str] = (),
     device: str = "cpu",
     precision: str = "auto",
+    until: float | None = None,
     anew: bool = False,
 ) -> CollectionRequest:
     """Return the request to quantize networks in the given formats and scopes.
@@ -71,9 +74,11 @@ def build_request(
     Raises
     ------
     UsageError
-        A scope or device that does not exist, or two networks with one name.
+        A scope or device that does not exist, an invalid standard error, or two networks with one
+        name.
     """
     check_scopes(scopes)
+    check_until(until)
     require_device(device)
     return CollectionRequest(
         tasks=tuple(tasks),
@@ -82,6 +87,7 @@ def build_request(
         device=device,
         precision=precision,
         replace=anew,
+        until=until,
     )
 
 

@@ -276,9 +276,21 @@ def write_evaluation(
     scope: str,
     facts: EvaluationFacts,
 ) -> None:
-    """Write one evaluation."""
+    """Write one evaluation, in place of one on fewer images."""
     ids = _cell_ids(network_id, number_format_id, scheme_id, scope)
+    _delete_row(connection, "evaluation", ids)
     insert(connection, "evaluation", pl.DataFrame([ids | asdict(facts)]))
+
+
+def write_float_images(
+    connection: duckdb.DuckDBPyConnection, network_id: int, facts: EvaluationFacts
+) -> None:
+    """Add to a stored evaluation of the float network which images it has right."""
+    connection.execute(
+        "update evaluation set correct_images = ?::bit, same_images = ?::bit "
+        "where network_id = ? and scope = 'none'",
+        [facts.correct_images, facts.same_images, network_id],
+    )
 
 
 def write_failed_evaluation(
@@ -289,8 +301,9 @@ def write_failed_evaluation(
     scope: str,
     failed: FailedEvaluation,
 ) -> None:
-    """Record that a cell cannot be evaluated, with the reason."""
+    """Record that a cell cannot be evaluated, with the reason, in place of an evaluation."""
     ids = _cell_ids(network_id, number_format_id, scheme_id, scope)
+    _delete_row(connection, "evaluation", ids)
     insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
 
 
@@ -301,14 +314,26 @@ def write_layer_evaluation(
     scheme_id: int,
     found: EvaluationFacts | FailedEvaluation,
 ) -> None:
-    """Write the result of a network with one layer quantized: counts, or the failure."""
+    """Write the result of a network with one layer quantized: counts, or the failure.
+
+    It replaces an evaluation on fewer images.
+    """
     table = "failed_layer_cell" if isinstance(found, FailedEvaluation) else "layer_evaluation"
     ids = {
         "layer_id": layer_id,
         "number_format_id": number_format_id,
         "scheme_id": scheme_id,
     }
+    _delete_row(connection, "layer_evaluation", ids)
     insert(connection, table, pl.DataFrame([ids | asdict(found)]))
+
+
+def _delete_row(
+    connection: duckdb.DuckDBPyConnection, table: str, key: Mapping[str, int | str | None]
+) -> None:
+    """Delete the row with this key, if there is one; NULL is no key of any row."""
+    condition = " and ".join(f"{column} = ?" for column in key)
+    connection.execute(f"delete from {table} where {condition}", list(key.values()))
 
 
 def _cell_ids(

@@ -6,6 +6,7 @@
     scopes = ["weight", "bias"]             # quantized alone, too; "layer": each layer
     device = "cpu"                          # cpu, cuda or cuda:N
     precision = "auto"                      # or "float32"
+    until = 0.005                           # standard error to stop a cell at; default: all images
 
     [dataset.cifar10]
     path = "images/cifar10"                 # anything that --dataset takes
@@ -84,6 +85,7 @@ Edge = Annotated[
 Classes = Annotated[
     int, Meta(ge=1, le=MOST_CLASSES, description=f"a whole number, 1 to {MOST_CLASSES}")
 ]
+Share = Annotated[float, Meta(gt=0, lt=1, description="a number between 0 and 1")]
 Channels = Annotated[
     tuple[float, ...], Meta(min_length=1, description="a list of one number per channel")
 ]
@@ -102,6 +104,7 @@ class _StudyTable(_Table):
     scopes: Annotated[tuple[Scope, ...], Meta(description="a list of texts")] = ()
     device: Text = "cpu"
     precision: Precision = "auto"
+    until: Share | None = None
 
 
 class _DatasetTable(_Table):
@@ -171,6 +174,7 @@ def read_study_file(path: Path) -> StudyDeclaration:
         scopes=tuple(dict.fromkeys(study.scopes)),
         device=study.device,
         precision=study.precision,
+        until=study.until,
     )
 
 

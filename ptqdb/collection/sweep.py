@@ -25,6 +25,7 @@ from ptqdb.collection.rows import (
     read_tensor_ids,
     write_evaluation,
     write_failed_evaluation,
+    write_float_images,
     write_layer_evaluation,
     write_network,
     write_quantized_tensors,
@@ -104,6 +105,8 @@ class CollectionOutcome:
     ----------
     filled_count, present_count
         Numbers of cells evaluated now and earlier.
+    image_count
+        Number of images evaluated for the cells evaluated now, the same image once per cell.
     failed_count
         Number of cells that cannot be evaluated because the network's own code fails in that
         format, recorded now or by an earlier run.
@@ -113,6 +116,7 @@ class CollectionOutcome:
 
     filled_count: int = 0
     present_count: int = 0
+    image_count: int = 0
     failed_count: int = 0
     failures: list[Failure] = field(default_factory=list)
 
@@ -245,6 +249,7 @@ def _collect_network(
 ) -> None:
     """Measure and write a network's float facts if they are missing, then its cells."""
     reporter.preparing(plan.task.name)
+    until = request.until
     measurement, preprocessing = _measured(request, plan, reporter)
     try:
         with keep_interrupts():
@@ -261,11 +266,18 @@ def _collect_network(
                 dataset_id = _ensure(connection, plan.task.images)
                 calibration_id = _ensure(connection, plan.task.calibration)
                 write_network(connection, facts, dataset_id, calibration_id, evaluation.of_float())
+        elif not _knows_float_images(connection, plan.task.name, evaluation) and until is not None:
+            until = None
+            reporter.remarked(
+                f"{plan.task.name}: evaluating all images, since the stored evaluation in floating "
+                "point does not tell which ones are correct and this machine finds another number; "
+                "--replace collects the network again"
+            )
         plan = plan.with_layers(list(measurement.network.layers))
         reporter.prepared(plan.task.name, plan.cell_count)
         for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
             _collect_format(
-                connection, request, measurement, evaluation, list(cells), outcome, reporter
+                connection, request, measurement, evaluation, until, list(cells), outcome, reporter
             )
     finally:
         measurement.network.release()
@@ -296,6 +308,33 @@ def _measured(
     return measurement, trained.preprocessing
 
 
+def _knows_float_images(
+    connection: duckdb.DuckDBPyConnection, name: str, evaluation: NetworkEvaluation
+) -> bool:
+    """Compare cells with the stored float network; return whether it tells its correct images.
+
+    An older version stored only their number; if it is the same here, the images are added.
+    """
+    row = connection.execute(
+        "select network_id, e.correct_images, e.correct_top1, e.same_prediction "
+        "from evaluation as e join network as n using (network_id) "
+        "where n.name = ? and e.scope = 'none'",
+        [name],
+    ).fetchone()
+    if row is None:
+        return False
+    network_id, correct_images, *counts = row
+    if correct_images is not None:
+        evaluation.compare_with(correct_images)
+        return True
+    facts = evaluation.of_float()
+    if [facts.correct_top1, facts.same_prediction] != counts:
+        return False
+    with transaction(connection):
+        write_float_images(connection, network_id, facts)
+    return True
+
+
 def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:
     return ensure_dataset(
         connection,
@@ -312,6 +351,7 @@ def _collect_format(
     request: CollectionRequest,
     measurement: NetworkMeasurement,
     evaluation: NetworkEvaluation,
+    until: float | None,
     cells: Sequence[Cell],
     outcome: CollectionOutcome,
     reporter: Reporter,
@@ -324,7 +364,7 @@ def _collect_format(
     layer_ids = read_layer_ids(connection, network_id)
     for cell in cells:
         chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}
-        found = evaluation.of_codes(chosen, number_format, cell.scope)
+        found = evaluation.of_codes(chosen, number_format, cell.scope, until)
         with transaction(connection):
             scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
@@ -350,6 +390,7 @@ def _collect_format(
             )
         else:
             outcome.filled_count += 1
+            outcome.image_count += found.image_count
         reporter.filled(cell)
 
 

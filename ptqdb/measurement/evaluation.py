@@ -1,6 +1,6 @@
 """Runs a network on labelled images and counts correct predictions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.errors import DataError
 from ptqdb.measurement.facts import EvaluationFacts, FailedEvaluation
+from ptqdb.measurement.first_images import Looks, image_order, is_enough
 from ptqdb.measurement.own_code import is_lack_of_memory, is_of_network, one_line
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.eager import eager
@@ -64,6 +65,8 @@ class Batches:
         its weights for each batch, however small.
     memory_format
         Memory format of the batches.
+    order
+        Order of the images: int64, (images,); None: as they are.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Batches:
         *,
         size: int = MOST_IMAGES,
         memory_format: torch.memory_format = torch.contiguous_format,
+        order: Tensor | None = None,
     ):
         if images.images.shape[1] != len(mean):
             raise DataError(
@@ -87,13 +91,17 @@ class Batches:
                 f"found {images.images.shape[1]} in {images.name}"
             )
         self._size, self._memory_format = size, memory_format
+        self._order = None if order is None else order.to(device)
         self._pixels = images.images.to(device)
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
 
     def __iter__(self) -> Iterator[Tensor]:
         count = -(-len(self._pixels) // self._size)
-        for pixels in torch.tensor_split(self._pixels, max(1, count)):
+        # Indexed batch by batch: a reordered copy of all images would double their memory.
+        rows = self._pixels if self._order is None else self._order
+        for part in torch.tensor_split(rows, max(1, count)):
+            pixels = part if self._order is None else self._pixels[part]
             yield normalize(pixels, self._mean, self._std, self._memory_format)
 
     def head(self, count: int = 1) -> Tensor:
@@ -106,8 +114,9 @@ def network_batches(
     images: ImageSet,
     preprocessing: Preprocessing,
     device: torch.device,
+    order: Tensor | None = None,
 ) -> Batches:
-    """Return the batches of images for a prepared network.
+    """Return the batches of images for a prepared network, in an order; see `Batches`.
 
     Raises
     ------
@@ -115,24 +124,39 @@ def network_batches(
         The images have another number of channels.
     """
     fed = preprocessing.mean, preprocessing.std
-    batches = Batches(images, *fed, device, size=1, memory_format=network.memory_format)
+    form = network.memory_format
+    batches = Batches(images, *fed, device, size=1, memory_format=form, order=order)
     if not network.is_batched:
         return batches
     size = batch_size(network.module, batches.head())
-    return Batches(images, *fed, device, size=size, memory_format=network.memory_format)
+    return Batches(images, *fed, device, size=size, memory_format=form, order=order)
 
 
-def compute_logits(module: nn.Module, batches: Batches) -> Tensor:
-    """Run a scratch copy and return the float32 logits of every image, (images, classes)."""
+def compute_logits(
+    module: nn.Module, batches: Iterable[Tensor], stops: Callable[[Tensor], bool] | None = None
+) -> Tensor:
+    """Run a scratch copy and return the float32 logits of every image, (images, classes).
+
+    Parameters
+    ----------
+    stops
+        Receives the logits of each batch; True ends the run after it.
+    """
     outputs = []
     with scratch_copy(module) as scratch, eager(), torch.no_grad():
         for batch in batches:
             outputs.append(scratch(batch).float())
+            if stops is not None and stops(outputs[-1]):
+                break
     return torch.cat(outputs)
 
 
 def evaluation_facts(
-    logits: Tensor, float_logits: Tensor, labels: Tensor, precision: str
+    logits: Tensor,
+    float_logits: Tensor,
+    labels: Tensor,
+    precision: str,
+    float_right: Tensor | None = None,
 ) -> EvaluationFacts:
     """Return counts and summed losses of a network, compared with the float network.
 
@@ -145,12 +169,15 @@ def evaluation_facts(
         (images, classes); -infinity marks a masked class.
     labels
         int64, (images,).
+    float_right
+        Which images count as correct in floating point: bool, (images,); None: those that are, by
+        `float_logits`.
     """
     usable, float_usable = _are_usable(logits), _are_usable(float_logits)
     both_usable = usable & float_usable
-    rank = _rank_of(labels, logits)
-    right = usable & (rank == 0)
-    float_right = float_usable & (_rank_of(labels, float_logits) == 0)
+    right = _are_right(logits, labels)
+    if float_right is None:
+        float_right = _are_right(float_logits, labels)
     same = both_usable & (logits.argmax(1) == float_logits.argmax(1))
     log_q = torch.log_softmax(logits[usable].double(), 1)
     cross_entropies = _finite(-log_q.gather(1, labels[usable, None]).flatten())
@@ -160,7 +187,7 @@ def evaluation_facts(
         precision=precision,
         image_count=len(labels),
         correct_top1=int(right.sum()),
-        correct_top5=int((usable & (rank < 5)).sum()),
+        correct_top5=int((usable & (_rank_of(labels, logits) < 5)).sum()),
         correct_both=int((right & float_right).sum()),
         same_prediction=int(same.sum()),
         non_finite_count=int((~usable).sum()),
@@ -168,13 +195,25 @@ def evaluation_facts(
         cross_entropy_sum=float(cross_entropies.sum()),
         kl_count=len(divergences),
         kl_sum=float(divergences.sum()),
+        correct_images=_bits(right),
+        same_images=_bits(same),
     )
+
+
+def _bits(mask: Tensor) -> str:
+    """A mask as text, one 0 or 1 per image."""
+    return (mask.to("cpu", torch.uint8) + ord("0")).numpy().tobytes().decode("ascii")
 
 
 def _are_usable(logits: Tensor) -> Tensor:
     """Whether each row has a softmax: no NaN, no +infinity, at least one finite logit."""
     broken = logits.isnan() | logits.isposinf()
     return ~broken.any(1) & logits.isfinite().any(1)
+
+
+def _are_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each image has a prediction and it is correct: bool, (images,)."""
+    return _are_usable(logits) & (_rank_of(labels, logits) == 0)
 
 
 def _rank_of(labels: Tensor, logits: Tensor) -> Tensor:
@@ -200,8 +239,40 @@ def _finite(values: Tensor) -> Tensor:
     return values[values.isfinite()]
 
 
+class _Sufficiency:
+    """Ends an evaluation once the loss is known well enough.
+
+    Parameters
+    ----------
+    labels
+        int64, (images,), in the order of evaluation.
+    float_right
+        Whether the float network classifies each image correctly: bool, (images,).
+    until
+        See ``ptqdb.measurement.first_images.is_enough``.
+    """
+
+    def __init__(self, labels: Tensor, float_right: Tensor, until: float):
+        self._labels, self._float_right, self._until = labels, float_right, until
+        self._image_count, self._looks = 0, Looks()
+        self._right = torch.zeros_like(float_right)
+
+    def is_enough_with(self, logits: Tensor) -> bool:
+        """Receive the logits of the next images; return whether they are enough."""
+        start, end = self._image_count, self._image_count + len(logits)
+        self._right[start:end] = _are_right(logits, self._labels[start:end])
+        self._image_count = end
+        if not self._looks.is_due(end):
+            return False
+        right, float_right = self._right[:end], self._float_right[:end]
+        both = int((right & float_right).sum())
+        return is_enough(end, int(right.sum()), int(float_right.sum()), both, self._until)
+
+
 class NetworkEvaluation:
     """A network on labelled images, with the float outputs that evaluations are compared to.
+
+    All evaluations take the images in one order: see ``ptqdb.measurement.first_images``.
 
     Parameters
     ----------
@@ -228,17 +299,37 @@ class NetworkEvaluation:
         precision: str = "auto",
     ):
         self._network, self._device, self._precision = network, device, precision
-        self._labels = images.known_labels().to(device)
-        self._batches = network_batches(network, images, preprocessing, device)
+        order = image_order(len(images))
+        self._labels = images.known_labels()[order].to(device)
+        self._batches = network_batches(network, images, preprocessing, device, order)
         with matrix_precision("float32"):
             self._float_logits = compute_logits(network.module, self._batches)
+        self._float_right = _are_right(self._float_logits, self._labels)
+
+    def compare_with(self, float_correct_images: str) -> None:
+        """Count images as correct in floating point if an earlier evaluation found them so.
+
+        Another machine may classify single images differently, but all cells of a network are
+        compared with the same float network.
+
+        Parameters
+        ----------
+        float_correct_images
+            Of the float network on these images; see `EvaluationFacts`.
+        """
+        bits = [bit == "1" for bit in float_correct_images]
+        self._float_right = torch.tensor(bits, device=self._device)
 
     def of_float(self) -> EvaluationFacts:
         """The facts of the float network."""
         return evaluation_facts(self._float_logits, self._float_logits, self._labels, "float32")
 
     def of_codes(
-        self, coded: Mapping[str, CodedLayer], number_format: NumberFormat, scope: str
+        self,
+        coded: Mapping[str, CodedLayer],
+        number_format: NumberFormat,
+        scope: str,
+        until: float | None = None,
     ) -> EvaluationFacts | FailedEvaluation:
         """Evaluate the network in a format; return the reason if the network's own code fails.
 
@@ -248,6 +339,8 @@ class NetworkEvaluation:
         ----------
         coded
             All layers; with the scope ``layer``, only the quantized one.
+        until
+            Standard error of the loss at which to stop, see `is_enough`; None: all images.
 
         Raises
         ------
@@ -262,11 +355,23 @@ class NetworkEvaluation:
         self._network.use_codes(coded, of_layers, in_integers=precision == "int8")
         try:
             with keep_interrupts(), matrix_precision(precision):
-                logits = compute_logits(self._network.module, self._batches)
-            return evaluation_facts(logits, self._float_logits, self._labels, precision)
+                logits = compute_logits(self._network.module, self._batches, self._stops(until))
+            first = slice(len(logits))
+            return evaluation_facts(
+                logits,
+                self._float_logits[first],
+                self._labels[first],
+                precision,
+                self._float_right[first],
+            )
         except BaseException as error:  # a network's own code may raise anything
             if is_lack_of_memory(error) or not is_of_network(error):
                 raise
             return FailedEvaluation(self._network.last_started, one_line(error))
         finally:
             self._network.use_float()
+
+    def _stops(self, until: float | None) -> Callable[[Tensor], bool] | None:
+        if until is None:
+            return None
+        return _Sufficiency(self._labels, self._float_right, until).is_enough_with

@@ -134,6 +134,9 @@ class EvaluationFacts:
 
     Attributes
     ----------
+    image_count
+        Number of images evaluated, the first ones in the order of
+        ``ptqdb.measurement.first_images.image_order``.
     correct_both, same_prediction
         Images that this and the float network both classify correctly; with the same prediction.
     non_finite_count
@@ -146,6 +149,9 @@ class EvaluationFacts:
         Kullback-Leibler divergence of this network's outputs from the float network's, and the
         number of images: those with a prediction in both, except where this network masks a class
         that the float network does not.
+    correct_images, same_images
+        The images counted in `correct_top1` and in `same_prediction`: one character per image, 1 or
+        0, in the same order.
     """
 
     precision: str
@@ -159,6 +165,8 @@ class EvaluationFacts:
     cross_entropy_count: int
     kl_sum: float
     kl_count: int
+    correct_images: str
+    same_images: str
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,15 @@
 -- An evaluation's counts or sums are impossible.
 -- Grain: one evaluation that is wrong. With n images, of which m have a prediction, t
--- correct here and f correct in floating point: 0 <= t <= top 5 <= m; t + f - n <= both
+-- are correct here and f in floating point: 0 <= t <= top 5 <= m; t + f - n <= both
 -- <= least(t, f); both <= same prediction <= m; in floating point both = t and same =
 -- m. Sums of cross-entropy and KL cover at most m images and are not negative (KL up to
 -- float32 rounding).
 
 with paired as (
     select
-        evaluation.*,
-        float_network.correct_top1 as float_correct_top1,
-        evaluation.image_count - evaluation.non_finite_count as predicted_count
-    from every_evaluation() as evaluation
-    left join evaluation as float_network
-        on
-            evaluation.network_id = float_network.network_id
-            and float_network.scope = 'none'
+        *,
+        image_count - non_finite_count as predicted_count
+    from compared_evaluation()
 )
 
 select

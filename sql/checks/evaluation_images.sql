@@ -1,13 +1,7 @@
--- A network lacks its floating-point evaluation, or was evaluated on other images.
--- Grain: one evaluation that is wrong, or one network without a floating-point one.
-
-with float_network as (
-    select
-        evaluation.network_id,
-        evaluation.image_count
-    from evaluation
-    where evaluation.scope = 'none'
-)
+-- A network lacks its floating-point evaluation, or was evaluated on other images: on
+-- more, or on fewer without a record of which ones are correct.
+-- Grain: one evaluation that is wrong, or one network without a floating-point one. An
+-- evaluation of fewer images than the floating-point one has the first of them.
 
 select
     network.name as network,
@@ -15,15 +9,17 @@ select
     evaluation.scope,
     evaluation.layer_id,
     evaluation.image_count,
-    float_network.image_count as float_image_count,
+    evaluation.float_image_count,
     dataset.image_count as dataset_image_count
 from network
-left join every_evaluation() as evaluation
+left join compared_evaluation() as evaluation
     on network.network_id = evaluation.network_id
-left join float_network on network.network_id = float_network.network_id
 left join dataset on network.dataset_id = dataset.dataset_id
 where
-    float_network.image_count is null
-    or evaluation.image_count is distinct from float_network.image_count
-    or evaluation.image_count is distinct from dataset.image_count
+    evaluation.float_correct_top1 is null
+    or evaluation.float_image_count is distinct from dataset.image_count
+    or (
+        evaluation.image_count < evaluation.float_image_count
+        and evaluation.correct_images is null
+    )
 order by all;

@@ -134,34 +134,32 @@ select
 from found
 group by found.tensor_id, found.number_format_id, found.scheme_id;
 
--- How a layer's damage splits between weight and bias: in proportion to the correct
+-- How a layer's damage splits between weight and bias: in proportion to the shares of
 -- images lost when each is quantized alone, 0.5 : 0.5 if neither loses any. A weight
 -- without a bias counts 1.
--- Grain: one quantized weight or bias of a cell with all three evaluations on the same
--- images. Key: tensor_id, number_format_id, scheme_id.
+-- Grain: one quantized weight or bias of a cell with all three evaluations. Key:
+-- tensor_id, number_format_id, scheme_id.
 create or replace macro tensor_sensitivity() as table
 with lost as (
     select
         of_weight.network_id,
         of_weight.number_format_id,
         of_weight.scheme_id,
-        greatest(0, of_float.correct_top1 - of_weight.correct_top1) as by_weight,
-        greatest(0, of_float.correct_top1 - of_bias.correct_top1) as by_bias
-    from evaluation as of_weight
-    inner join evaluation as of_bias
+        greatest(0, of_weight.float_correct_top1 - of_weight.correct_top1)
+        / of_weight.image_count as by_weight,
+        greatest(0, of_bias.float_correct_top1 - of_bias.correct_top1)
+        / of_bias.image_count as by_bias
+    from compared_evaluation() as of_weight
+    inner join compared_evaluation() as of_bias
         on
             of_weight.network_id = of_bias.network_id
             and of_weight.number_format_id = of_bias.number_format_id
             and of_weight.scheme_id = of_bias.scheme_id
-            and of_weight.image_count = of_bias.image_count
-    inner join evaluation as of_float
-        on
-            of_weight.network_id = of_float.network_id
-            and of_weight.image_count = of_float.image_count
     where
         of_weight.scope = 'weight'
         and of_bias.scope = 'bias'
-        and of_float.scope = 'none'
+        and of_weight.float_correct_top1 is not null
+        and of_bias.float_correct_top1 is not null
 )
 
 select

@@ -8,11 +8,13 @@
 -- NULL for the first. Corrections apply to weights and biases, not to inputs. The
 -- measure channelnsr requires rescale fakefreeze. There is a row only if every weight
 -- and bias that counts has its measure (never a partial sum), and either
---     both the float network and the format have been evaluated on the same images, or
+--     the format has been evaluated, and the float network on the same images and maybe
+--     more, or
 --     the network has no evaluation at all, not even in floating point, and is only
 --     predicted. Columns that need images are NULL then, and the scope has no effect.
 --     A network evaluated only in other formats or scopes has no such row.
--- divergence is NULL under the mac_weight log up to 1 MMAC.
+-- accuracy, float_accuracy and the loss are over the images of the cell. divergence is
+-- NULL under the mac_weight log up to 1 MMAC.
 
 -- No row if all words of variant are valid; otherwise an error that lists the valid
 -- ones. The error is the value of the only column, so it is always evaluated, even with
@@ -90,29 +92,24 @@ select min(s.scheme_id) as scheme_id
 from scheme as s
 where scheme is null or s.name = scheme;
 
--- Evaluations of one scope and scheme, paired with that of the float network on the
--- same images.
+-- Evaluations of one scope and scheme, paired with the correct count of the float
+-- network on the same images.
 -- Grain: one evaluated (network, format) under the scheme. Key: network_id,
 -- number_format_id.
 create or replace macro paired_evaluation(the_scope, the_scheme) as table
 select
-    quantized.network_id,
-    quantized.number_format_id,
-    quantized.scheme_id,
-    quantized.image_count,
-    quantized.correct_top1,
-    quantized.correct_both,
-    quantized.non_finite_count,
-    float_network.correct_top1 as float_correct_top1
-from evaluation as quantized
-inner join evaluation as float_network
-    on
-        quantized.network_id = float_network.network_id
-        and float_network.scope = 'none'
-        and quantized.image_count = float_network.image_count
+    compared.network_id,
+    compared.number_format_id,
+    compared.scheme_id,
+    compared.image_count,
+    compared.correct_top1,
+    compared.correct_both,
+    compared.non_finite_count,
+    compared.float_correct_top1
+from compared_evaluation() as compared
 inner join chosen_scheme(the_scheme) as chosen
-    on quantized.scheme_id = chosen.scheme_id
-where quantized.scope = the_scope;
+    on compared.scheme_id = chosen.scheme_id
+where compared.scope = the_scope and compared.float_correct_top1 is not null;
 
 -- The rows of variant: each paired evaluation, and, for networks without any
 -- evaluation, each format with facts of the weights.

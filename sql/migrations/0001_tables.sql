@@ -339,6 +339,8 @@ create table evaluation (
     cross_entropy_count integer not null,
     kl_sum double not null,
     kl_count integer not null,
+    correct_images bit,
+    same_images bit,
     unique (network_id, number_format_id, scheme_id, scope)
 );
 comment on table evaluation is
@@ -352,7 +354,8 @@ comment on column evaluation.scheme_id is 'The scheme; NULL in floating point';
 comment on column evaluation.scope is
 'What was quantized: all, weight, bias or input; none in floating point';
 comment on column evaluation.precision is 'Precision of the products';
-comment on column evaluation.image_count is 'Number of images evaluated';
+comment on column evaluation.image_count is
+'Number of images evaluated: the first ones in the order of image_at';
 comment on column evaluation.correct_top1 is 'Images with a correct prediction';
 comment on column evaluation.correct_top5 is
 'Images whose label is among the five most likely; among equal outputs the class with
@@ -374,6 +377,12 @@ comment on column evaluation.kl_sum is
 comment on column evaluation.kl_count is
 'Images in kl_sum: those with a prediction here and in floating point, except those
 where a class is masked only here';
+comment on column evaluation.correct_images is
+'The images counted in correct_top1: bit p, from the left and from 0, is that of the
+image image_at(p, image count of the dataset); NULL if written by older versions';
+comment on column evaluation.same_images is
+'The images counted in same_prediction, in the same order; NULL if written by older
+versions';
 
 create table failed_cell (
     network_id integer not null,
@@ -412,6 +421,8 @@ create table layer_evaluation (
     cross_entropy_count integer not null,
     kl_sum double not null,
     kl_count integer not null,
+    correct_images bit,
+    same_images bit,
     unique (layer_id, number_format_id, scheme_id)
 );
 comment on table layer_evaluation is
@@ -440,6 +451,10 @@ comment on column layer_evaluation.cross_entropy_count is
 comment on column layer_evaluation.kl_sum is
 'Sum over the images of KL(floating-point outputs, these outputs), in nats';
 comment on column layer_evaluation.kl_count is 'Images in kl_sum';
+comment on column layer_evaluation.correct_images is
+'The images counted in correct_top1, one bit per image';
+comment on column layer_evaluation.same_images is
+'The images counted in same_prediction, one bit per image';
 
 create table failed_layer_cell (
     layer_id integer not null,

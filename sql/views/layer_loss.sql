@@ -2,8 +2,8 @@
 -- divergence.
 -- Grain: one layer in one number format, under the first scheme. Key: network,
 -- number_format, layer. One row for each row of layer_evaluation whose network was
--- evaluated in floating point on the same images. For contributions to another
--- divergence, join layer_divergence(...) using (network, number_format, layer).
+-- evaluated in floating point on the same images and maybe more. For contributions to
+-- another divergence, join layer_divergence(...) using (network, number_format, layer).
 
 create or replace view layer_loss as
 select
@@ -16,27 +16,23 @@ select
     alone.non_finite_count as non_finite_images,
     alone.correct_top1 as correct,
     alone.correct_top1 / alone.image_count as accuracy,
-    float_network.correct_top1 / float_network.image_count as float_accuracy,
-    accuracy_loss(alone.correct_top1, float_network.correct_top1) as accuracy_loss,
+    alone.float_correct_top1 / alone.image_count as float_accuracy,
+    accuracy_loss(alone.correct_top1, alone.float_correct_top1) as accuracy_loss,
     accuracy_loss_se(
-        alone.correct_top1, float_network.correct_top1, alone.correct_both
+        alone.correct_top1, alone.float_correct_top1, alone.correct_both
     ) as accuracy_loss_se,
     added.contribution
-from layer_evaluation as alone
+from compared_evaluation() as alone
 inner join chosen_scheme(null) as chosen on alone.scheme_id = chosen.scheme_id
 inner join layer on alone.layer_id = layer.layer_id
 inner join network on layer.network_id = network.network_id
 inner join number_format on alone.number_format_id = number_format.number_format_id
-inner join evaluation as float_network
-    on
-        layer.network_id = float_network.network_id
-        and float_network.scope = 'none'
-        and alone.image_count = float_network.image_count
 left join layer_divergence() as added
     on
         network.name = added.network
         and number_format.name = added.number_format
         and layer.name = added.layer
+where alone.scope = 'layer' and alone.float_correct_top1 is not null
 order by
     network.name asc,
     number_format.number_format_id asc,

@@ -3,7 +3,8 @@
 -- run announced it, and for every combination of a network of this file, a format of
 -- the study's grid and a scheme of this file, with everything quantized. A cell that
 -- was tried and cannot be evaluated is not missing: see failed_cell_overview. The scope
--- layer is one cell, missing until each single layer of the network was tried.
+-- layer is one cell, missing until each single layer of the network was tried. A cell
+-- evaluated on fewer images than others is not missing.
 
 create or replace view missing_cell as
 with announced as (

@@ -72,6 +72,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
         ),
         number_formats=match_formats("INT_*, FLOAT_8_*"),
         scopes=("weight", "bias"),
+        until=0.005,
     )
     assert study.dataset_of(study.networks[0]) == flowers
     assert study.dataset_of(study.networks[1]) == cifar10
@@ -91,7 +92,7 @@ def test_most_may_be_left_out(tmp_path: Path) -> None:
         (NetworkEntry("AlexNet", "toy"),),
     )
     assert (study.number_formats, study.scopes) == (STUDY_GRID, ())
-    assert (study.device, study.precision) == ("cpu", "auto")
+    assert (study.device, study.precision, study.until) == ("cpu", "auto", None)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +159,10 @@ TWO_DATASETS = SMALLEST + '[dataset.other]\npath = "other"\n'
         ("scopes = ['weights']\n" + SMALLEST, "scopes: expected one of weight, .*found 'weights'"),
         ("scopes = 'weight'\n" + SMALLEST, "scopes: expected a list of texts, found 'weight'"),
         ("precision = 'half'\n" + SMALLEST, "precision: expected one of .*found 'half'"),
+        ("until = 0\n" + SMALLEST, "until: expected a number between 0 and 1, found 0"),
+        ("until = 1.0\n" + SMALLEST, "until: expected a number between 0 and 1, found 1.0"),
+        ("until = nan\n" + SMALLEST, "until: expected a number between 0 and 1, found nan"),
+        ("until = '1 %'\n" + SMALLEST, "until: expected a number between 0 and 1, found '1 %'"),
         ("device = 0\n" + SMALLEST, "device: expected a text, found 0"),
         ("number_formats = 'INT_99'\n" + SMALLEST, r"number_formats: .*'INT_99'.*closest are INT_"),
         (SMALLEST + "dataset = 'tyo'\n", "dataset: expected one of toy, found 'tyo'"),

@@ -103,11 +103,12 @@ def some_slow(cases: list[Any], quick_count: int) -> list[Any]:
 
 FIRST = pl.col("tensor_id") == 1
 CONTRADICTIONS = [
-    ("evaluation", setting("correct_top1", 1001, SMALL), "evaluation_counts"),
+    ("evaluation", setting("correct_top5", 1001, SMALL), "evaluation_counts"),
+    ("evaluation", setting("correct_images", "0" * 1000, SMALL), "evaluation_bits"),
     ("tensor_histogram", setting("count", -1, FIRST), "histogram_bin"),
     ("code_histogram", without(FIRST & SMALL), "code_histogram_count"),
     ("tensor", setting("sum_x2", float("nan"), FIRST), "non_finite"),
-    ("evaluation", setting("correct_both", -1, SMALL), "evaluation_counts"),
+    ("evaluation", setting("correct_both", -1, SMALL), "evaluation_bits"),
     ("evaluation", setting("kl_sum", float("nan"), SMALL), "non_finite"),
     ("evaluation", without(pl.col("scope") == "none"), "evaluation_images"),
     ("evaluation", without(SMALL.fill_null(False)), "facts_without_evaluation"),
@@ -121,7 +122,7 @@ CONTRADICTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("table", "spoil", "found"), some_slow(CONTRADICTIONS, 4))
+@pytest.mark.parametrize(("table", "spoil", "found"), some_slow(CONTRADICTIONS, 5))
 def test_facts_that_contradict_each_other_are_refused_whole(
     spoiled: Path,
     database: duckdb.DuckDBPyConnection,
@@ -178,6 +179,8 @@ def test_what_is_wrong_only_with_what_is_there_is_a_fault_of_the_import(
     """More right in both than the floating-point network, which is there already, has right."""
     held.execute("delete from evaluation where scope = 'weight'")
     change(spoiled, "evaluation", without(pl.col("scope").is_in(["none", "all"])))
+    for bits in ("correct_images", "same_images"):
+        change(spoiled, "evaluation", setting(bits, None, pl.lit(True)))
     change(
         spoiled,
         "evaluation",

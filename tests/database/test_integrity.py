@@ -23,6 +23,8 @@ RUN = (
     "scope: '{}'}}], 'done', [])"
 )
 SECOND_TENSOR = "tensor_id = 2 and number_format_id = 2"
+# As many bits as before, each a place further on.
+MOVED = "({0} << 1) | ({0} >> 999)"
 
 # Check, how to corrupt the study, and columns of the first row that is found; how many there are.
 # Tensors 1 and 2 are weight and bias of Plain's first layer, formats 1 to 5 INT_2 (codes -1, 0
@@ -148,8 +150,9 @@ CORRUPTIONS = [
     ),
     (
         "evaluation_images",
-        "update layer_evaluation set image_count = 999 where layer_id = 2 and number_format_id = 4",
-        {"network": "Plain", "scope": "layer", "layer_id": 2, "image_count": 999},
+        "update layer_evaluation set image_count = 1001 "
+        "where layer_id = 2 and number_format_id = 4",
+        {"network": "Plain", "scope": "layer", "layer_id": 2, "image_count": 1001},
         1,
     ),
     (
@@ -157,6 +160,53 @@ CORRUPTIONS = [
         "update layer_evaluation set correct_top1 = 1001, correct_top5 = 1001 "
         "where layer_id = 2 and number_format_id = 4",
         {"network": "Plain", "scope": "layer", "layer_id": 2, "correct_top1": 1001},
+        1,
+    ),
+    *(
+        (
+            "evaluation_bits",
+            f"update {table} set {change} where {row} and number_format_id = 4",
+            {"number_format": "POT_4"} | found,
+            1,
+        )
+        for table, row in (
+            ("evaluation", "network_id = 1 and scope = 'weight'"),
+            ("layer_evaluation", "layer_id = 2"),
+        )
+        for change, found in (
+            ("correct_images = ~correct_images", {"correct_length": 1000}),
+            # Another image is correct, or the same, but not another number of images.
+            (f"correct_images = {MOVED.format('correct_images')}", {}),
+            ("same_images = ~same_images", {}),
+            ("same_images = null", {"same_length": None}),
+            ("correct_images = null", {"correct_length": None}),
+            ("same_images = bitstring(same_images, 1001)", {"same_length": 1001}),
+            ("correct_images = bitstring(correct_images, 1001)", {"correct_length": 1001}),
+        )
+    ),
+    (
+        # In floating point, and so of each of its evaluations that counts these images.
+        "evaluation_bits",
+        f"update evaluation set correct_images = {MOVED.format('correct_images')} "
+        "where network_id = 3 and scope = 'none'",
+        {"network": "Small"},
+        None,
+    ),
+    (
+        # Fewer images, and it is unknown which.
+        "evaluation_images",
+        "update evaluation set image_count = 900, correct_images = null, same_images = null "
+        "where network_id = 1 and number_format_id = 4 and scope = 'all'",
+        {"network": "Plain", "image_count": 900, "float_image_count": 1000},
+        1,
+    ),
+    (
+        # Fewer images, and the floating-point network does not tell what it did on them.
+        "evaluation_images",
+        "update evaluation set image_count = 900 where network_id = 1 and number_format_id = 4 "
+        "and scope = 'all'; update evaluation set correct_images = null, same_images = null "
+        "where network_id = 1 and scope = 'none'",
+        {"network": "Plain", "image_count": 900, "float_image_count": 1000},
         1,
     ),
     (
@@ -225,8 +275,8 @@ CORRUPTIONS = [
     ),
     (
         "evaluation_images",
-        "update evaluation set image_count = 999 where network_id = 1 and number_format_id = 4",
-        {"network": "Plain", "image_count": 999, "float_image_count": 1000},
+        "update evaluation set image_count = 1001 where network_id = 1 and number_format_id = 4",
+        {"network": "Plain", "image_count": 1001, "float_image_count": 1000},
         2,
     ),
     (

@@ -334,19 +334,27 @@ def write_evaluation(
 
 def _counts(is_correct: NDArray[np.bool_], is_float_correct: NDArray[np.bool_]) -> dict[str, Any]:
     correct = int(is_correct.sum())
+    is_same = is_correct == is_float_correct
     return {
         "precision": "float32",
         "image_count": len(is_correct),
         "correct_top1": correct,
         "correct_top5": correct,
         "correct_both": int((is_correct & is_float_correct).sum()),
-        "same_prediction": int((is_correct == is_float_correct).sum()),
+        "same_prediction": int(is_same.sum()),
         "non_finite_count": 0,
         "cross_entropy_sum": 0.0,
         "cross_entropy_count": len(is_correct),
         "kl_sum": 0.0,
         "kl_count": len(is_correct),
+        "correct_images": bits(is_correct),
+        "same_images": bits(is_same),
     }
+
+
+def bits(mask: NDArray[np.bool_]) -> str:
+    """One character per image, 1 or 0."""
+    return "".join(map(str, mask.astype(int)))
 
 
 def _write_layer_evaluations(

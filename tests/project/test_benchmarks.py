@@ -5,13 +5,17 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 
+import duckdb
+import numpy as np
 import pytest
+import until
 from commands import CommandTiming, PredictionTiming
 from floor import CPU, Floor, Way, float_precision
 from page import Results, page
 from processes import Growth, Memory
 from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, FLOAT, OPENING, REST, phase_of
 from sweep import STUDY, Size, SweepTiming, database_share
+from until import Cell, cells_in_random_order, cells_with_bits, replay
 from workload import evenly_chosen, interleaved_medians, random_module, random_network
 
 from ptqdb.collection import rows
@@ -179,3 +183,54 @@ def test_the_page_says_what_was_reached_and_what_was_left_out() -> None:
     assert "4 formats at even steps through the grid, 100 images" in page(results)
     assert "two cores" in page(results)
     assert "2026-01-02" in page(results)
+
+
+def test_random_orders_agree_with_the_counts(study: duckdb.DuckDBPyConnection) -> None:
+    known = {
+        (cell.network_id, cell.number_format_id): cell
+        for cell in cells_with_bits(study)
+        if cell.scope == "all"
+    }
+    drawn = cells_in_random_order(study, seed=0)
+    assert len(drawn) == len(known) == 15
+    for cell in drawn:
+        other = known[cell.network_id, cell.number_format_id]
+        for count in ("right", "float_right"):
+            assert getattr(cell, count).sum() == getattr(other, count).sum()
+        assert (cell.right & cell.float_right).sum() == (other.right & other.float_right).sum()
+        assert (cell.right != other.right).any()
+        assert cell.loss(1000) == other.loss(1000)
+    again = cells_in_random_order(study, seed=1)
+    assert any((one.right != two.right).any() for one, two in zip(drawn, again, strict=True))
+    floats = {cell.network_id: cell.float_right for cell in drawn}
+    assert all((floats[cell.network_id] == cell.float_right).all() for cell in drawn)
+
+
+def test_a_replayed_cell_stops_as_an_evaluation_does() -> None:
+    # One image of a hundred flips, always at the end of a hundred.
+    floats = np.arange(2000) % 10 > 0
+    right = floats & (np.arange(2000) % 100 != 99)
+    cell = Cell(1, 1, "all", right, floats)
+    # Of 500 images 450 and 445: sqrt(445 / 450 * 5) / 450 = 0.00494; of 700 images: 0.00418
+    assert [cell.image_count(until) for until in (0.005, 0.0049, 0.0001)] == [500, 700, 2000]
+    assert cell.loss(500) == pytest.approx(5 / 450)
+
+
+def test_a_replay_leaves_the_study_as_it_was(
+    study: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = study.execute("from evaluation order by all").fetchall()
+    cells = [cell for cell in cells_with_bits(study) if cell.scope == "all"]
+    found = replay(study, cells, 0.02)
+    assert study.execute("from evaluation order by all").fetchall() == before
+    counts = [cell.image_count(0.02) for cell in cells]
+    assert found.share == sum(counts) / 15_000 < 1
+    assert found.r_squared_change != 0
+    errors = [cell.loss(n) - cell.loss(1000) for cell, n in zip(cells, counts, strict=True)]
+    assert found.bias == pytest.approx(sum(errors) / 15)
+    assert found.worst_error == pytest.approx(max(map(abs, errors)))
+    assert 0 < found.mean_error <= found.rms_error <= found.worst_error
+    monkeypatch.setattr(until, "is_enough", lambda *_: False)
+    whole = replay(study, cells, 0.02)
+    assert (whole.share, whole.worst_error) == (1, 0)
+    assert whole.r_squared_change == pytest.approx(0, abs=1e-9)

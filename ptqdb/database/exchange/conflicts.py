@@ -4,7 +4,8 @@ Image counts and facts determined by the checkpoint (params, histograms of weigh
 every machine. Sums of floats depend on the order of additions: those of weights may differ by
 `OF_WEIGHTS` of their size, and computed values by `OF_RUNS`: inputs, the codes of biases (their
 scale depends on the input) and the sums of losses. Histograms of inputs and of bias codes are not
-compared by bin, since single elements may cross an edge.
+compared by bin, since single elements may cross an edge. Two evaluations of different numbers of
+images agree if they agree image by image, as far as the shorter one goes.
 """
 
 from dataclasses import dataclass
@@ -82,6 +83,13 @@ def _compare_rows(statements: Statements, table: Table, path: Path) -> None:
         f"d.{one.column}) <= {part} * {one.size}) is distinct from true"
         for one in table.measured
     }
+    if table.bits:
+        alike = "f.image_count = d.image_count"
+        agree = {column: f"agree_on_first(f.{column}, d.{column})" for column in table.bits}
+        differs = {column: f"{alike} and {test}" for column, test in differs.items()}
+        differs |= {column: f"not {test}" for column, test in agree.items()}
+        unknown = " or ".join(f"{test} is null" for test in agree.values())
+        differs["image_count"] = f"not ({alike}) and ({unknown})"
     whens = " ".join(f"when {test} then '{column}'" for column, test in differs.items())
     keys = ", ".join(f"d.{name}" for name in table.key)
     first = statements.rows(
@@ -95,6 +103,11 @@ def _compare_rows(statements: Statements, table: Table, path: Path) -> None:
             f"order by {keys} limit 1"
         )[0]
         name = _name(statements, dict(zip(table.key, key, strict=True)))
+        if column in table.bits:
+            place = next(
+                i for i, bits in enumerate(zip(file, database, strict=False)) if len(set(bits)) > 1
+            )
+            column, file, database = f"bit {place} of {column}", file[place], database[place]
         raise _conflict(table, path, f"{column} of {name}", file, database)
 
 

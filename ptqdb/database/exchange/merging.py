@@ -113,6 +113,8 @@ class _Merge:
             )
         if self.old_rows[name if self.table.row_id else _ROOTS.get(name, "network")]:
             require_agreement(self.statements, self.table, self.path)
+            if self.table.bits:
+                self._delete_shorter_rows()
         return self.statements.count(
             f"insert into {name} by name select f.* from {self._new_rows()}", self.path
         )
@@ -167,6 +169,17 @@ class _Merge:
                 f"{self.path}: {part} {words(foreign[0])} is not among the {table}s of its "
                 f"{parent} in the database; {REMEDY}"
             )
+
+    def _delete_shorter_rows(self) -> None:
+        """Delete the rows that the file has with more images, or first tells which ones it has."""
+        table = self.table
+        unknown = " or ".join(f"d.{one} is null and f.{one} is not null" for one in table.bits)
+        self.statements.run(
+            f"delete from {table.name} as d using translated_{table.name} as f "
+            f"where {same(table.key)} and (f.image_count > d.image_count "
+            f"or f.image_count = d.image_count and ({unknown}))",
+            self.path,
+        )
 
     def _new_rows(self) -> str:
         """The translated rows ``f`` that the database lacks, as SQL after ``from``."""

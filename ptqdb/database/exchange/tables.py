@@ -63,6 +63,10 @@ class Table:
         Whether it has one row per bin, code or channel: too many to hold twice.
     free_texts
         Columns with free text, such as error messages.
+    bits
+        Columns with one bit per evaluated image. Rows with such columns may have fewer images than
+        the same row elsewhere, the first ones: then their first bits must agree, and the row with
+        more images is kept.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Table:
     owner: str | None = None
     is_large: bool = False
     free_texts: tuple[str, ...] = ()
+    bits: tuple[str, ...] = ()
 
     @property
     def unique(self) -> tuple[tuple[str, ...], ...]:
@@ -110,13 +115,14 @@ _RUN_COLUMNS = (
 )
 # Not correct_top5: machines rank equal outputs differently.
 _AGREEING_COUNTS = (
-    *("image_count", "correct_top1", "correct_both", "same_prediction"),
+    *("correct_top1", "correct_both", "same_prediction"),
     *("non_finite_count", "cross_entropy_count", "kl_count"),
 )
 _MEASURED_SUMS = (
     Measured("cross_entropy_sum", "f.cross_entropy_sum"),
     Measured("kl_sum", "greatest(f.kl_sum, 1e-3 * f.image_count)"),
 )
+_BITS = ("correct_images", "same_images")
 _LARGEST = "greatest(abs(f.min_value), abs(f.max_value))"
 
 # In this order, each table follows the tables that it refers to.
@@ -246,6 +252,7 @@ TABLES = (
         ),
         agreeing=_AGREEING_COUNTS,
         measured=_MEASURED_SUMS,
+        bits=_BITS,
     ),
     Table(
         "failed_cell",
@@ -259,6 +266,7 @@ TABLES = (
         (_LAYER, _FORMAT, _SCHEME),
         agreeing=_AGREEING_COUNTS,
         measured=_MEASURED_SUMS,
+        bits=_BITS,
     ),
     Table(
         "failed_layer_cell",
