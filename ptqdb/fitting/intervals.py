@@ -39,7 +39,8 @@ class LossPredictor:
     held_out
         Shape (points,): the prediction of each point without its network.
     units
-        Shape (points,): the networks (or architectures), which have equal weights.
+        Shape (points,): the networks (or architectures), which have equal weights. Within a unit
+        the points count by `Points.weight`.
     """
 
     fit: CurveFit
@@ -119,8 +120,9 @@ class LossPredictor:
     @cached_property
     def _network_weights(self) -> Floats:
         """Weights of the points; those of each network sum to 1."""
-        _, place, count = np.unique(self.units, return_inverse=True, return_counts=True)
-        weights: Floats = 1.0 / count[place]
+        _, place = np.unique(self.units, return_inverse=True)
+        alone = self.fit.points.weights
+        weights: Floats = alone / np.bincount(place, alone)[place]
         return weights
 
     def _quantiles(self, loss: Floats, tail: float) -> tuple[Floats, Floats]:
