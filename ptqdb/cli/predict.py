@@ -132,8 +132,10 @@ def predict(
     """Predict a network's loss in each number format, without evaluating the quantized network.
 
     Losses are fractions of the float accuracy, each with a prediction interval that includes the
-    spread between networks. within_noise marks predictions too small to distinguish from no loss
-    in the reference's evaluations. The reference is the database, or the embedded study.
+    spread between networks. stderr says what share of their formats nearly all networks of the
+    reference had inside such intervals when they were left out. within_noise marks predictions too
+    small to distinguish from no loss in the reference's evaluations. The reference is the database,
+    or the embedded study.
     """
     found = _predicted(network, said, asked)
     rows = [row.as_dict() for row in found.rows]

@@ -16,7 +16,12 @@ from ptqdb.curves import curve
 from ptqdb.defaults import PREDICTION_VIEW_WITHOUT_IMAGES
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
-from ptqdb.fitting.prediction import FormatPrediction, Predictions, predicted_losses
+from ptqdb.fitting.prediction import (
+    FormatPrediction,
+    Predictions,
+    coverage_remark,
+    predicted_losses,
+)
 from ptqdb.fitting.view_fit import finite_rows, group_names, view_points
 from ptqdb.networks.embedded import embedded_folder
 from ptqdb.quantization.layers import QuantizedLayer
@@ -109,10 +114,27 @@ def test_curves_at_chance_ask_for_the_float_accuracy(rows: pl.DataFrame) -> None
     mean = predicted(rows, curve="logistic")
     assert "assuming a float accuracy of 0.8" in mean.remarks[0]
     low = predicted(rows, curve="logistic", float_accuracy=0.2)
-    assert low.remarks == ()
+    assert len(low.remarks) == len(mean.remarks) - 1
     # of a fifth, half is chance: no more can be lost
     assert max(row.predicted_loss for row in low.rows) < 0.5
     assert max(row.predicted_loss for row in mean.rows) > 0.6
+
+
+def test_what_nearly_all_left_out_networks_reached(rows: pl.DataFrame) -> None:
+    found = predicted(rows, coverage=0.8)
+    assert found.unit_coverages.keys() == set(found.reference)
+    assert 0 < min(found.unit_coverages.values()) < max(found.unit_coverages.values()) <= 1
+    least = int(100 * min(found.unit_coverages.values()))
+    assert found.remarks == (
+        f"intervals of 80 %: of 4 networks left out, all had at least {least} % of their formats "
+        "inside",
+    )
+    # One in ten may have less.
+    ten = {f"N{place}": place / 10 for place in range(10)}
+    assert "of 10 networks left out, 9 had at least 10 %" in coverage_remark(ten, 0.9, "network")
+    nineteen = {f"N{place:02d}": 0.299 if place > 1 else 0.0 for place in range(20)}
+    said = coverage_remark(nineteen, 0.9, "architecture")
+    assert "of 20 architectures left out, 18 had at least 29 %" in said
 
 
 def test_nothing_to_predict(rows: pl.DataFrame) -> None:
