@@ -310,8 +310,8 @@ class Study:
             Images, labelled or not, to calibrate the scales of the layers' inputs; None: only the
             weights are quantized, and only views of the weights can be used.
         view
-            A view, or a call of ``variant``. None: ``channelnsr_layer_rootdepth_rootfanin``, or
-            without images ``channelnsr_weightonly_layer_rootdepth_rootfanin``.
+            A view, or a call of ``variant``. None: ``channelnsr_nodiv_layer_coherence_both``, or
+            without images ``channelnsr_weightonly_layer_coherence``.
         number_formats
             Comma-separated names or globs of the study's grid, or the formats themselves.
         leave_out
