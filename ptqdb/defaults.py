@@ -8,11 +8,10 @@ FIT_VIEW = "fakefreeze_flops_log"
 # For networks of up to 1 MMAC: FIT_VIEW weights by log(MMACs), which is not positive there.
 VIEW_OF_SMALL_NETWORKS = "fakefreeze_flops_depth"
 FIT_CURVE = "rational2"
-# Orthogonal errors over the fan-in, averaged over the layers, plus the errors of the gains, summed
-# over them. Chosen on 13 networks, each left out, on 2026-11-27, and frozen since; the curve is 0
-# without damage (see docs/explanation/prediction.md).
-PREDICTION_VIEW = "channelnsr_nodiv_layer_coherence_both"
-PREDICTION_VIEW_WITHOUT_IMAGES = "channelnsr_weightonly_layer_coherence"
+# Noise of the weights over the fan-in, averaged over the layers, plus the errors of the gains,
+# summed over them. Chosen on 14 networks, each left out, on 2026-11-27, and frozen since; the curve
+# is 0 without damage (see docs/explanation/prediction.md). It needs no images.
+PREDICTION_VIEW = "channelnsr_weightonly_layer_coherence"
 PREDICTION_CURVE = "hill"
 Scope = Literal["all", "weight", "bias", "input", "layer"]
 SCOPES: tuple[Scope, ...] = ("all", "weight", "bias", "input")

@@ -12,7 +12,6 @@ from ptqdb.defaults import (
     COVERAGE,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
-    PREDICTION_VIEW_WITHOUT_IMAGES,
 )
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
@@ -315,11 +314,6 @@ def _noise(reference: pl.DataFrame) -> dict[str, float]:
     return {name: NOISE_FACTOR * se for name, se in medians.iter_rows() if se is not None}
 
 
-def default_view(*, has_images: bool) -> str:
-    """Return the view that predicts best, with images or without."""
-    return PREDICTION_VIEW if has_images else PREDICTION_VIEW_WITHOUT_IMAGES
-
-
 def check_view(
     connection: "DuckDBPyConnection", view: str, curve: str, *, has_images: bool
 ) -> None:
@@ -341,5 +335,5 @@ def check_view(
         raise UsageError(
             f"--view: {view} needs scales of the inputs, which come from calibration: give "
             "--calibration-dataset IMAGES, or choose a view of the weights only, such as "
-            f"{PREDICTION_VIEW_WITHOUT_IMAGES}"
+            f"{PREDICTION_VIEW}"
         )

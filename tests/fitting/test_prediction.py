@@ -13,7 +13,7 @@ from running import Run, runner
 
 import ptqdb
 from ptqdb.curves import curve
-from ptqdb.defaults import PREDICTION_VIEW_WITHOUT_IMAGES
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
 from ptqdb.fitting.prediction import (
@@ -219,10 +219,10 @@ def test_predict_without_images_looks_at_the_weights(run: Run) -> None:
     result = run("predict", "--network", "VGG_16", "--format", "csv", *FEW)
     assert result.code == 0, result.err
     found = list(csv.DictReader(io.StringIO(result.out)))
-    assert f"hill over {PREDICTION_VIEW_WITHOUT_IMAGES}" in result.err
+    assert f"hill over {PREDICTION_VIEW}" in result.err
     assert "no images: only the weights are quantized" in result.err
     with ptqdb.open() as study:
-        stored = study.view(PREDICTION_VIEW_WITHOUT_IMAGES, "network = 'VGG_16'")
+        stored = study.view(PREDICTION_VIEW, "network = 'VGG_16'")
     for row in found:
         (expected,) = stored.filter(number_format=row["number_format"])["divergence"]
         assert float(row["divergence"]) == pytest.approx(expected, rel=1e-7)

@@ -5,8 +5,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import numpy as np
 import synthetic
 
 from ptqdb.database import connect, materialize
@@ -29,23 +27,8 @@ def write_study(path: Path, networks: int = len(synthetic.NETWORKS)) -> Path:
             formats=FORMATS,
             scopes=("all", "layer"),
         )
-        write_inputs(connection)
         materialize(connection)
     return path
-
-
-def write_inputs(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the input of every layer: 64 positive values, the largest 1."""
-    random = np.random.default_rng(5)
-    for (layer_id,) in connection.execute("select layer_id from layer order by all").fetchall():
-        values = np.append(np.abs(random.laplace(scale=0.1, size=63)).clip(max=0.9), 1.0)
-        tensor_id = synthetic.write_tensor(connection, layer_id, "input", values)
-        connection.execute(f"delete from tensor_histogram where tensor_id = {tensor_id}")
-        for place, known in enumerate(FORMATS, start=1):
-            scale = float(np.float32(1 / known.max_code))
-            codes = synthetic.nearest_codes(values / scale, known)
-            synthetic.write_codes(connection, tensor_id, place, None, scale, codes, values)
-        connection.execute(f"delete from code_histogram where tensor_id = {tensor_id}")
 
 
 @contextmanager
