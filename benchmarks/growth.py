@@ -23,7 +23,7 @@ from ptqdb.database.embedded_facts import embedded_facts_folder
 DEFAULT_PAGE = Path(__file__).parent.parent / "docs/explanation/growth.md"
 COUNTS = (5, 20, 80, 200)
 MIB = 1 << 20
-VIEW = "channelnsr_layer_rootdepth_rootfanin"
+VIEW = "channelnsr_weightonly_layer_coherence"
 # With a call of its own, since what is compared stays in the database and is not fitted again.
 COMMANDS = {
     "import": ("import", "facts", "--db", "study.duckdb"),

@@ -14,8 +14,13 @@ import polars as pl
 from jinja2 import StrictUndefined, Template
 from predictions import (
     PUBLISHED_COLUMNS,
+    TRANSFER_VIEWS,
+    WIDE,
     Comparison,
+    curve_rows,
+    from_embedded_rows,
     interval_rows,
+    measure_rows,
     published_fits,
     published_interval_rows,
     published_rows,
@@ -50,6 +55,7 @@ FOLDERS = {
     "published.md": DOCS / "explanation",
 }
 FULL_STUDY = DOCS.parent / "data" / "cifar10"
+EMBEDDED_STUDY = DOCS.parent / "data" / "embedded" / "facts"
 LOGS = FULL_STUDY / "weights"
 
 
@@ -111,7 +117,17 @@ def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Compariso
         if one.view == "baseline_nsr"
     )
     by = ("coverage", "width", "score")
-    parts = {
+    figures = ("R²", "worst network", "median error", "lossless", "lossless bias", *by[::2])
+    with TemporaryDirectory() as folder, full_study(Path(folder), WIDE) as both:
+        import_study(both, EMBEDDED_STUDY)
+        of_both = {
+            "measures": _table(("view", *figures, "R², by architecture"), measure_rows(both)),
+            "curves": _table(("curve", *figures), curve_rows(both)),
+            "transfer": _table(
+                ("network", *(f"`{view}`" for view in TRANSFER_VIEWS)), from_embedded_rows(both)
+            ),
+        }
+    parts = of_both | {
         "intervals": _table(
             ("view", *by, *(f"{word}, by architecture" for word in by)), interval_rows(connection)
         ),
@@ -196,10 +212,16 @@ def _caution(count: int) -> str:
 
 
 @contextmanager
-def full_study(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The full study's facts in a database of their own, within the folder."""
+def full_study(folder: Path, prefix: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+    """The full study's facts in a database of their own, within the folder.
+
+    Parameters
+    ----------
+    prefix
+        Before the name of each network.
+    """
     with connect(folder / "cifar10.duckdb", read_only=False) as connection:
-        import_study(connection, FULL_STUDY)
+        import_study(connection, FULL_STUDY, prefix=prefix)
         yield connection
 
 

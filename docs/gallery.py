@@ -25,7 +25,7 @@ PICTURES = {
     "frontier": "frontier",
     "leaderboard": "leaderboard",
     "crowding": "crowding",
-    "residuals": "residuals --view channelnsr_layer_rootdepth_rootfanin",
+    "residuals": "residuals --view channelnsr_weightonly_layer_coherence",
 }
 
 

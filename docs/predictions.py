@@ -1,6 +1,6 @@
 """The tables of docs/explanation/prediction.md and published.md."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,19 +14,32 @@ from ptqdb.curves.points import Points
 from ptqdb.database import read_view
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.fitting.compare import Leaderboard, OpenDatabase, compare
-from ptqdb.fitting.intervals import Prediction, interval_score
+from ptqdb.fitting.cross_validation import HeldOut
+from ptqdb.fitting.intervals import LossPredictor, Prediction, interval_score
 from ptqdb.fitting.leaderboard import Entry, rank_entries
 from ptqdb.fitting.validation import (
+    LOSSLESS,
     ValidationRow,
     predict_each_left_out,
     validate_view_frame,
 )
+from ptqdb.fitting.view_fit import finite_rows, group_names, unit_names, view_points
 
 VALIDATED_VIEWS = (
-    *(PREDICTION_VIEW, "channelnsr_layer_fanin", "channelnsr_layer_depth", "nsr_layer_rootdepth"),
+    *(PREDICTION_VIEW, "channelnsr_nodiv_layer_coherence", "channelnsr_nodiv_layer_coherence_both"),
+    "channelnsr_layer_fanin",
+    *("channelnsr_layer_rootdepth_rootfanin", "channelnsr_layer_depth", "nsr_layer_rootdepth"),
     *("fakefreeze_flops", "fakefreeze_flops_log", "baseline_nsr", "baseline_bits"),
 )
 UNITS = ("network", "architecture")
+# The curves that pass through 0, the tradition, and the two that follow any shape.
+VALIDATED_CURVES = ("hill", "hill_chance", "rational2", "spline", "isotonic")
+TRANSFER_VIEWS = (
+    *(PREDICTION_VIEW, "channelnsr_nodiv_layer_coherence_both", "channelnsr_layer_fanin"),
+    *("channelnsr_layer_rootdepth_rootfanin", "nsr_layer_rootdepth", "baseline_bits"),
+)
+# Of the networks of the full study, beside those of the embedded study.
+WIDE = "wide_"
 SHOWN = 10
 DIVERGENCES = ("fakefreeze_", "l2_")
 
@@ -144,6 +157,100 @@ def leaderboard_row(network: Entry, architecture: Entry) -> tuple[str, ...]:
         _cell(network.r_squared, 4),
         _cell(network.ceiling_r_squared, 4),
     )
+
+
+# --- both studies ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Networks of a view, each predicted from the others; see `HeldOut` and `ValidationRow`."""
+
+    whole: HeldOut
+    networks: Mapping[str, HeldOut]
+    lossless: HeldOut
+    coverage: float
+    score: float
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, curve_name: str, leave_out: str = "network") -> "Judged":
+        """Leave out each network, or each architecture."""
+        frame = finite_rows(frame)
+        points, units = view_points(frame), unit_names(frame, leave_out)
+        found = predict_each_left_out(points, curve(curve_name), units, leave_out=leave_out)
+        inside = (found.lower <= points.y) & (points.y <= found.upper)
+        whole = HeldOut(points.y, found.loss, points.weights)
+        names = group_names(frame["network"])
+        score = interval_score(points.y, found.lower, found.upper)
+        return cls(
+            whole,
+            {name: whole.where(names == name) for name in np.unique(names).tolist()},
+            whole.where(points.y < LOSSLESS),
+            float(np.average(inside, weights=points.weights)),
+            float(np.average(score, weights=points.weights)),
+        )
+
+    @property
+    def worst(self) -> str:
+        """The network with the lowest R², and that R²."""
+        figures = {name: one.r_squared or 0.0 for name, one in self.networks.items()}
+        name = min(figures, key=lambda name: figures[name])
+        return f"{figures[name]:.3f} ({name})"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """R², the worst network, errors in percent, coverage and score."""
+        lossless = self.lossless
+        bias = float(np.average(lossless.predicted - lossless.y, weights=lossless.weights))
+        return (
+            _cell(self.whole.r_squared, 4),
+            self.worst,
+            f"{self.whole.median_error or 0:.2%}",
+            f"{lossless.median_error or 0:.2%}",
+            f"{bias:+.2%}",
+            f"{self.coverage:.1%}",
+            f"{self.score:.3f}",
+        )
+
+
+def measure_rows(both: duckdb.DuckDBPyConnection) -> Rows:
+    """Each measure over the networks of both studies, by network and by architecture."""
+    rows: Rows = []
+    for view in VALIDATED_VIEWS:
+        frame = read_view(both, view)
+        by_network = Judged.of(frame, PREDICTION_CURVE)
+        by_architecture = Judged.of(frame, PREDICTION_CURVE, "architecture").whole.r_squared
+        rows.append((f"`{view}`", *by_network.cells, _cell(by_architecture, 4)))
+    return rows
+
+
+def curve_rows(both: duckdb.DuckDBPyConnection) -> Rows:
+    """Each curve over the default view of both studies."""
+    frame = read_view(both, PREDICTION_VIEW)
+    return [(f"`{name}`", *Judged.of(frame, name).cells) for name in VALIDATED_CURVES]
+
+
+def from_embedded_rows(both: duckdb.DuckDBPyConnection) -> Rows:
+    """Each network of the full study, predicted from the embedded study alone: R² and coverage."""
+    frames = {view: finite_rows(read_view(both, view)) for view in TRANSFER_VIEWS}
+    is_wide = pl.col("network").str.starts_with(WIDE)
+    names = frames[PREDICTION_VIEW].filter(is_wide)["network"].unique().sort()
+    rows: Rows = []
+    for name in names:
+        cells = [name]
+        for frame in frames.values():
+            reference, own = frame.filter(~is_wide), frame.filter(network=name)
+            points, left = view_points(reference), view_points(own)
+            predictor = LossPredictor.of(
+                points, curve(PREDICTION_CURVE), unit_names(reference, "network")
+            )
+            found = predictor.predict(left.x)
+            inside = (found.lower <= left.y) & (left.y <= found.upper)
+            r_squared = HeldOut(left.y, found.loss, left.weights).r_squared
+            coverage = float(np.average(inside, weights=left.weights))
+            cells.append(f"{_cell(r_squared, 3)}, {coverage:.0%}")
+        rows.append(tuple(cells))
+    return rows
 
 
 # --- the published sweeps --------------------------------------------------------------------

@@ -11,8 +11,9 @@ from scipy.stats import spearmanr
 
 from ptqdb.database import query, read_view
 from ptqdb.defaults import PREDICTION_VIEW
+from ptqdb.fitting.cross_validation import HeldOut
 from ptqdb.fitting.prediction import predicted_losses
-from ptqdb.fitting.view_fit import ALL, GroupFit, fit_view_frame
+from ptqdb.fitting.view_fit import ALL, GroupFit, fit_view_frame, view_points
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 
 DOCS = Path(__file__).parent
@@ -30,12 +31,13 @@ NEW_VIEWS = (
     *("variant(measure := 'js_softmax', share := 'flops', mac_weight := 'depth')",),
     *("nsr_flops", "nsr_flops_rootdepth", "nsr_layer_rootdepth", "nsr_layer_depth"),
     *("channelnsr_layer_rootdepth", "channelnsr_layer_depth", "fakefreeze_flops_rootfanin"),
-    *("nsr_layer_rootdepth_rootfanin", "channelnsr_layer_fanin", PREDICTION_VIEW),
+    *("nsr_layer_rootdepth_rootfanin", "channelnsr_layer_rootdepth_rootfanin"),
+    *("channelnsr_layer_fanin", PREDICTION_VIEW),
     *("baseline_nsr", "baseline_bits"),
 )
 PLAIN = {"AlexNet", "AlexNet_BN", "VGG_16", "VGG_19"}
 TRANSFER_VIEWS = (
-    *(PREDICTION_VIEW, "nsr_layer_rootdepth_rootfanin", "channelnsr_layer_depth"),
+    *(PREDICTION_VIEW, "channelnsr_layer_rootdepth_rootfanin", "channelnsr_layer_fanin"),
     *("nsr_layer_rootdepth", "fakefreeze_flops", "baseline_nsr", "baseline_bits"),
 )
 # Differences of R² that are none.
@@ -350,7 +352,10 @@ def new_rows(study: Study) -> Rows:
 
 
 def transfer_rows(full: Study, embedded: Study) -> Rows:
-    """Each network of the full study, predicted from the embedded study alone, by view."""
+    """Each network of the full study, predicted from the embedded study alone, by view.
+
+    Near-duplicate formats count as one.
+    """
     rows = []
     for view in TRANSFER_VIEWS:
         reference = read_view(embedded.connection, view)
@@ -362,17 +367,17 @@ def transfer_rows(full: Study, embedded: Study) -> Rows:
                 np.array([getattr(row, part) for row in found])
                 for part in ("predicted_loss", "lower", "upper")
             )
-            errors = loss - predicted
-            r_squared = 1 - float(errors @ errors) / float(np.sum((loss - loss.mean()) ** 2))
+            weights = view_points(measured).weights
+            judged = HeldOut(loss, predicted, weights)
+            bias = np.average(predicted - loss, weights=weights)
+            inside = np.average((lower <= loss) & (loss <= upper), weights=weights)
             rows.append(
                 (
                     name,
                     f"`{view}`",
-                    _cell(r_squared),
-                    f"{np.sqrt(np.mean(errors**2)):.4f}",
-                    f"{np.median(np.abs(errors)):.4f}",
-                    f"{-errors.mean():+.4f}",
-                    f"{np.mean((lower <= loss) & (loss <= upper)):.0%}",
+                    *(_cell(x) for x in (judged.r_squared, judged.rmse, judged.median_error)),
+                    f"{bias:+.4f}",
+                    f"{inside:.0%}",
                 )
             )
     return rows

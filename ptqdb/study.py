@@ -288,7 +288,7 @@ class Study:
         network: "NetworkSource",
         calibration: "ImageSet | None" = None,
         *,
-        view: str | None = None,
+        view: str = PREDICTION_VIEW,
         curve: str = PREDICTION_CURVE,
         number_formats: "str | Sequence[NumberFormat]" = "*",
         leave_out: str = "network",
@@ -310,8 +310,7 @@ class Study:
             Images, labelled or not, to calibrate the scales of the layers' inputs; None: only the
             weights are quantized, and only views of the weights can be used.
         view
-            A view, or a call of ``variant``. None: ``channelnsr_layer_rootdepth_rootfanin``, or
-            without images ``channelnsr_weightonly_layer_rootdepth_rootfanin``.
+            A view, or a call of ``variant``. The default needs no images.
         number_formats
             Comma-separated names or globs of the study's grid, or the formats themselves.
         leave_out
@@ -332,11 +331,9 @@ class Study:
         DataError
             The network cannot be measured, or the reference is too small to fit the curve.
         """
-        from ptqdb.fitting.prediction import default_view, predict
+        from ptqdb.fitting.prediction import predict
 
-        has_images = calibration is not None
-        view = view or default_view(has_images=has_images)
-        self.check_prediction_view(view, curve, has_images=has_images)
+        self.check_prediction_view(view, curve, has_images=calibration is not None)
         from ptqdb.collection.unevaluated import measure_in_view
 
         measured = measure_in_view(

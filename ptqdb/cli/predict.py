@@ -22,7 +22,6 @@ from ptqdb.defaults import (
     COVERAGE,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
-    PREDICTION_VIEW_WITHOUT_IMAGES,
 )
 
 if TYPE_CHECKING:
@@ -66,10 +65,9 @@ ImageSize = Annotated[
     ),
 ]
 PredictionView = Annotated[
-    str | None,
+    str,
     typer.Option(
         help="A view's name, or a call of variant.",
-        show_default=f"{PREDICTION_VIEW}; without images {PREDICTION_VIEW_WITHOUT_IMAGES}",
         rich_help_panel=REFERENCE,
         autocompletion=completion.views,
     ),
@@ -103,7 +101,7 @@ class PredictionOptions:
     number_formats: NumberFormats = None
     device: Device = None
     db: ReadDatabase = None
-    view: PredictionView = None
+    view: PredictionView = PREDICTION_VIEW
     curve: CurveName = PREDICTION_CURVE
     leave_out: LeaveOutOption = "network"
     interval: Coverage = COVERAGE
@@ -132,8 +130,10 @@ def predict(
     """Predict a network's loss in each number format, without evaluating the quantized network.
 
     Losses are fractions of the float accuracy, each with a prediction interval that includes the
-    spread between networks. within_noise marks predictions too small to distinguish from no loss
-    in the reference's evaluations. The reference is the database, or the embedded study.
+    spread between networks. stderr says what share of their formats nearly all networks of the
+    reference had inside such intervals when they were left out. within_noise marks predictions too
+    small to distinguish from no loss in the reference's evaluations. The reference is the database,
+    or the embedded study.
     """
     found = _predicted(network, said, asked)
     rows = [row.as_dict() for row in found.rows]
@@ -185,7 +185,6 @@ def recommend(
 def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> "Predictions":
     """Predict according to the options; remarks go to stderr."""
     from ptqdb.collection.declaration import check_network
-    from ptqdb.fitting.prediction import default_view
     from ptqdb.networks.devices import check_device
     from ptqdb.quantization.number_formats import match_formats
 
@@ -193,9 +192,8 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
     number_formats, device = match_formats(asked.number_formats or "*"), asked.device or "cpu"
     check_network(entry)
     check_device(device)
-    view = asked.view or default_view(has_images=has_images)
     with open_reader(asked.db) as study:
-        study.check_prediction_view(view, asked.curve, has_images=has_images)
+        study.check_prediction_view(asked.view, asked.curve, has_images=has_images)
         from ptqdb.collection.requests import calibration_images, find_network  # imports PyTorch
 
         source, images = find_network(entry), None
@@ -209,7 +207,7 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
         found = study.predict(
             source,
             images,
-            view=view,
+            view=asked.view,
             curve=asked.curve,
             number_formats=number_formats,
             leave_out=asked.leave_out,

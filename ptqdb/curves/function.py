@@ -44,6 +44,11 @@ class CurveFunction(ABC):
         """One name per parameter, in the order of ``params``."""
 
     @property
+    def starts_at_zero(self) -> bool:
+        """Whether y is 0 at x = 0 and below: the curve then holds from 0 on, not from a point."""
+        return False
+
+    @property
     def least_point_count(self) -> int:
         """The fewest points that the curve can be fitted to; by default one per parameter."""
         return len(self.parameter_names)
@@ -69,6 +74,14 @@ class CurveFunction(ABC):
     def jacobian(self, params: ArrayLike, places: Places) -> Floats | None:
         """Return dy/dparams, shape (values, parameters); None if it does not exist."""
         return None
+
+    def domain(self, x: Floats) -> tuple[float, float]:
+        """Return where the curve holds: from the smallest of the points' `x` to the largest.
+
+        From 0, if that is smaller, for a curve that `starts_at_zero`.
+        """
+        low, high = float(x.min()), float(x.max())
+        return (min(low, 0.0) if self.starts_at_zero else low), high
 
     @abstractmethod
     def is_monotone(self, params: ArrayLike, low: float, high: float) -> bool:
@@ -111,7 +124,7 @@ class FixedCurve:
     params
         Shape (parameters,).
     low, high
-        The smallest and the largest x of those points.
+        The range on which it holds, as `CurveFunction.domain` gives it.
     """
 
     function: CurveFunction
@@ -122,7 +135,7 @@ class FixedCurve:
     def predict(self, x: ArrayLike, chance_loss: ArrayLike | None = None) -> Floats:
         """Return the curve's y, shape (values,).
 
-        Past the points' x the curve is proved nothing about and may have a pole: there the value
+        Outside its range nothing is proved about the curve, and it may have a pole: there the value
         at the nearest end is returned.
 
         Parameters
@@ -164,8 +177,8 @@ class CurveFit:
 
     @property
     def domain(self) -> tuple[float, float]:
-        """The smallest and the largest x of the points."""
-        return float(self.x.min()), float(self.x.max())
+        """The range on which the curve holds; see `CurveFunction.domain`."""
+        return self.function.domain(self.x)
 
     @cached_property
     def fittedvalues(self) -> Floats:

@@ -32,6 +32,11 @@ class HillFunction(CurveFunction):
         """A, x0, k."""
         return ("A", "x0", "k")
 
+    @property
+    def starts_at_zero(self) -> bool:
+        """Always: there is no constant."""
+        return True
+
     def estimate(self, points: Points) -> Floats:
         """Return the least squares within the bounds, the same each time.
 
@@ -80,6 +85,11 @@ class HillChanceFunction(CurveFunction):
     def parameter_names(self) -> tuple[str, ...]:
         """x0, k."""
         return ("x0", "k")
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Always: there is no constant."""
+        return True
 
     def estimate(self, points: Points) -> Floats:
         """Return the least squares within the bounds, the same each time.

@@ -58,8 +58,8 @@ class CurveModel(Model):  # type: ignore[misc]
 
     @property
     def domain(self) -> tuple[float, float]:
-        """The smallest and the largest x of the points."""
-        return float(self.points.x.min()), float(self.points.x.max())
+        """The range on which the curve holds; see `CurveFunction.domain`."""
+        return self.function.domain(self.points.x)
 
     def fit(self) -> "CurveResults":
         """Fit the curve; deterministic."""
@@ -198,8 +198,8 @@ class CurveResults(LikelihoodModelResults):  # type: ignore[misc]
         transform, *args, **kwargs
             As in statsmodels; `chance_loss` for curves that use it.
         hold
-            True: beyond the points' x, where the curve is not proven monotone and may have a pole,
-            return the value at the nearest end. False: evaluate the formula anywhere.
+            True: outside `CurveModel.domain`, where the curve is not proven monotone and may have a
+            pole, return the value at the nearest end. False: evaluate the formula anywhere.
 
         Returns
         -------

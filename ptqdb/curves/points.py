@@ -15,6 +15,7 @@ _MEANINGS = {
     "float_accuracy": "the float network's accuracy",
     "images": "the number of images evaluated",
     "network": "the network of each point",
+    "weight": "how much each point counts in held-out figures",
 }
 
 
@@ -56,6 +57,8 @@ class Points:
         relative loss, they give the count of correct images.
     network
         Names: points of one network are not independent.
+    weight
+        Positive: how much each point counts in held-out figures; None: all alike. Fits ignore it.
     """
 
     x: Floats
@@ -64,6 +67,12 @@ class Points:
     float_accuracy: Floats | None = None
     images: Floats | None = None
     network: NDArray[np.str_] | None = None
+    weight: Floats | None = None
+
+    @property
+    def weights(self) -> Floats:
+        """The weight of each point; 1 where all count alike."""
+        return np.ones(len(self)) if self.weight is None else self.weight
 
     @property
     def places(self) -> Places:

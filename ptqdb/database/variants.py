@@ -16,7 +16,10 @@ VARIANTS = "variants.csv"
 """The named views, one row each."""
 VARIANT_MACROS = ("variant", "segmented_variant")
 """The formula, and its version capped at the breakpoint."""
-NAMED_PARAMETERS = ("rescale", "combine", "share", "mac_weight", "correction", "measure")
+NAMED_PARAMETERS = (
+    *("rescale", "combine", "share", "mac_weight", "correction", "measure"),
+    "tensors",
+)
 """The formula parameters that a named view sets; others have their defaults."""
 
 _DECLARATION = re.compile(r"create or replace macro (\w+)\(([^()]*)\) as table")

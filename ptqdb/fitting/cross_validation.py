@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ptqdb.curves import Curve
 from ptqdb.curves.points import Floats, Points
 from ptqdb.errors import DataError
+from ptqdb.fitting.near_duplicates import weighted_median
 
 Names = NDArray[np.str_]
 Folds = NDArray[np.intp]
@@ -26,14 +27,17 @@ class HeldOut:
     ----------
     y, predicted
         Shape (points,); `predicted` is NaN if the other networks are too few to fit the curve.
+    weights
+        Shape (points,), positive: how much each point counts in the figures.
     """
 
     y: Floats
     predicted: Floats
+    weights: Floats
 
     def where(self, mask: NDArray[np.bool_]) -> "HeldOut":
         """Select points by a mask of shape (points,)."""
-        return HeldOut(self.y[mask], self.predicted[mask])
+        return HeldOut(self.y[mask], self.predicted[mask], self.weights[mask])
 
     @property
     def _is_told(self) -> bool:
@@ -41,25 +45,29 @@ class HeldOut:
 
     @property
     def r_squared(self) -> float | None:
-        """1 - (sum of squared errors) / (sum of squares about the mean of these points).
+        """1 - (sum of squared errors) / (sum of squares about the mean of these points), weighted.
 
         None if a point has no prediction, or all y are equal. Negative if the mean of the points
         (unknown beforehand) would have predicted better.
         """
-        spread = float(np.sum((self.y - self.y.mean()) ** 2)) if self._is_told else 0.0
-        return 1.0 - float(np.sum((self.y - self.predicted) ** 2)) / spread if spread else None
+        spread = sum_of_squares(self.y, self.weights) if self._is_told else 0.0
+        if not spread:
+            return None
+        return 1.0 - float(np.sum(self.weights * (self.y - self.predicted) ** 2)) / spread
 
     @property
     def rmse(self) -> float | None:
-        """Root of the mean squared error, in the unit of y; None as above."""
+        """Root of the weighted mean squared error, in the unit of y; None as above."""
         if not self._is_told:
             return None
-        return float(np.sqrt(np.mean((self.y - self.predicted) ** 2)))
+        return float(np.sqrt(np.average((self.y - self.predicted) ** 2, weights=self.weights)))
 
     @property
     def median_error(self) -> float | None:
-        """Median of the absolute errors, in the unit of y; None as above."""
-        return float(np.median(np.abs(self.y - self.predicted))) if self._is_told else None
+        """Weighted median of the absolute errors, in the unit of y; None as above."""
+        if not self._is_told:
+            return None
+        return weighted_median(np.abs(self.y - self.predicted), self.weights)
 
 
 def assign_folds(units: Names) -> Folds:
@@ -97,7 +105,7 @@ def leave_out(points: Points, curve: Curve, folds: Folds) -> HeldOut:
     for fold in np.unique(folds):
         out = folds == fold
         predicted[out] = predict_left_out(points, curve, out)
-    return HeldOut(points.y, predicted)
+    return HeldOut(points.y, predicted, points.weights)
 
 
 def predict_left_out(points: Points, curve: Curve, out: NDArray[np.bool_]) -> Floats:
@@ -125,8 +133,8 @@ class Fold:
     left_out, points
         Its name and number of points.
     sse
-        Sum of its squared errors, predicted by the curve fitted to the other folds; None if
-        these are too few to fit the curve.
+        Weighted sum of its squared errors (the weights of all points have the mean 1), predicted by
+        the curve fitted to the other folds; None if these are too few to fit the curve.
     inner_r_squared
         Held-out R² among the other folds only, as if this one did not exist. A choice between
         curves may use it before the choice is judged on this unit. None as above, or with only
@@ -149,31 +157,42 @@ def nested_folds(points: Points, curve: Curve, units: Names, held_out: HeldOut) 
     held_out
         As returned by `leave_out` for these units.
     """
-    folds = assign_folds(units)
+    folds, weights = assign_folds(units), relative_weights(points.weights)
     numbers = np.unique(folds).tolist()
     inner_sse = dict.fromkeys(numbers, 0.0 if len(numbers) > 2 else np.nan)
     for one, other in combinations(numbers, 2):
         out = (folds == one) | (folds == other)
         errors = np.full(len(points), np.nan)
-        errors[out] = (points.y[out] - predict_left_out(points, curve, out)) ** 2
+        errors[out] = points.y[out] - predict_left_out(points, curve, out)
+        errors = weights * errors**2
         inner_sse[one] += float(errors[folds == other].sum())
         inner_sse[other] += float(errors[folds == one].sum())
     inner_r_squared = {
-        number: 1 - sse / spread if (spread := _spread(points.y[folds != number])) > 0 else np.nan
+        number: 1 - sse / spread
+        if (spread := sum_of_squares(points.y[folds != number], weights[folds != number])) > 0
+        else np.nan
         for number, sse in inner_sse.items()
     }
     found = []
     for name in np.unique(units).tolist():
         out = units == name
-        sse = float(np.sum((points.y[out] - held_out.predicted[out]) ** 2))
+        sse = float(np.sum(weights[out] * (points.y[out] - held_out.predicted[out]) ** 2))
         inner = inner_r_squared[int(folds[out][0])]
         found.append(Fold(name, int(out.sum()), _finite(sse), _finite(inner)))
     return found
 
 
-def _spread(y: Floats) -> float:
-    """Sum of squares about the mean; 0 without values."""
-    return float(np.sum((y - y.mean()) ** 2)) if len(y) else 0.0
+def sum_of_squares(y: Floats, weights: Floats) -> float:
+    """Weighted sum of the squares of y about its weighted mean; 0 without values."""
+    if not len(y):
+        return 0.0
+    return float(np.sum(weights * (y - np.average(y, weights=weights)) ** 2))
+
+
+def relative_weights(weights: Floats) -> Floats:
+    """Return the weights scaled to a mean of 1, so that weighted sums compare with counts."""
+    scaled: Floats = weights / weights.mean()
+    return scaled
 
 
 def _finite(value: float) -> float | None:

@@ -39,7 +39,8 @@ class LossPredictor:
     held_out
         Shape (points,): the prediction of each point without its network.
     units
-        Shape (points,): the networks (or architectures), which have equal weights.
+        Shape (points,): the networks (or architectures), which have equal weights. Within a unit
+        the points count by `Points.weight`.
     """
 
     fit: CurveFit
@@ -104,8 +105,37 @@ class LossPredictor:
         coverage
             The nominal coverage for points of new networks.
         """
-        loss = self.fit.predict(x, chance_loss)
-        low, high = self._quantiles(loss, (1 - coverage) / 2)
+        return self._around(
+            self.fit.predict(x, chance_loss), np.full(len(self.units), True), coverage
+        )
+
+    def unit_coverages(self, coverage: float = COVERAGE) -> dict[str, float]:
+        """Return the share of each unit's points inside its interval, by the other units' errors.
+
+        The intervals lie around the unit's held-out predictions. The other units' errors come from
+        curves that have seen this unit, so the shares are close to those of a full validation
+        (`ptqdb.fitting.validation`) and take no further fit.
+
+        Parameters
+        ----------
+        coverage
+            The nominal coverage of the intervals.
+
+        Returns
+        -------
+        By name, in ascending order; points count by `Points.weight`. Fractions.
+        """
+        found, y, weights = {}, self.fit.y, self.fit.points.weights
+        for name in np.unique(self.units).tolist():
+            own = self.units == name
+            around = self._around(self.held_out[own], ~own, coverage)
+            inside = (around.lower <= y[own]) & (y[own] <= around.upper)
+            found[name] = float(np.average(inside, weights=weights[own]))
+        return found
+
+    def _around(self, loss: Floats, used: NDArray[np.bool_], coverage: float) -> Prediction:
+        """Intervals around predicted losses, by the held-out errors of the points in `used`."""
+        low, high = self._quantiles(loss, used, (1 - coverage) / 2)
         return Prediction(
             loss,
             loss + np.minimum(low, 0),
@@ -113,24 +143,25 @@ class LossPredictor:
         )
 
     @cached_property
-    def _order(self) -> NDArray[np.intp]:
-        return np.argsort(self.fit.y - self.held_out, kind="stable")
-
-    @cached_property
     def _network_weights(self) -> Floats:
         """Weights of the points; those of each network sum to 1."""
-        _, place, count = np.unique(self.units, return_inverse=True, return_counts=True)
-        weights: Floats = 1.0 / count[place]
+        _, place = np.unique(self.units, return_inverse=True)
+        alone = self.fit.points.weights
+        weights: Floats = alone / np.bincount(place, alone)[place]
         return weights
 
-    def _quantiles(self, loss: Floats, tail: float) -> tuple[Floats, Floats]:
+    def _quantiles(
+        self, loss: Floats, used: NDArray[np.bool_], tail: float
+    ) -> tuple[Floats, Floats]:
         """Lower and upper weighted quantiles of the held-out errors near each predicted loss."""
-        distance = np.abs(_angle(loss)[:, None] - _angle(self.held_out)[None, :])
+        order = np.argsort(self.fit.y - self.held_out, kind="stable")
+        order = order[used[order]]
+        distance = np.abs(_angle(loss)[:, None] - _angle(self.held_out[order])[None, :])
         nearest = np.sort(distance, axis=1)[:, min(NEIGHBOUR_COUNT, distance.shape[1]) - 1]
         half_width = np.maximum(HALF_WIDTH, nearest * (1 + 1e-9))
         kernel = np.maximum(1 - (distance / half_width[:, None]) ** 2, 0)
-        weights = (kernel * self._network_weights)[:, self._order]
-        errors = (self.fit.y - self.held_out)[self._order]
+        weights = kernel * self._network_weights[order]
+        errors = (self.fit.y - self.held_out)[order]
         level = np.cumsum(weights, axis=1) - weights / 2
         level /= weights.sum(axis=1, keepdims=True)
         ends = [[np.interp(at, row, errors) for row in level] for at in (tail, 1 - tail)]

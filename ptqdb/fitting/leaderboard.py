@@ -5,14 +5,21 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Protocol
 
 import duckdb
 import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
 from ptqdb.database import list_views, read_view, variant_names
-from ptqdb.fitting.cross_validation import Fold, assign_folds, leave_out, nested_folds
+from ptqdb.fitting.cross_validation import (
+    Fold,
+    assign_folds,
+    leave_out,
+    nested_folds,
+    relative_weights,
+    sum_of_squares,
+)
 from ptqdb.fitting.record import FitRecord
 from ptqdb.fitting.view_fit import (
     ALL,
@@ -28,7 +35,7 @@ from ptqdb.version import VERSION
 BASELINE_PREFIX = "baseline_"
 NEEDED_COLUMNS = (
     *("network", "architecture", "number_format", "divergence", "accuracy_loss"),
-    *("float_accuracy", "chance_accuracy", "images", "weights_of"),
+    *("float_accuracy", "chance_accuracy", "images", "weights_of", "family", "bits", "ebits"),
 )
 
 
@@ -185,7 +192,7 @@ def choose_inside_folds(entries: Sequence[Entry], spread: float) -> Choice | Non
     entries
         Candidates; only those with the largest number of points are considered.
     spread
-        Sum of squares of all points' y about their mean.
+        Sum of squares of all points' y about their mean, as `total_squares` gives it.
 
     Returns
     -------
@@ -211,7 +218,12 @@ def choose_inside_folds(entries: Sequence[Entry], spread: float) -> Choice | Non
 
 
 def total_squares(tasks: Sequence[Task]) -> float:
-    """Sum of squares of y about its mean, for the task with the most points."""
-    y = max(tasks, key=lambda task: task.frame.height).frame["accuracy_loss"]
-    mean: Any = y.mean()
-    return float(((y - mean) ** 2).sum()) if y.len() else 0.0
+    """Weighted sum of squares of y about its mean, for the task with the most points.
+
+    The weights have the mean 1, as in `nested_folds`.
+    """
+    frame = max(tasks, key=lambda task: task.frame.height).frame
+    if frame.is_empty():
+        return 0.0
+    points = view_points(frame)
+    return sum_of_squares(points.y, relative_weights(points.weights))

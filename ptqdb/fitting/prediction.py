@@ -1,6 +1,7 @@
 """Predicts a network's loss in each number format from its divergence."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,7 +12,6 @@ from ptqdb.defaults import (
     COVERAGE,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
-    PREDICTION_VIEW_WITHOUT_IMAGES,
 )
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # A format with more bits must be predicted to lose less by more than this to be on the frontier:
 # one image in ten thousand.
 LEAST_GAIN = 1e-4
+# All but this share of the reference's networks reach the coverage that is reported.
+WORST_SHARE = 0.1
 # One-sided 95 % quantile of a normal distribution, in standard errors.
 NOISE_FACTOR = 1.645
 
@@ -106,6 +108,10 @@ class Predictions:
         Names of the predicted network, the view and the curve.
     reference
         The networks that the curve was fitted to.
+    unit_coverages
+        By left-out network (or architecture) of the reference: the share of its formats inside
+        such intervals, a fraction. For a single network it can differ much from the nominal
+        coverage, because its formats lie inside or outside together.
     remarks
         Remarks for the user.
     """
@@ -115,6 +121,7 @@ class Predictions:
     view: str
     curve: str
     reference: tuple[str, ...]
+    unit_coverages: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     def recommend(self, max_loss: float, *, expected: bool = False) -> "list[Recommendation]":
@@ -261,20 +268,50 @@ def predicted_losses(
                 outside_reference=not low <= row["divergence"] <= high,
             )
         )
-    networks = tuple(reference["network"].unique().sort().to_list())
-    name = measured["network"][0]
-    return Predictions(tuple(rows), name, view, chosen.name, networks, tuple(remarks))
+    coverages = predictor.unit_coverages(coverage)
+    remarks.append(coverage_remark(coverages, coverage, leave_out))
+    return Predictions(
+        tuple(rows),
+        network=measured["network"][0],
+        view=view,
+        curve=chosen.name,
+        reference=tuple(reference["network"].unique().sort().to_list()),
+        unit_coverages=coverages,
+        remarks=tuple(remarks),
+    )
+
+
+def coverage_remark(coverages: Mapping[str, float], coverage: float, leave_out: str) -> str:
+    """Say what nearly all left-out networks reached: a mean would hide the worst of them.
+
+    Parameters
+    ----------
+    coverages
+        By unit, fractions; at least one.
+    coverage
+        The nominal coverage, a fraction.
+    leave_out
+        The kind of unit, ``network`` or ``architecture``.
+
+    Examples
+    --------
+    >>> coverage_remark({"A": 0.75, "B": 0.9, "C": 1.0}, 0.9, "network")
+    'intervals of 90 %: of 3 networks left out, all had at least 75 % of their formats inside'
+    """
+    worst = int(WORST_SHARE * len(coverages))
+    least = sorted(coverages.values())[worst]
+    reached = f"{len(coverages) - worst}" if worst else "all"
+    # Rounded down, so that the sentence is true.
+    return (
+        f"intervals of {100 * coverage:g} %: of {len(coverages)} {leave_out}s left out, "
+        f"{reached} had at least {int(100 * least + 1e-9)} % of their formats inside"
+    )
 
 
 def _noise(reference: pl.DataFrame) -> dict[str, float]:
     """By number format: the largest loss that the reference cannot distinguish from no loss."""
     medians = reference.group_by("number_format").agg(pl.col("accuracy_loss_se").median())
     return {name: NOISE_FACTOR * se for name, se in medians.iter_rows() if se is not None}
-
-
-def default_view(*, has_images: bool) -> str:
-    """Return the view that predicts best, with images or without."""
-    return PREDICTION_VIEW if has_images else PREDICTION_VIEW_WITHOUT_IMAGES
 
 
 def check_view(
@@ -298,5 +335,5 @@ def check_view(
         raise UsageError(
             f"--view: {view} needs scales of the inputs, which come from calibration: give "
             "--calibration-dataset IMAGES, or choose a view of the weights only, such as "
-            f"{PREDICTION_VIEW_WITHOUT_IMAGES}"
+            f"{PREDICTION_VIEW}"
         )

@@ -33,6 +33,10 @@ class ValidationRow:
     kind, group
         ``all`` and ``ALL``; ``network`` or ``architecture`` and its name; ``band`` and one of
         `BANDS`, by the measured loss: below 5 %, between, not significantly above chance.
+    weight
+        Sum of the points' weights: near-duplicate formats of a network, such as POT_5 to POT_8,
+        count as one (`ptqdb.fitting.near_duplicates`). All figures but the rank correlations are
+        weighted.
     coverage, mean_width, interval_score
         Of the intervals: the share that contains the measured loss; mean width; mean of
         `ptqdb.fitting.intervals.interval_score`.
@@ -47,6 +51,7 @@ class ValidationRow:
     kind: str
     group: str
     points: int
+    weight: float
     coverage: float
     mean_width: float
     interval_score: float
@@ -99,7 +104,7 @@ def validate_view_frame(
     rows = []
     for kind, group, members in _groups(frame, points, leave_out):
         if members.any():
-            rows.append(_row(kind, group, points.y[members], _of(predicted, members), coverage))
+            rows.append(_row(kind, group, points.take(members), _of(predicted, members), coverage))
     return rows
 
 
@@ -158,17 +163,25 @@ def _groups(
         yield "band", band, members
 
 
-def _row(kind: str, group: str, y: Floats, predicted: Prediction, coverage: float) -> ValidationRow:
-    errors, lossless = HeldOut(y, predicted.loss), y < LOSSLESS
+def _row(
+    kind: str, group: str, points: Points, predicted: Prediction, coverage: float
+) -> ValidationRow:
+    y, weights = points.y, points.weights
+    errors, lossless = HeldOut(y, predicted.loss, weights), y < LOSSLESS
     score = interval_score(y, predicted.lower, predicted.upper, coverage)
+
+    def mean(values: Floats | NDArray[np.bool_]) -> float:
+        return float(np.average(values, weights=weights))
+
     return ValidationRow(
         kind=kind,
         group=group,
         points=len(y),
-        coverage=float(np.mean((predicted.lower <= y) & (y <= predicted.upper))),
-        mean_width=float(np.mean(predicted.upper - predicted.lower)),
-        interval_score=float(np.mean(score)),
-        bias=float(np.mean(predicted.loss - y)),
+        weight=float(weights.sum()),
+        coverage=mean((predicted.lower <= y) & (y <= predicted.upper)),
+        mean_width=mean(predicted.upper - predicted.lower),
+        interval_score=mean(score),
+        bias=mean(predicted.loss - y),
         rmse=errors.rmse,
         median_error=errors.median_error,
         rank_correlation=rank_correlation(predicted.loss, y),

@@ -15,6 +15,7 @@ from ptqdb.curves.points import Points
 from ptqdb.defaults import VIEW_OF_SMALL_NETWORKS
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.cross_validation import HeldOut, assign_folds, leave_out
+from ptqdb.fitting.near_duplicates import format_weights
 from ptqdb.fitting.record import FitRecord
 from ptqdb.support.closest import closest_first
 
@@ -175,7 +176,7 @@ def view_points(frame: pl.DataFrame, *, x: str = "divergence", y: str = "accurac
     frame
         Without missing x and y. The optional columns ``float_accuracy`` and ``chance_accuracy``
         give the loss at chance; ``images`` and ``network`` (networks with the same weights count
-        as one) are optional, too.
+        as one) are optional, too, and so are the columns that `format_weights` needs.
     """
     beside: dict[str, Any] = {}
     if {"float_accuracy", "chance_accuracy"} <= set(frame.columns):
@@ -188,6 +189,9 @@ def view_points(frame: pl.DataFrame, *, x: str = "divergence", y: str = "accurac
     numbers = {name: values.to_numpy() for name, values in beside.items() if not _gaps(values)}
     if "network" in frame.columns:
         numbers["network"] = unit_names(frame, "network")
+    weights = format_weights(frame)
+    if weights is not None:
+        numbers["weight"] = weights
     return Points(frame[x].to_numpy(), frame[y].to_numpy(), **numbers)
 
 

@@ -51,13 +51,27 @@ create or replace macro noise_to_signal(
         else squared_error / nullif(sum_x2, 0)
     end;
 
+-- Squared coherent error over the sum of squares: (1 - g)^2, where the gain
+-- g = sum xy / sum x^2 is the slope of the quantized elements over the float ones. The
+-- quantized tensor y is g x plus an error orthogonal to x. Under l2, g is the cosine. 0
+-- where x is 0.
+create or replace macro coherent_error(
+    rescale, squared_error, sum_x2, sum_y2, product
+) as
+    case
+        when squared_error = 0 or sum_x2 = 0 then 0
+        when rescale = 'l2' and sum_y2 > 0 then
+            angle_distance(sum_x2, sum_y2, squared_error, product := product) ** 2
+        else ((sum_x2 - product) / sum_x2) ** 2
+    end;
+
 -- Signal-to-noise ratio in decibels, from its inverse; NULL where the error is 0. It
 -- decreases with damage: for display, not for fits.
 create or replace macro sqnr_db(nsr) as -10 * log10(nullif(nsr, 0));
 
 -- A paired measure of every quantized tensor that has it: js_softmax (measured; not for
--- inputs), nsr, cosine, pearson (1 - similarity; for a constant, the cosine's), and the
--- baseline bits, 2^(1 - bits).
+-- inputs), nsr and its two parts coherent and orthogonal, cosine, pearson (1 -
+-- similarity; for a constant, the cosine's), and the baseline bits, 2^(1 - bits).
 -- Grain: one quantized tensor. Key: tensor_id, number_format_id, scheme_id.
 create or replace macro paired_measure(the_rescale, the_measure) as table
 with fact as (
@@ -90,6 +104,20 @@ centred as (
         varied.*,
         centred_norm2(varied.n, varied.variance_x, varied.sum_x2) as centred_x2,
         centred_norm2(varied.n, varied.variance_y, varied.sum_y2) as centred_y2,
+        noise_to_signal(
+            the_rescale,
+            varied.squared_error_sum,
+            varied.sum_x2,
+            varied.sum_y2,
+            product := varied.product
+        ) as nsr,
+        coherent_error(
+            the_rescale,
+            varied.squared_error_sum,
+            varied.sum_x2,
+            varied.sum_y2,
+            varied.product
+        ) as coherent,
         greatest(
             0, varied.squared_error_sum - (varied.sum_x - varied.sum_y) ** 2 / varied.n
         ) as centred_error
@@ -106,14 +134,9 @@ select
                 when 'l2' then centred.softmax_js_l2
                 else centred.softmax_js_fakefreeze
             end / nullif(centred.softmax_group_count, 0)
-        when 'nsr' then
-            noise_to_signal(
-                the_rescale,
-                centred.squared_error_sum,
-                centred.sum_x2,
-                centred.sum_y2,
-                product := centred.product
-            )
+        when 'nsr' then centred.nsr
+        when 'coherent' then centred.coherent
+        when 'orthogonal' then greatest(0, centred.nsr - centred.coherent)
         when 'cosine' then
             angle_distance(
                 centred.sum_x2,

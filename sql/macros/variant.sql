@@ -5,8 +5,9 @@
 -- Parameters: rescale, combine, share, mac_weight, correction, measure, aggregate,
 -- scope and tensors take the words of words.sql; bins is a divisor of 4095, without
 -- effect on measures without bins; scheme is the name of a row of the table scheme,
--- NULL for the first. Corrections apply to weights and biases, not to inputs. The
--- measure channelnsr requires rescale fakefreeze. There is a row only if every weight
+-- NULL for the first. Corrections apply to weights and biases; coherence also to
+-- inputs. The measure channelnsr requires rescale fakefreeze. There is a row only if
+-- every weight
 -- and bias that counts has its measure (never a partial sum), and either
 --     the format has been evaluated, and the float network on the same images and maybe
 --     more, or
@@ -139,9 +140,8 @@ inner join chosen_scheme(the_scheme) as chosen
     on quantized_tensor.scheme_id = chosen.scheme_id
 where layer.network_id not in (select evaluation.network_id from evaluation);
 
--- Fan-in of the layer of each weight and bias: the number of weight elements per output
--- channel.
--- Grain: one weight or bias. Key: tensor_id.
+-- Fan-in of the layer of each tensor: the number of weight elements per output channel.
+-- Grain: one tensor. Key: tensor_id.
 create or replace macro tensor_fan_in() as table
 with channels as (
     select
@@ -157,13 +157,29 @@ select
 from tensor
 inner join tensor as weight
     on tensor.layer_id = weight.layer_id and weight.role = 'weight'
-inner join channels on weight.tensor_id = channels.tensor_id
-where tensor.role in ('weight', 'bias');
+inner join channels on weight.tensor_id = channels.tensor_id;
+
+-- Weight of a coherent error beside an orthogonal one that is divided by the fan-in n.
+-- In the output of a layer, the noise-to-signal ratio of an orthogonal error is divided
+-- by k, the power of the output over that expected of independent inputs; that of a
+-- coherent error is not. k is 1 for independent inputs and n at most, if all inputs
+-- carry one signal. The median of k / n in 13 networks is 0.009
+-- (docs/explanation/prediction.md); orthogonal / (0.01 n) + coherent, times 0.01.
+create or replace macro coherence_ratio() as 0.01;
+
+-- Measure of a layer's input that goes with a measure of its weight: the same; for
+-- channelnsr, since an input has no output channels, orthogonal.
+create or replace macro input_measure(measure) as
+    case when measure = 'channelnsr' then 'orthogonal' else measure end;
 
 -- Divergence of each layer in each format: of its weight and bias combined, of its
 -- input, or both. A correction multiplies the divergence of each weight and bias by a
 -- factor in [0, 1]: the complement of its correction_measure, its sensitivity, or the
--- noise left after averaging over the fan-in.
+-- noise left after averaging over the fan-in. Under coherence, the divergence of the
+-- input is averaged over the fan-in, too, and the weight's coherent error is added,
+-- which does not average out and grows with the depth:
+--     divergence(tensor) / fan-in
+--     + coherence_ratio * quantized layers * coherent(weight)
 -- Grain: one layer in one format. Key: layer_id, number_format_id, scheme_id.
 -- divergence is NULL if a measure that counts is missing; under weightonly biases do
 -- not count.
@@ -185,6 +201,7 @@ corrected as (
             when 'sensitivity' then sensitivity.factor
             when 'fanin' then 1 / wired.fan_in
             when 'rootfanin' then 1 / sqrt(wired.fan_in)
+            when 'coherence' then 1 / wired.fan_in
             else 1 - measured.other
         end as divergence
     from measured
@@ -196,8 +213,38 @@ corrected as (
             and measured.scheme_id = sensitivity.scheme_id
     left join tensor_fan_in() as wired
         on
-            correction in ('fanin', 'rootfanin')
+            correction in ('fanin', 'rootfanin', 'coherence')
             and measured.tensor_id = wired.tensor_id
+),
+
+coherent as (
+    select
+        paired.tensor_id,
+        paired.number_format_id,
+        paired.scheme_id,
+        coherence_ratio() * network.quantized_layer_count * paired.divergence
+            as divergence
+    from paired_measure(
+        rescale, case when correction = 'coherence' then 'coherent' end
+    ) as paired
+    inner join tensor on paired.tensor_id = tensor.tensor_id and tensor.role = 'weight'
+    inner join layer on tensor.layer_id = layer.layer_id
+    inner join network on layer.network_id = network.network_id
+),
+
+of_inputs as (
+    select
+        paired.tensor_id,
+        paired.number_format_id,
+        paired.scheme_id,
+        case correction
+            when 'coherence' then paired.divergence / wired.fan_in
+            else paired.divergence
+        end as divergence
+    from paired_measure(
+        rescale, case when tensors != 'parameters' then input_measure(measure) end
+    ) as paired
+    inner join tensor_fan_in() as wired on paired.tensor_id = wired.tensor_id
 ),
 
 parts as (
@@ -235,7 +282,9 @@ select
                     of_bias.divergence,
                     parts.weight_count,
                     parts.bias_count
-                )
+                ) + case correction
+                    when 'coherence' then coherent.divergence else 0
+                end
         end,
         of_input.divergence
     ) as divergence
@@ -246,10 +295,14 @@ left join corrected as of_bias
         parts.bias_id = of_bias.tensor_id
         and of_weight.number_format_id = of_bias.number_format_id
         and of_weight.scheme_id = of_bias.scheme_id
-left join measured as of_input
+left join coherent
     on
-        tensors != 'parameters'
-        and parts.input_id = of_input.tensor_id
+        parts.weight_id = coherent.tensor_id
+        and of_weight.number_format_id = coherent.number_format_id
+        and of_weight.scheme_id = coherent.scheme_id
+left join of_inputs as of_input
+    on
+        parts.input_id = of_input.tensor_id
         and of_weight.number_format_id = of_input.number_format_id
         and of_weight.scheme_id = of_input.scheme_id;
 

@@ -27,7 +27,8 @@ create or replace macro correction_words() as [
     'bincoverage',
     'sensitivity',
     'fanin',
-    'rootfanin'
+    'rootfanin',
+    'coherence'
 ];
 
 -- Measures from two histograms over the same bins; the other measures have no bins.
@@ -45,10 +46,11 @@ create or replace macro histogram_measure_words() as [
 
 -- Measures from sums over pairs of element and code.
 create or replace macro paired_measure_words() as
-    ['js_softmax', 'nsr', 'cosine', 'pearson', 'bits'];
+    ['js_softmax', 'nsr', 'coherent', 'orthogonal', 'cosine', 'pearson', 'bits'];
 
--- Measures that also exist for the inputs of layers.
-create or replace macro input_measure_words() as ['nsr', 'cosine', 'pearson', 'bits'];
+-- Measures that also exist for the inputs of layers. For channelnsr see input_measure.
+create or replace macro input_measure_words() as
+    ['nsr', 'coherent', 'orthogonal', 'cosine', 'pearson', 'bits', 'channelnsr'];
 
 -- Valid measures of the damage to a tensor.
 create or replace macro measure_words() as

@@ -53,7 +53,8 @@ def test_fit_reports_what_nobody_saw(run: Run) -> None:
         assert row["held_out_r_squared"] < row["ceiling_r_squared"]
         assert row["r_squared"] < row["ceiling_r_squared"]
         assert row["held_out_rmse"] > row["held_out_median_error"] > 0
-    assert pool["held_out_r_squared"] < pool["r_squared"]
+    # Near-duplicate formats count as one in the held-out figures only: no comparison with R².
+    assert pool["held_out_r_squared"] == pytest.approx(pool["r_squared"], abs=0.02)
 
 
 def test_twins_are_left_out_together(run: Run) -> None:

@@ -54,6 +54,21 @@ def test_each_network_has_its_own_height() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_without_damage_there_is_no_loss(name: str, noisy: tuple[np.ndarray, np.ndarray]) -> None:
+    """The curve falls to 0 below the smallest x of the points; others stop there."""
+    x, y = noisy[0][20:], noisy[1][20:]
+    fit = curve(name).estimate(x, y, chance_loss=np.full(23, 0.8))
+    lower = fit.predict([0.0, x[0] / 1000, x[0] / 10, x[0]], 0.8)
+    assert lower[0] == 0.0
+    assert np.all(np.diff(lower) > 0)
+    assert fit.domain == (0.0, x[-1])
+    results = curve(name).fit(x, y, chance_loss=np.full(23, 0.8))
+    np.testing.assert_array_equal(results.predict([0.0, x[0] / 10], chance_loss=0.8), lower[[0, 2]])
+    other = curve("rational2").estimate(x, y)
+    np.testing.assert_array_equal(other.predict([0.0]), other.predict([x[0]]))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_zero_is_zero(name: str, noisy: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = np.append(0.0, noisy[0]), np.append(0.02, noisy[1])
     fit = curve(name).estimate(x, y, chance_loss=np.full(44, 0.8))

@@ -1,11 +1,14 @@
 """Prediction intervals: quantiles by hand, what they promise, and the published sweeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptqdb.curves import curve
+from ptqdb.curves.function import CurveFit
 from ptqdb.curves.points import Points
 from ptqdb.errors import DataError
 from ptqdb.fitting.intervals import HALF_WIDTH, LossPredictor, interval_score
@@ -26,6 +29,11 @@ def networks(count: int, spread: float, seed: int, size: int = 43) -> Points:
 def predictor(points: Points) -> LossPredictor:
     assert points.network is not None
     return LossPredictor.of(points, RATIONAL, points.network)
+
+
+def points_only(points: Points) -> CurveFit:
+    """These points as a fit, of which only the points are asked."""
+    return replace(RATIONAL.estimate(points.x, points.y), points=points)
 
 
 def angle(loss: np.ndarray) -> np.ndarray:
@@ -63,6 +71,24 @@ def test_a_network_of_many_points_weighs_no_more_than_another() -> None:
     }
     assert weights == pytest.approx({"N0": 1, "N1": 1, "N2": 1})
     assert repeated._network_weights[repeated.units == "N0"].sum() == pytest.approx(1)
+
+
+def test_the_coverage_of_a_unit_is_by_the_errors_of_the_others() -> None:
+    points = networks(4, 0.4, seed=8)
+    found = predictor(points)
+    assert points.network is not None
+    for name, share in found.unit_coverages(0.8).items():
+        own = points.network == name
+        rest = points_only(points.take(~own))
+        others = LossPredictor(rest, found.held_out[~own], points.network[~own])
+        # the errors of the others alone, around this unit's held-out predictions
+        low, high = others._quantiles(found.held_out[own], np.full((~own).sum(), True), 0.1)
+        error = (points.y - found.held_out)[own]
+        inside = (np.minimum(low, 0) <= error) & (error <= np.maximum(high, 0))
+        assert share == pytest.approx(np.mean(inside))
+    # A network far from all others is not inside, whatever its own errors are.
+    far = found.held_out + np.where(points.network == "N2", 0.5, 0)
+    assert LossPredictor(found.fit, far, points.network).unit_coverages()["N2"] < 0.2
 
 
 def test_intervals_are_narrow_where_curves_never_go_wrong() -> None:

@@ -13,10 +13,15 @@ from running import Run, runner
 
 import ptqdb
 from ptqdb.curves import curve
-from ptqdb.defaults import PREDICTION_VIEW_WITHOUT_IMAGES
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
-from ptqdb.fitting.prediction import FormatPrediction, Predictions, predicted_losses
+from ptqdb.fitting.prediction import (
+    FormatPrediction,
+    Predictions,
+    coverage_remark,
+    predicted_losses,
+)
 from ptqdb.fitting.view_fit import finite_rows, group_names, view_points
 from ptqdb.networks.embedded import embedded_folder
 from ptqdb.quantization.layers import QuantizedLayer
@@ -109,10 +114,27 @@ def test_curves_at_chance_ask_for_the_float_accuracy(rows: pl.DataFrame) -> None
     mean = predicted(rows, curve="logistic")
     assert "assuming a float accuracy of 0.8" in mean.remarks[0]
     low = predicted(rows, curve="logistic", float_accuracy=0.2)
-    assert low.remarks == ()
+    assert len(low.remarks) == len(mean.remarks) - 1
     # of a fifth, half is chance: no more can be lost
     assert max(row.predicted_loss for row in low.rows) < 0.5
     assert max(row.predicted_loss for row in mean.rows) > 0.6
+
+
+def test_what_nearly_all_left_out_networks_reached(rows: pl.DataFrame) -> None:
+    found = predicted(rows, coverage=0.8)
+    assert found.unit_coverages.keys() == set(found.reference)
+    assert 0 < min(found.unit_coverages.values()) < max(found.unit_coverages.values()) <= 1
+    least = int(100 * min(found.unit_coverages.values()))
+    assert found.remarks == (
+        f"intervals of 80 %: of 4 networks left out, all had at least {least} % of their formats "
+        "inside",
+    )
+    # One in ten may have less.
+    ten = {f"N{place}": place / 10 for place in range(10)}
+    assert "of 10 networks left out, 9 had at least 10 %" in coverage_remark(ten, 0.9, "network")
+    nineteen = {f"N{place:02d}": 0.299 if place > 1 else 0.0 for place in range(20)}
+    said = coverage_remark(nineteen, 0.9, "architecture")
+    assert "of 20 architectures left out, 18 had at least 29 %" in said
 
 
 def test_nothing_to_predict(rows: pl.DataFrame) -> None:
@@ -197,10 +219,10 @@ def test_predict_without_images_looks_at_the_weights(run: Run) -> None:
     result = run("predict", "--network", "VGG_16", "--format", "csv", *FEW)
     assert result.code == 0, result.err
     found = list(csv.DictReader(io.StringIO(result.out)))
-    assert f"hill over {PREDICTION_VIEW_WITHOUT_IMAGES}" in result.err
+    assert f"hill over {PREDICTION_VIEW}" in result.err
     assert "no images: only the weights are quantized" in result.err
     with ptqdb.open() as study:
-        stored = study.view(PREDICTION_VIEW_WITHOUT_IMAGES, "network = 'VGG_16'")
+        stored = study.view(PREDICTION_VIEW, "network = 'VGG_16'")
     for row in found:
         (expected,) = stored.filter(number_format=row["number_format"])["divergence"]
         assert float(row["divergence"]) == pytest.approx(expected, rel=1e-7)

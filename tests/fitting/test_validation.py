@@ -31,7 +31,7 @@ def names(points: Points) -> NDArray[np.str_]:
 
 
 def test_figures_by_hand() -> None:
-    held_out = HeldOut(np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.5, 0.7]))
+    held_out = HeldOut(np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.5, 0.7]), np.ones(3))
     assert held_out.r_squared == pytest.approx(1 - (0.01 + 0 + 0.09) / 0.5)
     assert held_out.rmse == pytest.approx((0.1 / 3) ** 0.5)
     assert held_out.median_error == pytest.approx(0.1)
@@ -42,12 +42,12 @@ def test_figures_by_hand() -> None:
 
 
 def test_what_cannot_be_told_is_none() -> None:
-    unknown = HeldOut(np.array([0.0, 1.0]), np.array([0.5, np.nan]))
+    unknown = HeldOut(np.array([0.0, 1.0]), np.array([0.5, np.nan]), np.ones(2))
     assert (unknown.r_squared, unknown.rmse, unknown.median_error) == (None, None, None)
-    flat = HeldOut(np.array([0.5, 0.5]), np.array([0.5, 0.7]))
+    flat = HeldOut(np.array([0.5, 0.5]), np.array([0.5, 0.7]), np.ones(2))
     assert flat.r_squared is None
     assert flat.rmse == pytest.approx(0.2 / 2**0.5)
-    empty = HeldOut(np.empty(0), np.empty(0))
+    empty = HeldOut(np.empty(0), np.empty(0), np.empty(0))
     assert (empty.r_squared, empty.rmse, empty.median_error) == (None, None, None)
 
 

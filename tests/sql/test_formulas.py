@@ -7,6 +7,7 @@ import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
+from scipy.stats import binomtest
 
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
 
@@ -105,3 +106,23 @@ def test_standard_error_is_what_resampling_finds(formulas: duckdb.DuckDBPyConnec
     formula = formulas.execute("select accuracy_loss_se($1, $2, $3)", counts).fetchall()[0][0]
     # 2000 resamplings know a standard deviation to 1 / sqrt(4000) = 1.6%; 4 times that.
     assert formula == pytest.approx(losses.std(), rel=0.064)
+
+
+@pytest.mark.parametrize("count", [100, 2000, 10_000])
+def test_no_image_that_differs_is_no_proof_of_no_loss(
+    formulas: duckdb.DuckDBPyConnection, count: int
+) -> None:
+    """The error times z is Wilson's bound; more images that differ never make it smaller."""
+    interval = binomtest(0, count).proportion_ci(confidence_level=0.9, method="wilson")
+    call = "select accuracy_loss_se($1, $2, $3)"
+    errors = [
+        formulas.execute(call, [count - lost, count, count - lost]).fetchall()[0][0]
+        for lost in range(6)
+    ]
+    assert 1.645 * errors[0] == pytest.approx(interval.high, rel=0.03)
+    assert errors == sorted(errors)
+    # With three and more, the delta method's.
+    assert errors[3] == pytest.approx(((count - 3) / count * 3) ** 0.5 / count, rel=1e-12)
+    # Nothing left is no certainty either; without a correct image there is no loss.
+    assert formulas.execute(call, [0, count, 0]).fetchall()[0][0] == errors[0]
+    assert formulas.execute(call, [0, 0, 0]).fetchall() == [(None,)]

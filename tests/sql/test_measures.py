@@ -20,7 +20,7 @@ HISTOGRAM_MEASURES = (
     "js", "kl", "hellinger", "total_variation", "wasserstein",
     "bin_cosine", "bin_pearson", "uncovered", "uncovered_bins",
 )  # fmt: skip
-PAIRED_MEASURES = ("js_softmax", "nsr", "cosine", "pearson", "bits")
+PAIRED_MEASURES = ("js_softmax", "nsr", "coherent", "orthogonal", "cosine", "pearson", "bits")
 MEASURES = (*HISTOGRAM_MEASURES, "sharpness_gap", *PAIRED_MEASURES, "channelnsr")
 # Without those that have a test of their own.
 COMPUTED = tuple(name for name in MEASURES if name not in ("js_softmax", "channelnsr"))
@@ -147,11 +147,14 @@ def oracle_of_histograms(pair: Pair, factor: float, bins: int) -> dict[str, floa
 
 def oracle_of_pairs(x: Floats, y: Floats) -> dict[str, float]:
     if np.array_equal(x, y):
-        return dict.fromkeys(("nsr", "cosine", "pearson"), 0.0)
+        return dict.fromkeys(("nsr", "coherent", "orthogonal", "cosine", "pearson"), 0.0)
     is_varied = len(np.unique(x)) > 1 and len(np.unique(y)) > 1
     cosine = float(distance.cosine(x, y)) if x.any() and y.any() else 1.0
+    (gain,), *_ = np.linalg.lstsq(x[:, None], y, rcond=None)
     return {
         "nsr": float(((x - y) ** 2).sum() / (x**2).sum()),
+        "coherent": float((1 - gain) ** 2),
+        "orthogonal": float(((y - gain * x) ** 2).sum() / (x**2).sum()),
         "cosine": cosine,
         "pearson": float(distance.correlation(x, y)) if is_varied else cosine,
     }
@@ -266,7 +269,7 @@ SYMMETRIC = {
     "js", "hellinger", "total_variation", "bin_cosine", "bin_pearson", "cosine", "pearson",
 }  # fmt: skip
 BOUND = dict.fromkeys(COMPUTED, 1.0) | {"cosine": 2.0, "pearson": 2.0}
-UNBOUNDED = {"kl", "wasserstein", "nsr"}
+UNBOUNDED = {"kl", "wasserstein", "nsr", "coherent", "orthogonal"}
 ZERO_ON_EQUALS = set(COMPUTED) - {"bits", "sharpness_gap", "uncovered", "uncovered_bins"}
 UNPAIRED = {*HISTOGRAM_MEASURES, "sharpness_gap", "bits"}
 
@@ -315,7 +318,9 @@ def test_what_the_algebra_does_not_promise(pairs: duckdb.DuckDBPyConnection) -> 
     paired = {word for word in COMPUTED if forth[word] != pytest.approx(shuffled[word])}
     assert paired == set(COMPUTED) - UNPAIRED
     near_zero = np.concatenate([np.full(4000, 0.01), [1.0]])
-    write(pairs, [Pair(near_zero, -100 * near_zero, 1.0, 1), Pair(far, far, 1.0, 0)])
+    turned = -100 * near_zero
+    turned[0] = 100
+    write(pairs, [Pair(near_zero, turned, 1.0, 1), Pair(far, far, 1.0, 0)])
     large, same = measure(pairs)
     assert {word for word in COMPUTED if large[word] > BOUND[word]} == UNBOUNDED
     assert {word for word in COMPUTED if same[word] > 0} <= set(COMPUTED) - ZERO_ON_EQUALS

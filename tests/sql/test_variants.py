@@ -53,7 +53,7 @@ def test_the_predicates_tell_which_views_keep_their_rows(study: duckdb.DuckDBPyC
 def test_the_words_of_a_named_view_stand_in_its_name(study: duckdb.DuckDBPyConnection) -> None:
     words = variant_words("l2_weightratio_flops_sqrt")
     assert [words[name] for name in NAMED_PARAMETERS] == [
-        "l2", "weightratio", "flops", "sqrt", "none", "js",
+        "l2", "weightratio", "flops", "sqrt", "none", "js", "parameters",
     ]  # fmt: skip
     parameters = query(
         study,

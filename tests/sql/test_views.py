@@ -21,7 +21,7 @@ COMBINES = ("half", "nodiv", "weightratio", "weightonly")
 SHARES = ("param", "flops", "layer")
 CORRECTIONS = (
     "none", "cosine", "pearson", "sharpness", "coverage", "bincoverage", "sensitivity",
-    "fanin", "rootfanin",
+    "fanin", "rootfanin", "coherence",
 )  # fmt: skip
 MAC_WEIGHTS = ("none", "log", "cuberoot", "sqrt", "depth", "rootdepth")
 # Nine measures of histograms and the sharpness gap.
@@ -253,7 +253,7 @@ def test_inputs_alone_and_added(tiny: duckdb.DuckDBPyConnection) -> None:
         tensors: read_view(tiny, call.format(tensors))["divergence"].item()
         for tensors in ("parameters", "inputs", "both")
     }
-    with pytest.raises(UsageError, match="measure with inputs is one of nsr, cosine, pearson"):
+    with pytest.raises(UsageError, match="measure with inputs is one of nsr, coherent, orth"):
         read_view(tiny, "variant(tensors := 'inputs')")
     tiny.execute("rollback")
     # Layer 1 loses 1/16 of 17/16; layer 2 nothing of the weight and all of the bias.
@@ -411,18 +411,27 @@ def test_names_follow_the_grammar() -> None:
         ("none", "rootdepth"),
         ("fanin", "rootfanin"),
     )
-    parts = ("measure", "combine", "share", "mac_weight", "correction")
+    coherent = {
+        ("channelnsr", combine, "layer", "none", "coherence", tensors)
+        for combine, tensors in (
+            ("nodiv", "parameters"),
+            ("nodiv", "both"),
+            ("weightonly", "parameters"),
+        )
+    }
+    parts = ("measure", "combine", "share", "mac_weight", "correction", "tensors")
+    of_parameters = {(*words, "none") for words in chosen} | set(corrected)
     # the one that is missing is baseline_nsr
     assert {tuple(row[part] for part in parts) for row in ratios} == (
-        {(*words, "none") for words in chosen} | set(corrected)
-    ) - {("nsr", "weightonly", "layer", "none", "none")}
+        {(*words, "parameters") for words in of_parameters} | coherent
+    ) - {("nsr", "weightonly", "layer", "none", "none", "parameters")}
     for row in ratios:
         assert (row["rescale"], row["segmented"]) == ("fakefreeze", "false")
         words = [row[part] for part in parts]
-        assert row["name"] == "_".join(x for x in words if x not in {"half", "none"})
+        assert row["name"] == "_".join(x for x in words if x not in {"half", "none", "parameters"})
     rows = [row for row in every if row not in baselines and row not in ratios]
     for row in rows:
-        assert row["measure"] == "js"
+        assert (row["measure"], row["tensors"]) == ("js", "parameters")
         words = [row[x] for x in ("rescale", "combine", "share", "mac_weight", "correction")]
         words += ["segmented"] if row["segmented"] == "true" else []
         assert row["name"] == "_".join(x for x in words if x not in {"half", "none"})
@@ -434,7 +443,7 @@ def test_names_follow_the_grammar() -> None:
     assert plain == set(itertools.product(RESCALES, COMBINES, SHARES[:2], MAC_WEIGHTS))
     bases = {"l2_flops", "fakefreeze_flops", "fakefreeze_flops_log", "fakefreeze_flops_cuberoot"}
     bases |= {"fakefreeze_nodiv_flops_log", "fakefreeze_flops_depth"}
-    kin = [*CORRECTIONS[1:], "segmented"]
+    kin = [*(word for word in CORRECTIONS[1:] if word != "coherence"), "segmented"]
     assert {f"{base}_{word}" for base in bases for word in kin} == {
         row["name"] for row in rows if row["correction"] != "none" or row["segmented"] == "true"
     }
