@@ -13,6 +13,9 @@ GROWTH = 1.25
 """Images from one look at the standard error to the next: more looks end sooner, but the more
 often one looks, the likelier it is that chance ends the evaluation."""
 
+LEAST_ERROR = 1.645
+"""Standard error in images where hardly any differs: Wilson's bound of 95 % for none of them."""
+
 
 def image_order(count: int) -> Tensor:
     """Return the order in which images are evaluated: int64, (images,), each index once.
@@ -67,7 +70,7 @@ def accuracy_loss_se(correct: int, float_correct: int, correct_both: int) -> flo
     if float_correct == 0:
         return float("inf")
     flipped = correct + float_correct - 2 * correct_both
-    return sqrt(correct / float_correct * flipped) / float_correct
+    return max(sqrt(correct / float_correct * flipped), LEAST_ERROR) / float_correct
 
 
 def is_enough(
@@ -75,9 +78,7 @@ def is_enough(
 ) -> bool:
     """Whether a loss is known well enough that an evaluation may stop at these images.
 
-    It is if its standard error is at most `until` or 5 % of the loss, whichever is larger. Where no
-    image is flipped, the standard error is 0, which says too much: there, one image is assumed to
-    be.
+    It is if its standard error is at most `until` or 5 % of the loss, whichever is larger.
 
     Parameters
     ----------
@@ -89,5 +90,5 @@ def is_enough(
     if image_count < LEAST_IMAGES or float_correct == 0:
         return False
     loss = (float_correct - correct) / float_correct
-    error = accuracy_loss_se(correct, float_correct, correct_both) or 1 / float_correct
+    error = accuracy_loss_se(correct, float_correct, correct_both)
     return error <= max(until, RELATIVE_ERROR * abs(loss))
