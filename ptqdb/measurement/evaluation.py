@@ -53,8 +53,14 @@ def batch_size(module: nn.Module, example: Tensor) -> int:
     return max(1, min(MOST_IMAGES, LARGEST_BYTES // largest))
 
 
+KEPT_BYTES = 64_000_000
+"""Normalized images up to this size are kept from pass to pass."""
+
+
 class Batches:
-    """Normalized batches of an image set, recomputed at each pass from uint8 pixels.
+    """Normalized batches of an image set, from uint8 pixels.
+
+    Few images are normalized once, others at each pass.
 
     Parameters
     ----------
@@ -95,14 +101,24 @@ class Batches:
         self._pixels = images.images.to(device)
         self._mean = torch.tensor(mean, device=device)
         self._std = torch.tensor(std, device=device)
+        self._kept: dict[int, Tensor] = {}
+        self._keeps = self._pixels.numel() * self._mean.element_size() <= KEPT_BYTES
 
     def __iter__(self) -> Iterator[Tensor]:
         count = -(-len(self._pixels) // self._size)
         # Indexed batch by batch: a reordered copy of all images would double their memory.
         rows = self._pixels if self._order is None else self._order
-        for part in torch.tensor_split(rows, max(1, count)):
+        fed = self._mean, self._std, self._memory_format
+        for place, part in enumerate(torch.tensor_split(rows, max(1, count))):
+            if place in self._kept:
+                yield self._kept[place]
+                continue
             pixels = part if self._order is None else self._pixels[part]
-            yield normalize(pixels, self._mean, self._std, self._memory_format)
+            batch = normalize(pixels, *fed)
+            yield batch
+            # a network may write to its input, also where no version counter tells
+            if self._keeps and torch.equal(batch, normalize(pixels, *fed)):
+                self._kept[place] = batch
 
     def head(self, count: int = 1) -> Tensor:
         """Return the first images, (count, channels, height, width)."""

@@ -1,6 +1,7 @@
 """Counts and losses of an evaluation, beside figures worked out by hand."""
 
 import math
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -136,6 +137,35 @@ def test_even_batches_cover_every_image_once_in_order(size: int, sizes: list[int
     assert [len(batch) for batch in batches] == sizes
     found = compute_logits(torch.nn.Flatten(), batches)
     assert torch.allclose(found.flatten() * 255, pixels.flatten().float(), atol=1e-3)
+
+
+def test_few_images_are_normalized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.arange(6 * 3 * 4 * 4, dtype=torch.uint8).reshape(6, 3, 4, 4)
+    shown = ImageSet("toy", "test", pixels, None, ())
+    batches = Batches(shown, (0.5,) * 3, (0.5,) * 3, torch.device("cpu"), size=4)
+    first = [batch.clone() for batch in batches]
+    again = list(batches)
+    assert all(map(torch.equal, first, again))
+    assert all(one is other for one, other in zip(again, batches, strict=True))
+    monkeypatch.setattr("ptqdb.measurement.evaluation.KEPT_BYTES", 4 * pixels.numel() - 1)
+    many = Batches(shown, (0.5,) * 3, (0.5,) * 3, torch.device("cpu"), size=4)
+    assert all(map(torch.equal, first, many))
+    assert not any(one is other for one, other in zip(many, many, strict=True))
+
+
+@pytest.mark.parametrize("write", [lambda x: x.zero_(), lambda x: x.data.zero_()])
+def test_images_that_a_network_overwrites_are_normalized_again(
+    write: Callable[[Tensor], Tensor],
+) -> None:
+    shown = ImageSet("toy", "test", torch.ones(5, 3, 2, 2, dtype=torch.uint8), None, ())
+    batches = Batches(shown, (0.5,) * 3, (0.5,) * 3, torch.device("cpu"), size=2)
+    expected = batches.head(5)
+    for _ in range(2):
+        found = []
+        for batch in batches:
+            found.append(batch.clone())
+            write(batch)
+        assert torch.equal(torch.cat(found), expected)
 
 
 @pytest.mark.parametrize(
