@@ -19,6 +19,8 @@ SCOPES: tuple[Scope, ...] = ("all", "weight", "bias", "input")
 LAYER_SCOPE: Scope = "layer"
 """One whole layer is quantized; the others are not."""
 COVERAGE = 0.9
+DEFAULT_PROBE_COUNT = 128
+"""Calibration images that a collection probes each format on."""
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")
 
 LeaveOut = Literal["network", "architecture"]

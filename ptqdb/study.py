@@ -15,6 +15,7 @@ from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.defaults import (
     COMPARED_CURVES,
     COVERAGE,
+    DEFAULT_PROBE_COUNT,
     FIT_CURVE,
     FIT_VIEW,
     PREDICTION_CURVE,
@@ -578,6 +579,7 @@ class Study:
         device: str = "cpu",
         precision: str = "auto",
         until: float | None = None,
+        probe: int = DEFAULT_PROBE_COUNT,
         replace: bool = False,
         wait_s: float = 0.0,
         reporter: "Reporter | None" = None,
@@ -603,6 +605,9 @@ class Study:
         until
             Standard error of the loss, such as 0.005: the evaluation of a cell stops when it is at
             most this, or 5 % of the loss, and at least 500 images are evaluated; None: all images.
+        probe
+            Number of calibration images on which each format is also compared with the float
+            network, without labels, for the views ``probe_*``; at most all. 0: none.
         replace
             Whether to delete existing results and collect them again.
         wait_s
@@ -617,8 +622,8 @@ class Study:
         Raises
         ------
         UsageError
-            An unknown format, scope or device, an invalid standard error, or two networks with one
-            name.
+            An unknown format, scope or device, an invalid standard error or number of images, or
+            two networks with one name.
         MismatchError
             The database has one of the networks with other arguments; nothing was written.
         DatabaseError
@@ -636,6 +641,7 @@ class Study:
             device=device,
             precision=precision,
             until=until,
+            probe=probe,
             anew=replace,
         )
         return self.fill(request, reporter, wait_s=wait_s)

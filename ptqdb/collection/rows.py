@@ -14,6 +14,7 @@ from ptqdb.measurement.facts import (
     EvaluationFacts,
     FailedEvaluation,
     NetworkFacts,
+    ProbeFacts,
     QuantizedTensorFacts,
     TensorFacts,
     TensorKey,
@@ -282,6 +283,19 @@ def write_evaluation(
     insert(connection, "evaluation", pl.DataFrame([ids | asdict(facts)]))
 
 
+def write_probe(
+    connection: duckdb.DuckDBPyConnection,
+    network_id: int,
+    number_format_id: int,
+    scheme_id: int,
+    facts: ProbeFacts,
+) -> None:
+    """Write the probe of a cell, in place of one on fewer images."""
+    ids = {"network_id": network_id, "number_format_id": number_format_id, "scheme_id": scheme_id}
+    _delete_row(connection, "probe", ids)
+    insert(connection, "probe", pl.DataFrame([ids | asdict(facts)]))
+
+
 def write_float_images(
     connection: duckdb.DuckDBPyConnection, network_id: int, facts: EvaluationFacts
 ) -> None:
@@ -391,7 +405,9 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
             "tensor_channel",
         )
     ]
-    statements += [of_network.format(table=table) for table in ("evaluation", "failed_cell")]
+    statements += [
+        of_network.format(table=table) for table in ("evaluation", "failed_cell", "probe")
+    ]
     statements += [
         *(
             of_layer.format(table=table)
