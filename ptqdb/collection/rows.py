@@ -315,9 +315,12 @@ def write_failed_evaluation(
     scope: str,
     failed: FailedEvaluation,
 ) -> None:
-    """Record that a cell cannot be evaluated, with the reason, in place of an evaluation."""
+    """Record that a cell cannot be evaluated, with the reason, in place of its results."""
     ids = _cell_ids(network_id, number_format_id, scheme_id, scope)
     _delete_row(connection, "evaluation", ids)
+    if scope == "all":
+        cell = {name: value for name, value in ids.items() if name != "scope"}
+        _delete_row(connection, "probe", cell)
     insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
 
 

@@ -5,7 +5,8 @@
 -- where p are the probabilities of the float network. If these are calibrated, the sums
 -- are the expected correct counts, and this is the expected accuracy loss. In [0, 1].
 create or replace macro probe_soft(chosen_probability_sum, float_probability_sum) as
-    greatest(0, 1 - chosen_probability_sum / nullif(float_probability_sum, 0));
+    greatest(0, float_probability_sum - chosen_probability_sum)
+    / nullif(float_probability_sum, 0);
 
 -- A measure of every probe: probe_soft; probe_agreement, the share of images with
 -- another prediction; probe_kl, the mean KL divergence in nats; probe_logit, the noise
@@ -22,7 +23,7 @@ select
             probe_soft(probe.chosen_probability_sum, probe.float_probability_sum)
         when 'probe_agreement' then
             1 - probe.same_prediction / nullif(probe.image_count, 0)
-        when 'probe_kl' then greatest(0, probe.kl_sum / nullif(probe.kl_count, 0))
+        when 'probe_kl' then greatest(0, probe.kl_sum) / nullif(probe.kl_count, 0)
         when 'probe_logit' then
             probe.logit_squared_error_sum / nullif(probe.float_logit_variance_sum, 0)
     end as divergence
