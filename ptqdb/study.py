@@ -20,6 +20,7 @@ from ptqdb.defaults import (
     FIT_VIEW,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
+    PROBE_VIEW,
 )
 from ptqdb.errors import DatabaseError, UsageError
 
@@ -289,7 +290,8 @@ class Study:
         network: "NetworkSource",
         calibration: "ImageSet | None" = None,
         *,
-        view: str = PREDICTION_VIEW,
+        probe: int = 0,
+        view: str | None = None,
         curve: str = PREDICTION_CURVE,
         number_formats: "str | Sequence[NumberFormat]" = "*",
         leave_out: str = "network",
@@ -301,7 +303,8 @@ class Study:
     ) -> "Predictions":
         """Predict a network's loss in every number format, without evaluating it quantized.
 
-        The reference is this study: the curve is fitted to its evaluated networks.
+        The reference is this study: the curve is fitted to its evaluated networks. With `probe`,
+        the quantized network runs on a few calibration images, and no label is needed.
 
         Parameters
         ----------
@@ -310,8 +313,12 @@ class Study:
         calibration
             Images, labelled or not, to calibrate the scales of the layers' inputs; None: only the
             weights are quantized, and only views of the weights can be used.
+        probe
+            Number of calibration images to run the quantized network on, at most all; 0: none.
+            Without probes in the reference, soft agreement itself is the prediction.
         view
-            A view, or a call of ``variant``. The default needs no images.
+            A view, or a call of ``variant``. None: a view of the weights, which needs no images;
+            with `probe`, ``probe_soft``.
         number_formats
             Comma-separated names or globs of the study's grid, or the formats themselves.
         leave_out
@@ -334,7 +341,10 @@ class Study:
         """
         from ptqdb.fitting.prediction import predict
 
-        self.check_prediction_view(view, curve, has_images=calibration is not None)
+        if view is None:
+            view = PROBE_VIEW if probe else PREDICTION_VIEW
+        has_images = calibration is not None
+        self.check_prediction_view(view, curve, has_images=has_images, probe=probe)
         from ptqdb.collection.unevaluated import measure_in_view
 
         measured = measure_in_view(
@@ -343,6 +353,7 @@ class Study:
             _formats(number_formats),
             view,
             image_size=image_size,
+            probe=probe,
             device=device,
             reporter=reporter,
         )
@@ -356,7 +367,9 @@ class Study:
             float_accuracy=float_accuracy,
         )
 
-    def check_prediction_view(self, view: str, curve: str, *, has_images: bool) -> None:
+    def check_prediction_view(
+        self, view: str, curve: str, *, has_images: bool, probe: int = 0
+    ) -> None:
         """Refuse an unknown view or curve, or a view that has no row for a new network.
 
         Does not import PyTorch.
@@ -368,7 +381,7 @@ class Study:
         """
         from ptqdb.fitting.prediction import check_view
 
-        check_view(self.connection, view, curve, has_images=has_images)
+        check_view(self.connection, view, curve, has_images=has_images, probe=probe)
 
     def recommend(
         self,

@@ -248,8 +248,8 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     seconds = sum(shown.seconds or 0 for shown in previews)
     about = "about" if request.until is None else "at most about"
     say(
-        f"{db}: {to_fill} cells to fill{only}, {present} already present, {about} {duration(seconds)} "
-        "on this machine"
+        f"{db}: {to_fill} cells to fill{only}, {present} already present, {about} "
+        f"{duration(seconds)} on this machine"
     )
     if any(shown.failure for shown in previews):
         raise typer.Exit(1)

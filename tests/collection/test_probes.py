@@ -82,8 +82,7 @@ def test_every_format_is_probed_by_default(whole: Database) -> None:
     assert [set(rows) for rows in found.values()] == [set(FORMATS.split(","))] * 4
     sums = "same_prediction, chosen_probability_sum, float_probability_sum"
     same, chosen, own = whole.rows(
-        f"select {sums} from probe join number_format using (number_format_id) "
-        "where name = 'INT_2'"
+        f"select {sums} from probe join number_format using (number_format_id) where name = 'INT_2'"
     )[0]
     assert found["probe_agreement"]["INT_2"] == pytest.approx(1 - same / 8)
     assert found["probe_soft"]["INT_2"] == pytest.approx(1 - chosen / own)
@@ -194,7 +193,9 @@ def test_the_command_line(run: Run, tmp_path: Path) -> None:
     assert "1 cells to fill (1 of them lack only their probe), 0 already present" in said
     code, _, said = run(*asked, "--probe", "4")
     assert (code, "1 cells filled, 0 already present" in said) == (0, True)
-    code, out, _ = run("sql", "select image_count from probe", "--db", str(file), "--format", "json")
+    code, out, _ = run(
+        "sql", "select image_count from probe", "--db", str(file), "--format", "json"
+    )
     assert json.loads(out) == [{"image_count": 4}]
     code, out, _ = run(
         "sql", "select arguments from collection_run", "--db", str(file), "--format", "json"

@@ -92,7 +92,9 @@ def sorted_pictures() -> ImageSet:
     """Sorted by class, as folders are: the first 10 are of one class, dark ones."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(40) // 10
-    pixels = torch.randint(0, 64, (40, 1, 8, 8), generator=generator) + 60 * labels.view(-1, 1, 1, 1)
+    pixels = torch.randint(0, 64, (40, 1, 8, 8), generator=generator) + 60 * labels.view(
+        -1, 1, 1, 1
+    )
     return ImageSet("toy", "train", pixels.to(torch.uint8), labels, tuple("abcd"))
 
 
@@ -100,9 +102,7 @@ def test_a_probe_has_the_first_images_and_agrees_with_an_evaluation_of_them() ->
     images = sorted_pictures()
     source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
     trained = source.load()
-    measurement = NetworkMeasurement(
-        trained, images, [INT_3], PER_TENSOR_SYMMETRIC_MAX, device=CPU
-    )
+    measurement = NetworkMeasurement(trained, images, [INT_3], PER_TENSOR_SYMMETRIC_MAX, device=CPU)
     prepared, fed = measurement.network, trained.preprocessing
     evaluation = NetworkEvaluation(prepared, images, fed, device=CPU)
     coded = measurement.code(INT_3)
