@@ -104,7 +104,8 @@ def multiplies_bytes(layer: nn.Module, weight: Tensor) -> bool:
 
 def takes(layer: nn.Module, inputs: Tensor) -> bool:
     """Whether the inputs have the shape of a batch: others are left to the layer itself."""
-    return inputs.numel() > 0 and inputs.ndim >= (2 if isinstance(layer, nn.Linear) else 4)
+    is_batch = inputs.ndim >= 2 if isinstance(layer, nn.Linear) else inputs.ndim == 4
+    return is_batch and inputs.numel() > 0
 
 
 def _padding(layer: nn.Conv2d) -> list[int] | None:
