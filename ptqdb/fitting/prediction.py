@@ -49,8 +49,8 @@ class FormatPrediction:
     within_noise
         Whether the predicted loss is below `noise`.
     outside_reference
-        Whether the divergence is outside the reference's range; the prediction is then that at
-        the nearest end.
+        Whether the divergence is outside the reference's range (from 0, for a curve that is 0
+        there); the prediction is then that at the nearest end.
     """
 
     number_format: str
