@@ -22,8 +22,8 @@ from ptqdb.quantization.schemes import compute_scale
 # float64 is about 1e-10, and each further bit costs two binary digits. Above 8 bits there are also
 # too many codes to look up.
 NARROW_BITS = 8
-# Large enough that looking up some 3600 values is cheap compared to sorting, and that threads do not
-# wait for the interpreter's lock; small enough for the L3 cache.
+# Large enough that looking up some 3600 values is cheap compared to sorting, and that threads do
+# not wait for the interpreter's lock; small enough for the L3 cache.
 SORTED_SIZE = 1 << 18
 _LARGEST_FLOAT32_BITS = 0x7F7F_FFFF
 
