@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -147,6 +147,15 @@ def cells_in_random_order(connection: duckdb.DuckDBPyConnection, seed: int) -> l
     return cells
 
 
+def shuffled(cells: list[Cell], seed: int) -> list[Cell]:
+    """The cells with their images in one other order."""
+    order = np.random.default_rng(seed).permutation(len(cells[0].right))
+    return [
+        replace(cell, right=cell.right[order], float_right=cell.float_right[order])
+        for cell in cells
+    ]
+
+
 def r_squared(connection: duckdb.DuckDBPyConnection) -> float:
     """Of the default curve over the default view."""
     frame = read_view(connection, FIT_VIEW)
@@ -156,7 +165,7 @@ def r_squared(connection: duckdb.DuckDBPyConnection) -> float:
     return found
 
 
-def replay(connection: duckdb.DuckDBPyConnection, cells: list[Cell], until: float) -> Replay:
+def replayed(connection: duckdb.DuckDBPyConnection, cells: list[Cell], until: float) -> Replay:
     """Shorten the cells in the database, fit, and put them back."""
     before = r_squared(connection)
     counts = [cell.image_count(until) for cell in cells]
@@ -222,13 +231,19 @@ def main() -> None:
         if not cells:
             sys.stderr.write("the embedded study has no bits\n")
         together = [cell for cell in cells if cell.scope == "all"]
+        orders = [shuffled(together, seed) for seed in range(chosen.orders)]
         for until in chosen.until if cells else []:
-            for name, some in (("embedded", together), ("embedded, 4 scopes", cells)):
-                rows.append(_row(name, some, until, [replay(connection, some, until)]))
+            for name, tried in (
+                ("embedded", [together]),
+                ("embedded, every scope", [cells]),
+                ("embedded, other orders", orders),
+            ):
+                found = [replayed(connection, some, until) for some in tried]
+                rows.append(_row(name, tried[0], until, found))
     with imported(FULL) as connection:
         orders = [cells_in_random_order(connection, seed) for seed in range(chosen.orders)]
         for until in chosen.until:
-            found = [replay(connection, cells, until) for cells in orders]
+            found = [replayed(connection, cells, until) for cells in orders]
             rows.append(_row("full", orders[0], until, found))
     header = ("study", "cells", "until", "images", "bias of the loss", "mean error", "rms error",
               "worst error", "R²", "change of R²")  # fmt: skip

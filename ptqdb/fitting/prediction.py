@@ -53,8 +53,9 @@ class FormatPrediction:
     within_noise
         Whether the predicted loss is below `noise`.
     outside_reference
-        Whether the divergence is outside the reference's range; the prediction is then that at
-        the nearest end. None without a curve.
+        Whether the divergence is outside the reference's range (from 0, for a curve that is 0
+        there); the prediction is then that at the nearest end.
+        None without a curve.
     """
 
     number_format: str

@@ -1,7 +1,9 @@
 """Processes tensors in chunks that fit the cache, in as many threads as torch uses."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -9,8 +11,8 @@ from torch import Tensor
 
 from ptqdb.quantization.rounding import in_memory_order
 
-# 192 KiB in float64: the few temporaries of a chunk stay in the L2 cache.
-CHUNK_SIZE = 3 << 13
+# 512 KiB in float64: with smaller chunks, threads wait for the interpreter's lock.
+CHUNK_SIZE = 1 << 16
 GPU_CHUNK_SIZE = 1 << 22
 # More threads would wait for the interpreter lock, which each operation takes briefly.
 MOST_THREADS = 8
@@ -83,13 +85,22 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
             return function(item)
 
     waiting, thread_count = list(items), torch.get_num_threads()
-    worker_count = min(thread_count, MOST_THREADS, len(waiting))
+    worker_count = min(thread_count, MOST_THREADS)
     torch.set_num_threads(1)  # also for threads started from now on
     try:
-        if worker_count <= 1:
-            yield from map(run, waiting)
-            return
-        with ThreadPoolExecutor(worker_count) as pool:
-            yield from pool.map(run, waiting)
+        in_turn = worker_count <= 1 or len(waiting) <= 1
+        yield from map(run, waiting) if in_turn else _pool(worker_count).map(run, waiting)
     finally:
         torch.set_num_threads(thread_count)
+
+
+@cache
+def _pool(worker_count: int) -> ThreadPoolExecutor:
+    """Threads that stay: starting them for each tensor took longer than a small one's sums."""
+    return ThreadPoolExecutor(
+        worker_count, "ptqdb-chunks", initializer=torch.set_num_threads, initargs=(1,)
+    )
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -22,9 +22,9 @@ from ptqdb.quantization.schemes import compute_scale
 # float64 is about 1e-10, and each further bit costs two binary digits. Above 8 bits there are also
 # too many codes to look up.
 NARROW_BITS = 8
-# Large enough that looking up some 3600 values is cheap compared to sorting, small enough that the
-# float64 copies stay in the L2 cache.
-SORTED_SIZE = 1 << 16
+# Large enough that looking up some 3600 values is cheap compared to sorting, and that threads do
+# not wait for the interpreter's lock; small enough for the L3 cache.
+SORTED_SIZE = 1 << 18
 _LARGEST_FLOAT32_BITS = 0x7F7F_FFFF
 
 
@@ -106,7 +106,9 @@ class CodedInputs:
         ordered = _without_zeros(_sorted(piece))
         exact = ordered.double()
         sums = [
-            code_sums(scaled_codes(ordered, scale, each).double(), exact, float(scale))
+            code_sums(
+                scaled_codes(ordered, scale, each, keep_nan=True).double(), exact, float(scale)
+            )
             for each, scale in self._scales.items()
             if each.bits > NARROW_BITS
         ]

@@ -49,7 +49,9 @@ class IntegerProduct:
         self._is_channels_last = weight.ndim == 4 and _is_channels_last(weight)
         self._unit_of_weight = torch.full((1,), self._unit)
         self._zero = torch.zeros(1, dtype=torch.int8)
-        whole = (weight / self._unit).to(torch.int8)
+        found = byte_codes(weight, torch.ones(()), number_format)
+        assert found is not None
+        whole = found.bitwise_xor_(ZERO_BYTE).view(torch.int8)  # subtracts 128
         if isinstance(layer, nn.Linear):
             self._packed = _ONEDNN.qlinear_prepack(whole, None)
         else:
@@ -102,7 +104,8 @@ def multiplies_bytes(layer: nn.Module, weight: Tensor) -> bool:
 
 def takes(layer: nn.Module, inputs: Tensor) -> bool:
     """Whether the inputs have the shape of a batch: others are left to the layer itself."""
-    return inputs.numel() > 0 and inputs.ndim >= (2 if isinstance(layer, nn.Linear) else 4)
+    is_batch = inputs.ndim >= 2 if isinstance(layer, nn.Linear) else inputs.ndim == 4
+    return is_batch and inputs.numel() > 0
 
 
 def _padding(layer: nn.Conv2d) -> list[int] | None:

@@ -353,7 +353,8 @@ comment on column evaluation.number_format_id is
 comment on column evaluation.scheme_id is 'The scheme; NULL in floating point';
 comment on column evaluation.scope is
 'What was quantized: all, weight, bias or input; none in floating point';
-comment on column evaluation.precision is 'Precision of the products';
+comment on column evaluation.precision is
+'Precision of the products: int8 (sums in int32), bfloat16 or float32';
 comment on column evaluation.image_count is
 'Number of images evaluated: the first ones in the order of image_at';
 comment on column evaluation.correct_top1 is 'Images with a correct prediction';
@@ -432,7 +433,8 @@ Columns as in evaluation.';
 comment on column layer_evaluation.layer_id is 'The quantized layer';
 comment on column layer_evaluation.number_format_id is 'The number format';
 comment on column layer_evaluation.scheme_id is 'The scheme';
-comment on column layer_evaluation.precision is 'Precision of the products';
+comment on column layer_evaluation.precision is
+'Precision of the products, as in evaluation';
 comment on column layer_evaluation.image_count is 'Number of images evaluated';
 comment on column layer_evaluation.correct_top1 is 'Images with a correct prediction';
 comment on column layer_evaluation.correct_top5 is

@@ -20,6 +20,7 @@ from ptqdb.collection.rows import write_layer_evaluation
 from ptqdb.database import connect
 from ptqdb.database.exchange import export_study, import_study
 from ptqdb.quantization.number_formats import match_formats, number_format
+from ptqdb.quantization.precision import choose_precision
 
 LAYERS = ("0", "3", "5")
 FORMATS = "INT_3,POT_4"
@@ -107,7 +108,8 @@ def test_each_layer_alone_is_what_fake_quantization_of_it_gives(db: Database) ->
         )
         counts = (int(right.sum()), int((right & float_right).sum()))
         same = int((logits.argmax(1) == float_logits.argmax(1)).sum())
-        assert row[:2] == ("float32", 40)
+        precision = choose_precision(number_format(name), torch.device("cpu"), scope="layer")
+        assert row[:2] == (precision, 40)
         assert (row[2], row[4], row[5]) == (*counts, same), (layer, name)
         assert row[9] == pytest.approx(divergence.item(), rel=1e-3)
     assert len({row[9] for row in found.values()}) == 6

@@ -177,6 +177,7 @@ CORRUPTIONS = [
             ("correct_images = ~correct_images", {"correct_length": 1000}),
             # Another image is correct, or the same, but not another number of images.
             (f"correct_images = {MOVED.format('correct_images')}", {}),
+            ("correct_top1 = correct_top1 - 1", {"correct_length": 1000}),
             ("same_images = ~same_images", {}),
             ("same_images = null", {"same_length": None}),
             ("correct_images = null", {"correct_length": None}),

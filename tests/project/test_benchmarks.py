@@ -15,7 +15,7 @@ from page import Results, page
 from processes import Growth, Memory
 from sampling import CALIBRATION, DATABASE, EVALUATION, FACTS, FLOAT, OPENING, REST, phase_of
 from sweep import STUDY, Size, SweepTiming, database_share
-from until import Cell, cells_in_random_order, cells_with_bits, replay
+from until import Cell, cells_in_random_order, cells_with_bits, replayed, shuffled
 from workload import evenly_chosen, interleaved_medians, random_module, random_network
 
 from ptqdb.collection import rows
@@ -206,6 +206,19 @@ def test_random_orders_agree_with_the_counts(study: duckdb.DuckDBPyConnection) -
     assert all((floats[cell.network_id] == cell.float_right).all() for cell in drawn)
 
 
+def test_an_order_is_one_of_all_cells(study: duckdb.DuckDBPyConnection) -> None:
+    cells = cells_with_bits(study)[:8]
+    other = shuffled(cells, seed=0)
+    for one, two in zip(cells, other, strict=True):
+        assert (one.right != two.right).any()
+        assert one.loss(1000) == two.loss(1000)
+    before, after = (
+        [int((one.right & two.right).sum()) for one in some for two in some]
+        for some in (cells, other)
+    )
+    assert before == after
+
+
 def test_a_replayed_cell_stops_as_an_evaluation_does() -> None:
     # One image of a hundred flips, always at the end of a hundred.
     floats = np.arange(2000) % 10 > 0
@@ -221,7 +234,7 @@ def test_a_replay_leaves_the_study_as_it_was(
 ) -> None:
     before = study.execute("from evaluation order by all").fetchall()
     cells = [cell for cell in cells_with_bits(study) if cell.scope == "all"]
-    found = replay(study, cells, 0.02)
+    found = replayed(study, cells, 0.02)
     assert study.execute("from evaluation order by all").fetchall() == before
     counts = [cell.image_count(0.02) for cell in cells]
     assert found.share == sum(counts) / 15_000 < 1
@@ -231,6 +244,6 @@ def test_a_replay_leaves_the_study_as_it_was(
     assert found.worst_error == pytest.approx(max(map(abs, errors)))
     assert 0 < found.mean_error <= found.rms_error <= found.worst_error
     monkeypatch.setattr(until, "is_enough", lambda *_: False)
-    whole = replay(study, cells, 0.02)
+    whole = replayed(study, cells, 0.02)
     assert (whole.share, whole.worst_error) == (1, 0)
     assert whole.r_squared_change == pytest.approx(0, abs=1e-9)

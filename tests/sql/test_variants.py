@@ -20,6 +20,8 @@ VIEWS = (
     "variant('l2', 'weightonly')",
     "segmented_variant(combine := 'weightonly', correction := 'cosine')",
     "variant(combine := 'weightonly', correction := 'sensitivity')",
+    "channelnsr_weightonly_layer_coherence",
+    "channelnsr_nodiv_layer_coherence",
     "variant(combine := 'weightonly', measure := 'nsr', tensors := 'inputs')",
     "variant(combine := 'weightonly', measure := 'nsr', tensors := 'both')",
 )
