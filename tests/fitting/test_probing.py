@@ -105,7 +105,7 @@ def test_without_probes_in_the_reference(plain: Database) -> None:
 
 
 def test_with_probes_in_the_reference(probed: Database) -> None:
-    """The prediction is that of the same view over the facts of a database with the network."""
+    """With the curve and the held-out errors of the three networks; any view of probes."""
     found = predicted(probed, probe=8)
     assert (found.view, found.curve) == ("probe_soft", "hill")
     assert set(found.unit_coverages) == set(found.reference) == {"net1", "net2", "net3"}
@@ -115,7 +115,7 @@ def test_with_probes_in_the_reference(probed: Database) -> None:
         assert other.number_format == row.number_format
     kl = predicted(probed, probe=8, view="probe_kl")
     assert [row.divergence for row in kl.rows] != [row.divergence for row in found.rows]
-    with pytest.raises(UsageError, match="--view: probe_kl needs a run"):
+    with pytest.raises(UsageError, match="view: probe_kl needs a run"):
         predicted(probed, view="probe_kl")
 
 
@@ -147,7 +147,7 @@ def test_other_views_need_probes_too(plain: Database) -> None:
     ("options", "said"),
     [
         ({"probe": 8, "view": "fakefreeze_flops"}, "fakefreeze_flops is not of a probe"),
-        ({"view": "probe_soft"}, "probe_soft needs a run of the quantized network: give --probe"),
+        ({"view": "probe_soft"}, "probe_soft needs a run of the quantized network: give probe=128"),
         ({"probe": -1}, "expected a number of images, found -1"),
     ],
 )
@@ -177,4 +177,3 @@ def test_frames_are_those_of_the_view(probed: Database) -> None:
     frame = ptqdb.open(probed.path).view("probe_soft")
     assert frame.height == 15
     assert frame["divergence"].dtype == pl.Float64
-    assert ptqdb.open(probed.path).validate("probe_soft", curve="isotonic")[0].points == 15
