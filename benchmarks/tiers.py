@@ -31,10 +31,9 @@ from ptqdb.support.text import markdown_table
 WITH_INPUTS = "channelnsr_nodiv_layer_coherence_both"
 VIEWS = {"weights": PREDICTION_VIEW, "weights and inputs": WITH_INPUTS, "probe": PROBE_VIEW}
 PROBES = (
-    "select number_format.name as number_format, probe.image_count, "
+    "select network.name as network, number_format.name as number_format, probe.image_count, "
     "probe.image_count - probe.same_prediction as changed_count from probe "
-    "join network using (network_id) join number_format using (number_format_id) "
-    "where network.name = ?"
+    "join network using (network_id) join number_format using (number_format_id)"
 )
 REFERENCE_IMAGES = 128
 TIMED = ("AlexNet", "Inception_BN")
@@ -68,7 +67,7 @@ def accuracies(
 ) -> Iterator[tuple[str, ...]]:
     """A row per network and tier."""
     for name in query(connection, "select name from network order by name")["name"]:
-        probes = connection.execute(PROBES, [name]).pl()
+        probes = query(connection, PROBES).filter(network=name)
         images = str(probes["image_count"].max())
         for known, view in VIEWS.items():
             own = finite_rows(read_view(connection, view).filter(network=name))

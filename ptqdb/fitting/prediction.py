@@ -325,7 +325,12 @@ def probed_losses(
         Number of images of the reference's probes.
     """
     measured = measured.filter(pl.col("divergence").is_not_null())
-    images = measured.join(probes, on="number_format", how="left", maintain_order="left")
+    images = measured.join(
+        probes.select("number_format", "image_count", "changed_count"),
+        on="number_format",
+        how="left",
+        maintain_order="left",
+    )
     sample = ProbeSample(images["image_count"].to_numpy(), images["changed_count"].to_numpy())
     units = unit_names(finite_rows(reference), options.get("leave_out", "network"))
     if view == PROBE_VIEW and len(set(units)) < 2:

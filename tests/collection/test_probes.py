@@ -188,6 +188,10 @@ def test_the_command_line(run: Run, tmp_path: Path) -> None:
     asked = ["collect", "--network", "AlexNet", "--number-formats", "INT_3", "--db", str(file)]
     asked += ["--images", "20", "--calibration", "10"]
     assert run(*asked, "--probe", "0")[0] == 0
+    needs = "needs `ptqdb collect --probe 128`"
+    said = run("views", "probe_*", "--db", str(file)).err
+    assert said.strip() == f"empty: the 4 views probe_*: {needs}"
+    assert run("views", "probe_kl", "--db", str(file)).err.strip() == f"empty: probe_kl: {needs}"
     code, _, said = run(*asked, "--dry-run")
     assert code == 0
     assert "1 cells to fill (1 of them lack only their probe), 0 already present" in said
