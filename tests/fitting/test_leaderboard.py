@@ -26,6 +26,7 @@ from ptqdb.fitting.leaderboard import (
     rank_entries,
     run_tasks,
 )
+from ptqdb.fitting.store import best_prediction
 from ptqdb.fitting.view_fit import fit_view_frame
 
 
@@ -261,6 +262,18 @@ def test_views_that_evaluate_the_network_are_told_apart(opened: OpenDatabase) ->
     assert board.choice is not None
     chosen = {view for view, _ in board.choice.chosen.values()}
     assert not chosen & {*board.evaluated_views, "baseline_bits", "baseline_nsr"}
+
+
+def test_views_of_probes_are_ranked_and_not_chosen(opened: OpenDatabase) -> None:
+    """They need a run of the quantized network."""
+    board = compare(opened, "probe_soft", ["linear"])
+    assert board.entries[0].view == "probe_soft"
+    assert board.choice is None
+    with opened(read_only=True) as connection:
+        assert isinstance(connection, duckdb.DuckDBPyConnection)
+        best = best_prediction(connection)
+    assert best is not None
+    assert best.view.startswith("baseline_")
 
 
 def test_names(opened: OpenDatabase, filled: duckdb.DuckDBPyConnection) -> None:

@@ -113,6 +113,12 @@ def test_rounding_makes_no_negative_measure(probed: duckdb.DuckDBPyConnection) -
     assert read_view(probed, "probe_kl")["divergence"].to_list() == [0]
 
 
+def test_probes_of_another_scheme_do_not_count(probed: duckdb.DuckDBPyConnection) -> None:
+    probed.execute("insert into scheme select * replace (2 as scheme_id, 'b' as name) from scheme")
+    write(probed, scheme_id=2)
+    assert read_view(probed, "probe_soft").height == 0
+
+
 def test_a_network_that_is_only_predicted_has_rows(probed: duckdb.DuckDBPyConnection) -> None:
     write(probed)
     probed.execute("delete from evaluation")
