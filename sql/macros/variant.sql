@@ -6,9 +6,11 @@
 -- scope and tensors take the words of words.sql; bins is a divisor of 4095, without
 -- effect on measures without bins; scheme is the name of a row of the table scheme,
 -- NULL for the first. Corrections apply to weights and biases; coherence also to
--- inputs. The measure channelnsr requires rescale fakefreeze. There is a row only if
--- every weight
--- and bias that counts has its measure (never a partial sum), and either
+-- inputs. The measure channelnsr requires rescale fakefreeze. The measures probe_* are
+-- of the whole network, whose divergence is that of its probe: rescale, combine, share,
+-- mac_weight, correction and aggregate have no effect, the scope is all, and tensors is
+-- parameters. There is a row only if every weight and bias that counts has its measure
+-- (never a partial sum), or the probe if that counts, and either
 --     the format has been evaluated, and the float network on the same images and maybe
 --     more, or
 --     the network has no evaluation at all, not even in floating point, and is only
@@ -67,6 +69,16 @@ from (
                             when measure = 'channelnsr' then rescale else 'fakefreeze'
                         end,
                         ['fakefreeze']
+                    ),
+                    (
+                        12,
+                        'scope with a probe',
+                        case
+                            when list_contains(probe_measure_words(), measure)
+                                then scope
+                            else 'all'
+                        end,
+                        ['all']
                     )
                 ) as given (place, parameter, word, words)
                 where not coalesce(list_contains(given.words, given.word), false)
@@ -365,6 +377,29 @@ aggregated as (
     having count(*) = count(of_layer.divergence)
 ),
 
+damaged as (
+    select
+        aggregated.network_id,
+        aggregated.number_format_id,
+        aggregated.divergence * network_factor(
+            mac_weight, network.macs, network.quantized_layer_count
+        ) as divergence
+    from aggregated
+    inner join network on aggregated.network_id = network.network_id
+    union all
+    select
+        cell.network_id,
+        cell.number_format_id,
+        probed.divergence
+    from cell
+    inner join probe_measure(measure) as probed
+        on
+            cell.network_id = probed.network_id
+            and cell.number_format_id = probed.number_format_id
+            and cell.scheme_id = probed.scheme_id
+    where probed.divergence is not null
+),
+
 checked as (
     select words.network
     from variant_check(
@@ -389,9 +424,7 @@ select
     number_format.family,
     number_format.bits,
     number_format.ebits,
-    aggregated.divergence * network_factor(
-        mac_weight, network.macs, network.quantized_layer_count
-    ) as divergence,
+    damaged.divergence,
     cell.correct_top1 / cell.image_count as accuracy,
     cell.float_correct_top1 / cell.image_count as float_accuracy,
     1 / dataset.class_count as chance_accuracy,
@@ -403,10 +436,10 @@ select
     is_saturated(cell.correct_top1, cell.image_count, dataset.class_count) as saturated,
     min(network.name) over (partition by network.checkpoint_sha256) as weights_of
 from cell
-inner join aggregated
+inner join damaged
     on
-        cell.network_id = aggregated.network_id
-        and cell.number_format_id = aggregated.number_format_id
+        cell.network_id = damaged.network_id
+        and cell.number_format_id = damaged.number_format_id
 inner join network on cell.network_id = network.network_id
 inner join dataset on network.dataset_id = dataset.dataset_id
 inner join number_format

@@ -67,6 +67,9 @@ class Table:
         Columns with one bit per evaluated image. Rows with such columns may have fewer images than
         the same row elsewhere, the first ones: then their first bits must agree, and the row with
         more images is kept.
+    is_optional
+        Whether an export may lack the file, as one of an older version does: then there are no
+        rows.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Table:
     is_large: bool = False
     free_texts: tuple[str, ...] = ()
     bits: tuple[str, ...] = ()
+    is_optional: bool = False
 
     @property
     def unique(self) -> tuple[tuple[str, ...], ...]:
@@ -273,6 +277,25 @@ TABLES = (
         _LAYER_CELL,
         (_LAYER, _FORMAT, _SCHEME),
         free_texts=("reason",),
+    ),
+    Table(
+        "probe",
+        ("network_id", "number_format_id", "scheme_id"),
+        (_NETWORK, _FORMAT, _SCHEME),
+        agreeing=("same_prediction", "non_finite_count", "kl_count", "logit_count"),
+        measured=(
+            Measured("float_probability_sum", "f.float_probability_sum"),
+            Measured("chosen_probability_sum", "f.float_probability_sum"),
+            Measured("kl_sum", "greatest(f.kl_sum, 1e-3 * f.image_count)"),
+            # Squares of rounding residuals differ between machines.
+            Measured(
+                "logit_squared_error_sum",
+                "greatest(f.logit_squared_error_sum, 1e-7 * f.float_logit_variance_sum)",
+            ),
+            Measured("float_logit_variance_sum", "f.float_logit_variance_sum"),
+        ),
+        bits=("same_images",),
+        is_optional=True,
     ),
     Table(
         "collection_run",
