@@ -174,7 +174,7 @@ def _summary(results: Results) -> list[list[str]]:
         rows.append(
             [
                 f"prediction of {PREDICTED_NETWORK} from {PREDICTED_IMAGES} images, apart from "
-                "the facts of the formats, in float passes",
+                "the facts of its tensors, in float passes",
                 f"{results.prediction.passes:.1f}",
                 f"{PREDICTION_TARGET}",
                 _most(results.prediction.passes, PREDICTION_TARGET),
@@ -329,7 +329,7 @@ def _prediction(results: Results) -> list[str]:
         "## A prediction",
         f"{PREDICTED_NETWORK} of full width, {PREDICTED_IMAGES} calibration images, 43 formats, "
         f"as `ptqdb predict` measures it: {found.total_s:.1f} s, of which {found.facts_s:.1f} s "
-        "are facts of the formats. A float pass over the images in its fastest way takes "
+        "are facts of its tensors. A float pass over the images in its fastest way takes "
         f"{found.pass_s:.2f} s.",
     ]
 
