@@ -30,6 +30,7 @@ from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 SOFTMAX_MEASURE = "js_softmax"
+TRAINED = "trained"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +80,9 @@ def measure_in_view(
         calibration,
         number_formats,
         image_size=image_size,
-        with_inputs=words.get("tensors") != "parameters",
+        with_inputs=words.get("tensors") not in ("parameters", TRAINED),
         with_softmax=words.get("measure", SOFTMAX_MEASURE) == SOFTMAX_MEASURE,
+        with_trained=words.get("tensors", TRAINED) == TRAINED,
         device=device,
         reporter=reporter,
     ) as connection:
@@ -99,6 +101,7 @@ def measure_unevaluated(
     image_size: int | None = None,
     with_inputs: bool = True,
     with_softmax: bool = True,
+    with_trained: bool = True,
     scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
     device: str = "cpu",
     reporter: Reporter | None = None,
@@ -129,6 +132,9 @@ def measure_unevaluated(
     with_softmax
         Whether to compute the softmax divergences of weights and biases, which take two thirds of
         the time; only views of the measure ``js_softmax`` need them.
+    with_trained
+        Whether to measure weights and biases as trained, too; only views with ``tensors :=
+        'trained'`` need them.
     reporter
         Receives the preparation of the network and remarks for the user, or None.
 
@@ -156,6 +162,7 @@ def measure_unevaluated(
             image_size=image_size,
             with_inputs=with_inputs,
             with_softmax=with_softmax,
+            with_trained=with_trained,
         )
     for remark in measurement.remarks:
         reporter.remarked(f"{source.name}: {remark}")

@@ -31,7 +31,7 @@ def require_export(folder: Path) -> None:
     """
     if not (is_there(folder) and folder.is_dir()):
         raise DataError(f"{folder} is not a folder: name one that `ptqdb export` wrote")
-    paths = [_path(folder, table) for table in TABLES]
+    paths = [_path(folder, table) for table in TABLES if not table.is_optional]
     missing = [path for path in paths if not path.is_file()]
     if len(missing) == len(paths):
         raise DataError(
@@ -103,6 +103,9 @@ def _stage(
 ) -> None:
     kind_of_stage = "view" if table.is_large else "table"
     creation = f"create or replace temp {kind_of_stage} staged_{table.name} as select"
+    if table.is_optional and not path.exists():
+        statements.run(f"{creation} * from {table.name} limit 0")
+        return
     # DuckDB treats a file name as a glob.
     source = f"read_parquet({literal_path(Path(glob.escape(str(path))))}, {_OPTIONS})"
     try:
@@ -110,7 +113,11 @@ def _stage(
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
     found = {name: kind for name, kind, *_ in described}
+    cells = {column: column for column in expected}
     for column, kind in expected.items():
+        if column not in found and column in table.optional_columns:
+            cells[column] = "null"
+            continue
         if column not in found:
             raise DataError(f"{path}: expected the column {column} ({kind}), found none")
         stored = _IN_PARQUET.get(kind, kind)
@@ -123,7 +130,6 @@ def _stage(
         raise DataError(
             f"{path}: found the column {unknown[0]}, expected only {', '.join(expected)}"
         )
-    cells = {column: column for column in expected}
     if prefix:
         cells |= _renamed(table, prefix)
     chosen = ", ".join(
