@@ -111,6 +111,32 @@ class LayerFacts:
 
 
 @dataclass(frozen=True)
+class SensitivityFacts:
+    """How the decision of a float network depends on a layer's output, summed over images.
+
+    The margin is the largest logit minus the second largest.
+
+    Attributes
+    ----------
+    image_count
+        Number of images in the sums.
+    margin_square_sum
+        Sum of the squared margin: the same for every layer of a network.
+    element_count
+        Number of elements of the output.
+    gradient_square_sum, output_square_sum
+        Sums over the elements of the squared gradient of the margin with respect to the output,
+        and of the squared output.
+    """
+
+    image_count: int
+    margin_square_sum: float
+    element_count: int
+    gradient_square_sum: float
+    output_square_sum: float
+
+
+@dataclass(frozen=True)
 class UnquantizedPart:
     """A part that a network computes in float in every format.
 

@@ -72,6 +72,9 @@ class QuantizedLayer:
     ----------
     observe
         If set, receives the layer's name and input before each pass.
+    revise
+        If set, receives the layer's name and output after each pass in floats, and returns the
+        output to continue with.
     given
         The ids of weight and bias before any change to the network; None without one. Holds no
         references to the parameters.
@@ -86,6 +89,7 @@ class QuantizedLayer:
         self.layer = layer
         self.name = name
         self.observe: Callable[[str, Tensor], None] | None = None
+        self.revise: Callable[[str, Tensor], Tensor] | None = None
         self.given = {
             role: None if (parameter := layer._parameters.get(role)) is None else id(parameter)
             for role in ("weight", "bias")
@@ -245,7 +249,8 @@ class QuantizedLayer:
         if self.observe is not None:
             self.observe(self.name, inputs)
         if self._codes is None and self._trial is None:
-            return self._original(*args, **kwargs)
+            outputs = self._original(*args, **kwargs)
+            return outputs if self.revise is None else self.revise(self.name, outputs)
         outputs = self._integer_outputs(inputs)
         if outputs is None:
             if args:
