@@ -17,6 +17,7 @@ from predictions import (
     TRANSFER_VIEWS,
     WIDE,
     Comparison,
+    as_it_stands_rows,
     curve_rows,
     from_embedded_rows,
     interval_rows,
@@ -24,6 +25,7 @@ from predictions import (
     published_fits,
     published_interval_rows,
     published_rows,
+    tier_rows,
     validation_rows,
 )
 from results import (
@@ -40,7 +42,7 @@ from results import (
 )
 
 from ptqdb.cli.output import OutputFormat, print_frame
-from ptqdb.database import connect, query, variant_names
+from ptqdb.database import connect, query, uses_probe, variant_names
 from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.database.exchange import import_study
 from ptqdb.database.schema import known_version, read_columns
@@ -132,6 +134,10 @@ def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Compariso
         "intervals": _table(
             ("view", *by, *(f"{word}, by architecture" for word in by)), interval_rows(connection)
         ),
+        "tiers": _table(("known", "view", "curve", *figures), tier_rows(connection)),
+        "as_it_stands": _table(
+            ("network", "R²", "median error", "bias", "coverage"), as_it_stands_rows(connection)
+        ),
         "validation": _table(
             ("", "points", *by, "RMSE", "median error", "rank", "lossless rank"),
             validation_rows(connection),
@@ -141,7 +147,7 @@ def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Compariso
              "held-out R², by architecture", "R²", "ceiling"),
             comparison.rows(),
         ),
-        "fit_count": str(len(comparison.network.entries)),
+        "fit_count": str(sum(not uses_probe(one.view) for one in comparison.network.entries)),
         "chosen_network": f"{chosen[0]:.4f}",
         "chosen_architecture": f"{chosen[1]:.4f}",
         "versus": "more than" if chosen[0] > nsr else "less than",

@@ -11,12 +11,13 @@ import polars as pl
 
 from ptqdb.curves import curve
 from ptqdb.curves.points import Points
-from ptqdb.database import read_view
-from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
+from ptqdb.database import query, read_view, uses_probe
+from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.compare import Leaderboard, OpenDatabase, compare
 from ptqdb.fitting.cross_validation import HeldOut
 from ptqdb.fitting.intervals import LossPredictor, Prediction, interval_score
 from ptqdb.fitting.leaderboard import Entry, rank_entries
+from ptqdb.fitting.probing import ProbeSample, as_it_stands
 from ptqdb.fitting.validation import (
     LOSSLESS,
     ValidationRow,
@@ -30,6 +31,15 @@ VALIDATED_VIEWS = (
     "channelnsr_layer_fanin",
     *("channelnsr_layer_rootdepth_rootfanin", "channelnsr_layer_depth", "nsr_layer_rootdepth"),
     *("fakefreeze_flops", "fakefreeze_flops_log", "baseline_nsr", "baseline_bits"),
+)
+# What is known of a network, the view and the curve.
+TIERS = (
+    ("weights", PREDICTION_VIEW, "hill"),
+    ("weights and inputs", "channelnsr_nodiv_layer_coherence_both", "hill"),
+    ("probe", PROBE_VIEW, "hill"),
+    ("probe", "probe_agreement", "hill"),
+    ("probe", "probe_kl", "isotonic"),
+    ("probe", "probe_logit", "isotonic"),
 )
 UNITS = ("network", "architecture")
 # The curves that pass through 0, the tradition, and the two that follow any shape.
@@ -127,7 +137,9 @@ class Comparison:
         """The best that look at no loss, the best divergence, the default, the baselines' best."""
         other = {(one.view, one.curve): one for one in self.architecture.entries}
         eligible = [
-            one for one in self.network.entries if one.view not in self.network.evaluated_views
+            one
+            for one in self.network.entries
+            if one.view not in self.network.evaluated_views and not uses_probe(one.view)
         ]
         best = [one for one in eligible if not one.is_baseline][:SHOWN]
         baselines = [one for one in eligible if one.is_baseline]
@@ -157,6 +169,47 @@ def leaderboard_row(network: Entry, architecture: Entry) -> tuple[str, ...]:
         _cell(network.r_squared, 4),
         _cell(network.ceiling_r_squared, 4),
     )
+
+
+def tier_rows(connection: duckdb.DuckDBPyConnection) -> Rows:
+    """What is known of a network, and how well that predicts: each left out in turn."""
+    rows: Rows = []
+    for tier, view, name in TIERS:
+        judged = Judged.of(read_view(connection, view), name)
+        rows.append((tier, f"`{view}`", f"`{name}`", *judged.cells))
+    return rows
+
+
+def as_it_stands_rows(connection: duckdb.DuckDBPyConnection) -> Rows:
+    """Soft agreement itself as the loss of each network: no curve, no reference."""
+    frame = finite_rows(read_view(connection, PROBE_VIEW))
+    points, names = view_points(frame), group_names(frame["network"])
+    images = query(
+        connection,
+        "select network.name as network, number_format.name as number_format, probe.image_count, "
+        "probe.image_count - probe.same_prediction as changed_count from probe "
+        "join network using (network_id) join number_format using (number_format_id)",
+    )
+    joined = frame.join(images, on=["network", "number_format"], maintain_order="left")
+    sample = ProbeSample(joined["image_count"].to_numpy(), joined["changed_count"].to_numpy())
+    found = as_it_stands(points.x, sample)
+    inside = (found.lower <= points.y) & (points.y <= found.upper)
+    whole, rows = HeldOut(points.y, found.loss, points.weights), []
+    for name in ["ALL", *np.unique(names).tolist()]:
+        members = np.full(len(names), True) if name == "ALL" else names == name
+        one, weights = whole.where(members), points.weights[members]
+        bias = float(np.average(one.predicted - one.y, weights=weights))
+        coverage = float(np.average(inside[members], weights=weights))
+        rows.append(
+            (
+                name,
+                _cell(one.r_squared, 4),
+                f"{one.median_error or 0:.2%}",
+                f"{bias:+.2%}",
+                f"{coverage:.1%}",
+            )
+        )
+    return rows
 
 
 # --- both studies ----------------------------------------------------------------------------

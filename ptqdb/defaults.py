@@ -13,12 +13,16 @@ FIT_CURVE = "rational2"
 # is 0 without damage (see docs/explanation/prediction.md). It needs no images.
 PREDICTION_VIEW = "channelnsr_weightonly_layer_coherence"
 PREDICTION_CURVE = "hill"
+# With --probe: soft agreement, which predicts a loss even without a reference.
+PROBE_VIEW = "probe_soft"
 Scope = Literal["all", "weight", "bias", "input", "layer"]
 SCOPES: tuple[Scope, ...] = ("all", "weight", "bias", "input")
 """What an evaluation quantizes in every layer."""
 LAYER_SCOPE: Scope = "layer"
 """One whole layer is quantized; the others are not."""
 COVERAGE = 0.9
+DEFAULT_PROBE_COUNT = 128
+"""Calibration images that a collection probes each format on."""
 COMPARED_CURVES = ("rational2", "hill", "logistic", "isotonic")
 
 LeaveOut = Literal["network", "architecture"]

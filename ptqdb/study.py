@@ -15,10 +15,12 @@ from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.defaults import (
     COMPARED_CURVES,
     COVERAGE,
+    DEFAULT_PROBE_COUNT,
     FIT_CURVE,
     FIT_VIEW,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
+    PROBE_VIEW,
 )
 from ptqdb.errors import DatabaseError, UsageError
 
@@ -288,7 +290,8 @@ class Study:
         network: "NetworkSource",
         calibration: "ImageSet | None" = None,
         *,
-        view: str = PREDICTION_VIEW,
+        probe: int = 0,
+        view: str | None = None,
         curve: str = PREDICTION_CURVE,
         number_formats: "str | Sequence[NumberFormat]" = "*",
         leave_out: str = "network",
@@ -300,7 +303,8 @@ class Study:
     ) -> "Predictions":
         """Predict a network's loss in every number format, without evaluating it quantized.
 
-        The reference is this study: the curve is fitted to its evaluated networks.
+        The reference is this study: the curve is fitted to its evaluated networks. With `probe`,
+        the quantized network runs on a few calibration images, and no label is needed.
 
         Parameters
         ----------
@@ -309,8 +313,12 @@ class Study:
         calibration
             Images, labelled or not, to calibrate the scales of the layers' inputs; None: only the
             weights are quantized, and only views of the weights can be used.
+        probe
+            Number of calibration images to run the quantized network on, at most all; 0: none.
+            Without probes in the reference, soft agreement itself is the prediction.
         view
-            A view, or a call of ``variant``. The default needs no images.
+            A view, or a call of ``variant``. None: a view of the weights, which needs no images;
+            with `probe`, ``probe_soft``.
         number_formats
             Comma-separated names or globs of the study's grid, or the formats themselves.
         leave_out
@@ -333,7 +341,10 @@ class Study:
         """
         from ptqdb.fitting.prediction import predict
 
-        self.check_prediction_view(view, curve, has_images=calibration is not None)
+        if view is None:
+            view = PROBE_VIEW if probe else PREDICTION_VIEW
+        has_images = calibration is not None
+        self.check_prediction_view(view, curve, has_images=has_images, probe=probe)
         from ptqdb.collection.unevaluated import measure_in_view
 
         measured = measure_in_view(
@@ -342,6 +353,7 @@ class Study:
             _formats(number_formats),
             view,
             image_size=image_size,
+            probe=probe,
             device=device,
             reporter=reporter,
         )
@@ -355,7 +367,9 @@ class Study:
             float_accuracy=float_accuracy,
         )
 
-    def check_prediction_view(self, view: str, curve: str, *, has_images: bool) -> None:
+    def check_prediction_view(
+        self, view: str, curve: str, *, has_images: bool, probe: int = 0
+    ) -> None:
         """Refuse an unknown view or curve, or a view that has no row for a new network.
 
         Does not import PyTorch.
@@ -367,7 +381,7 @@ class Study:
         """
         from ptqdb.fitting.prediction import check_view
 
-        check_view(self.connection, view, curve, has_images=has_images)
+        check_view(self.connection, view, curve, has_images=has_images, probe=probe)
 
     def recommend(
         self,
@@ -578,6 +592,7 @@ class Study:
         device: str = "cpu",
         precision: str = "auto",
         until: float | None = None,
+        probe: int = DEFAULT_PROBE_COUNT,
         replace: bool = False,
         wait_s: float = 0.0,
         reporter: "Reporter | None" = None,
@@ -603,6 +618,9 @@ class Study:
         until
             Standard error of the loss, such as 0.005: the evaluation of a cell stops when it is at
             most this, or 5 % of the loss, and at least 500 images are evaluated; None: all images.
+        probe
+            Number of calibration images on which each format is also compared with the float
+            network, without labels, for the views ``probe_*``; at most all. 0: none.
         replace
             Whether to delete existing results and collect them again.
         wait_s
@@ -617,8 +635,8 @@ class Study:
         Raises
         ------
         UsageError
-            An unknown format, scope or device, an invalid standard error, or two networks with one
-            name.
+            An unknown format, scope or device, an invalid standard error or number of images, or
+            two networks with one name.
         MismatchError
             The database has one of the networks with other arguments; nothing was written.
         DatabaseError
@@ -636,6 +654,7 @@ class Study:
             device=device,
             precision=precision,
             until=until,
+            probe=probe,
             anew=replace,
         )
         return self.fill(request, reporter, wait_s=wait_s)

@@ -21,7 +21,7 @@ from ptqdb.cli.network_options import (
 from ptqdb.cli.options import Database, Wait, split_list
 from ptqdb.cli.output import OutputFormat, print_rows, say
 from ptqdb.cli.resuming import resumes
-from ptqdb.defaults import DEFAULT_DATABASE, Precision
+from ptqdb.defaults import DEFAULT_DATABASE, DEFAULT_PROBE_COUNT, Precision
 
 if TYPE_CHECKING:
     from ptqdb.collection.estimate import Preview
@@ -129,6 +129,17 @@ def collect(
             rich_help_panel=CELLS,
         ),
     ] = None,
+    probe: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Also run each format on the first N calibration images and compare it with the "
+            "float network, without labels; 0: do not.",
+            min=0,
+            show_default=str(DEFAULT_PROBE_COUNT),
+            rich_help_panel=CELLS,
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete existing results and collect them again.")
     ] = False,
@@ -178,6 +189,7 @@ def collect(
         "device": device,
         "precision": precision,
         "until": until,
+        "probe": probe,
     }
     cells = {key: value for key, value in cells_said.items() if value is not None}
     if study is None:
@@ -209,8 +221,8 @@ def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     with CollectionProgress() as progress, open_study(db, create=True) as study:
         outcome = study.fill(request, progress, wait_s=wait_s)
     counts = f"{outcome.filled_count} cells filled, {outcome.present_count} already present"
-    if request.until is not None and outcome.filled_count:
-        counts += f", {outcome.image_count / outcome.filled_count:.0f} images per cell"
+    if request.until is not None and outcome.evaluated_count:
+        counts += f", {outcome.image_count / outcome.evaluated_count:.0f} images per cell"
     if outcome.failed_count:
         counts += f", {outcome.failed_count} cannot be evaluated"
     say(f"{db}: {counts}")
@@ -231,11 +243,13 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
             say(f"{shown.network} would fail: {shown.failure}")
     to_fill = sum(len(shown.missing) for shown in previews)
     present = sum(shown.present for shown in previews)
+    evaluated = sum(shown.evaluated_count for shown in previews)
+    only = f" ({evaluated} of them lack only their probe)" if evaluated else ""
     seconds = sum(shown.seconds or 0 for shown in previews)
     about = "about" if request.until is None else "at most about"
     say(
-        f"{db}: {to_fill} cells to fill, {present} already present, {about} {duration(seconds)} "
-        "on this machine"
+        f"{db}: {to_fill} cells to fill{only}, {present} already present, {about} "
+        f"{duration(seconds)} on this machine"
     )
     if any(shown.failure for shown in previews):
         raise typer.Exit(1)

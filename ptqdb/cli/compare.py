@@ -87,6 +87,7 @@ def compare(
 
 
 def _row(place: int, entry: "Entry", board: "Leaderboard") -> dict[str, Any]:
+    from ptqdb.database import uses_probe
     from ptqdb.fitting.leaderboard import FIGURES
 
     figures = {name: getattr(entry, name) for name in FIGURES if name != "fingerprint"}
@@ -94,6 +95,8 @@ def _row(place: int, entry: "Entry", board: "Leaderboard") -> dict[str, Any]:
     kind = "baseline" if entry.is_baseline else "divergence"
     if entry.view in board.evaluated_views:
         kind = "evaluated"
+    elif uses_probe(entry.view):
+        kind = "probe"
     return {"place": place, "kind": kind} | figures
 
 

@@ -22,6 +22,7 @@ from ptqdb.defaults import (
     COVERAGE,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
+    PROBE_VIEW,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,16 @@ Calibration = Annotated[
         help="Use the first N images. Default: at most 1024.", min=1, rich_help_panel=IMAGES
     ),
 ]
+Probe = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Run each format on the first N calibration images, without labels, and predict from "
+        "the agreement with the float network. 0: do not.",
+        min=0,
+        rich_help_panel=IMAGES,
+    ),
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(
@@ -65,9 +76,10 @@ ImageSize = Annotated[
     ),
 ]
 PredictionView = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="A view's name, or a call of variant.",
+        show_default=f"{PREDICTION_VIEW}, with --probe {PROBE_VIEW}",
         rich_help_panel=REFERENCE,
         autocompletion=completion.views,
     ),
@@ -96,12 +108,13 @@ class PredictionOptions:
 
     calibration_dataset: CalibrationDataset = None
     calibration: Calibration = None
+    probe: Probe = 0
     image_column: ImageColumn = None
     image_size: ImageSize = None
     number_formats: NumberFormats = None
     device: Device = None
     db: ReadDatabase = None
-    view: PredictionView = PREDICTION_VIEW
+    view: PredictionView = None
     curve: CurveName = PREDICTION_CURVE
     leave_out: LeaveOutOption = "network"
     interval: Coverage = COVERAGE
@@ -113,7 +126,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog="Examples: `ptqdb predict --network VGG_16 --calibration-dataset images/`; "
         "`ptqdb predict --network torchvision:resnet18 --weights DEFAULT "
-        "--calibration-dataset val/ --number-formats 'INT_*'`"
+        "--calibration-dataset val/ --number-formats 'INT_*'`; "
+        "`ptqdb predict --network VGG_16 --calibration-dataset images/ --probe 128`"
     )(predict)
     app.command(
         epilog="Example: `ptqdb recommend --network nets.py:small --checkpoint small.pt "
@@ -133,7 +147,7 @@ def predict(
     spread between networks. stderr says what share of their formats nearly all networks of the
     reference had inside such intervals when they were left out. within_noise marks predictions too
     small to distinguish from no loss in the reference's evaluations. The reference is the database,
-    or the embedded study.
+    or the embedded study. If the quantized network can be run, --probe 128 predicts better.
     """
     found = _predicted(network, said, asked)
     rows = [row.as_dict() for row in found.rows]
@@ -193,7 +207,8 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
     check_network(entry)
     check_device(device)
     with open_reader(asked.db) as study:
-        study.check_prediction_view(asked.view, asked.curve, has_images=has_images)
+        view = asked.view or (PROBE_VIEW if asked.probe else PREDICTION_VIEW)
+        study.check_prediction_view(view, asked.curve, has_images=has_images, probe=asked.probe)
         from ptqdb.collection.requests import calibration_images, find_network  # imports PyTorch
 
         source, images = find_network(entry), None
@@ -207,7 +222,8 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
         found = study.predict(
             source,
             images,
-            view=asked.view,
+            probe=asked.probe,
+            view=view,
             curve=asked.curve,
             number_formats=number_formats,
             leave_out=asked.leave_out,
@@ -216,10 +232,13 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
             image_size=asked.image_size,
             device=device,
         )
-    say(
-        f"{found.network}: {found.curve} over {found.view}, fitted to {len(found.reference)} "
-        f"networks: {', '.join(found.reference)}"
-    )
+    if found.unit_coverages:
+        say(
+            f"{found.network}: {found.curve} over {found.view}, fitted to {len(found.reference)} "
+            f"networks: {', '.join(found.reference)}"
+        )
+    else:
+        say(f"{found.network}: {found.view}")
     for remark in found.remarks:
         say(remark)
     return found

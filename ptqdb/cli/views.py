@@ -7,6 +7,7 @@ import typer
 from ptqdb.cli.options import Format, ReadDatabase
 from ptqdb.cli.output import OutputFormat, print_frame, say, write
 from ptqdb.cli.reading import open_reader
+from ptqdb.defaults import DEFAULT_PROBE_COUNT
 from ptqdb.support.text import visible
 
 
@@ -27,7 +28,7 @@ def views(
 
     With --sql, print the SQL statements; as json, csv, markdown or parquet next to the meaning.
     """
-    from ptqdb.database import measures_sensitivity
+    from ptqdb.database import measures_sensitivity, read_view
 
     with open_reader(db) as study:
         frame = study.views(pattern)
@@ -35,6 +36,10 @@ def views(
         if names and not measures_sensitivity(study.connection):
             empty = names[0] if len(names) == 1 else f"the {len(names)} views *_sensitivity"
             say(f"empty: {empty}: needs `ptqdb collect --scopes weight,bias`")
+        probed = [name for name in frame["view"] if name.startswith("probe_")]
+        if probed and not read_view(study.connection, probed[0]).height:
+            empty = probed[0] if len(probed) == 1 else f"the {len(probed)} views probe_*"
+            say(f"empty: {empty}: needs `ptqdb collect --probe {DEFAULT_PROBE_COUNT}`")
     if show_sql and output is OutputFormat.TABLE:
         for sql in frame["sql"]:
             write(visible(sql, keep="\n\t") + "\n")

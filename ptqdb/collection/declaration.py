@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ptqdb.datasets.preprocessing import Preprocessing, require_both
-from ptqdb.defaults import LAYER_SCOPE, SCOPES
+from ptqdb.defaults import DEFAULT_PROBE_COUNT, LAYER_SCOPE, SCOPES
 from ptqdb.errors import UsageError
 from ptqdb.networks.devices import check_device
 from ptqdb.networks.reference import REFERENCE_NETWORKS
@@ -104,6 +104,8 @@ class StudyDeclaration:
         What to quantize alone, in addition to everything together.
     until
         Standard error of the loss at which the evaluation of a cell stops; None: all images.
+    probe
+        Number of calibration images to probe each format on, at most all; 0: no probe.
     """
 
     datasets: tuple[DatasetEntry, ...]
@@ -113,6 +115,7 @@ class StudyDeclaration:
     device: str = "cpu"
     precision: str = "auto"
     until: float | None = None
+    probe: int = DEFAULT_PROBE_COUNT
 
     def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
         """Return the dataset of a network of this study."""
@@ -152,6 +155,7 @@ def check_declaration(study: StudyDeclaration) -> None:
     """
     check_scopes(study.scopes)
     check_until(study.until)
+    check_probe(study.probe)
     check_device(study.device)
     for entry in study.networks:
         check_network(entry)
@@ -189,6 +193,20 @@ def check_scopes(scopes: Sequence[str]) -> None:
     for scope in scopes:
         if scope not in known:
             raise UsageError(f"--scopes: expected any of {', '.join(known)}, found {scope!r}")
+
+
+def check_probe(image_count: int) -> None:
+    """Refuse a negative number of images.
+
+    Raises
+    ------
+    UsageError
+        It is negative.
+    """
+    if image_count < 0:
+        raise UsageError(
+            f"--probe: expected a number of images, or 0 for none, found {image_count}"
+        )
 
 
 def check_until(until: float | None) -> None:

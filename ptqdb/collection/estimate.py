@@ -31,6 +31,8 @@ class Preview:
         Number of existing cells, evaluated or recorded as failing.
     missing
         The cells to fill.
+    evaluated_count
+        Those of them that lack only their probe.
     layer_count
         Number of quantized layers; 0 if unknown.
     seconds
@@ -47,6 +49,7 @@ class Preview:
     missing: tuple[Cell, ...]
     layer_count: int
     seconds: float | None
+    evaluated_count: int = 0
     failure: str | None = None
 
 
@@ -109,6 +112,7 @@ def _with_plan(shown: Preview, plan: NetworkPlan) -> Preview:
         shown,
         present=plan.present_count + len(plan.failed),
         missing=plan.cells,
+        evaluated_count=len(plan.evaluated),
         layer_count=plan.layer_count,
         seconds=0.0,
     )
@@ -151,11 +155,13 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
         evaluated_s += time.perf_counter() - middle
     calibrated_s = (calibrated - started) * len(task.calibration) / len(calibration)
     formats = len(asked) / len(sample)
-    cells = len(plan.cells) / len(sample)
+    probed = sum(cell.scope == "all" for cell in plan.cells)
+    image_count = (len(plan.cells) - len(plan.evaluated)) * len(task.images)
+    image_count += probed * request.probe_count(task)
     seconds = (
         calibrated_s * formats
         + coded_s * formats
-        + evaluated_s * cells * len(task.images) / len(images)
+        + evaluated_s / len(sample) * image_count / len(images)
     )
     return plan, seconds
 

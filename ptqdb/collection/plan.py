@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from ptqdb.datasets.images import ImageSet
-from ptqdb.defaults import LAYER_SCOPE
+from ptqdb.defaults import DEFAULT_PROBE_COUNT, LAYER_SCOPE
 from ptqdb.errors import MismatchError, UsageError
 from ptqdb.measurement.first_images import is_enough
 from ptqdb.networks.sources import NetworkSource
@@ -62,6 +62,8 @@ class CollectionRequest:
     until
         Standard error of the loss at which the evaluation of a cell stops; None: all images. See
         ``ptqdb.measurement.first_images.is_enough``.
+    probe
+        Number of calibration images to probe each format on, at most all; 0: no probe.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class CollectionRequest:
     precision: str = "auto"
     replace: bool = False
     until: float | None = None
+    probe: int = DEFAULT_PROBE_COUNT
 
     def __post_init__(self) -> None:
         first: dict[str, NetworkTask] = {}
@@ -88,10 +91,16 @@ class CollectionRequest:
                     f"{task.name}; collect one of them separately with --name"
                 )
 
+    def probe_count(self, task: NetworkTask) -> int:
+        """Return the number of images to probe a network on; 0: no probe."""
+        return min(self.probe, len(task.calibration))
+
 
 @dataclass(frozen=True)
 class Cell:
     """One evaluation of one network: the unit of writing, all or nothing.
+
+    With the scope ``all``, the probe belongs to it.
 
     Attributes
     ----------
@@ -122,6 +131,8 @@ class NetworkPlan:
     ----------
     is_new
         Whether to write the network's float facts, too.
+    evaluated
+        Those of the cells that are evaluated and lack only their probe.
     failed
         Requested cells that are recorded as failing; they are not tried again.
     layer_count
@@ -137,6 +148,7 @@ class NetworkPlan:
     failed: tuple[Cell, ...] = ()
     layer_count: int = 0
     work: float | None = None
+    evaluated: frozenset[Cell] = frozenset()
 
     @property
     def is_complete(self) -> bool:
@@ -197,6 +209,9 @@ def plan_network(
     layers = _layers(connection, task.name)
     wanted = [each for cell in wanted for each in _by_layer(cell, layers)]
     present = _present_cells(connection, request, task)
+    evaluated = present - _probed_cells(connection, request, task)
+    evaluated = {cell for cell in evaluated if cell.scope == "all"} if request.probe else set()
+    present -= evaluated
     known_to_fail = _failed_cells(connection, request, task.name)
     failed = tuple(cell for cell in wanted if cell in known_to_fail)
     missing = tuple(cell for cell in wanted if cell not in present | known_to_fail)
@@ -207,6 +222,7 @@ def plan_network(
         len(wanted) - len(missing) - len(failed),
         failed,
         len(layers),
+        evaluated=frozenset(evaluated.intersection(missing)),
     )
 
 
@@ -292,6 +308,24 @@ def _present_cells(
         Cell(name, asked[number_format], scheme, scope, layer)
         for number_format, scheme, scope, layer, _, *counts in rows
         if number_format in asked and _has_enough_images(request.until, len(task.images), *counts)
+    }
+
+
+def _probed_cells(
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, task: NetworkTask
+) -> set[Cell]:
+    """The cells of a network with a probe on as many images as requested."""
+    rows = connection.execute(
+        "select f.name, s.name from probe join network as n using (network_id) "
+        "join number_format as f using (number_format_id) join scheme as s using (scheme_id) "
+        "where n.name = ? and probe.image_count >= ?",
+        [task.name, request.probe_count(task)],
+    ).fetchall()
+    asked = {known.name: known for known in request.number_formats}
+    return {
+        Cell(task.name, asked[number_format], scheme, "all")
+        for number_format, scheme in rows
+        if number_format in asked
     }
 
 

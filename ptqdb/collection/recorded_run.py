@@ -107,6 +107,7 @@ def _arguments(request: CollectionRequest) -> str:
             "scheme": request.scheme.name,
             "precision": request.precision,
             "until": request.until,
+            "probe": request.probe,
             "replace": request.replace,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -9,6 +9,7 @@ from ptqdb.collection.declaration import (
     NetworkEntry,
     StudyDeclaration,
     check_declaration,
+    check_probe,
     check_scopes,
     check_until,
 )
@@ -16,6 +17,7 @@ from ptqdb.collection.plan import CollectionRequest, NetworkTask
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.datasets.reading import read_images
+from ptqdb.defaults import DEFAULT_PROBE_COUNT
 from ptqdb.networks.devices import require_device
 from ptqdb.networks.embedded import (
     DATASET_NAME,
@@ -55,6 +57,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
         device=study.device,
         precision=study.precision,
         until=study.until,
+        probe=study.probe,
         anew=anew,
     )
 
@@ -67,6 +70,7 @@ def build_request(
     device: str = "cpu",
     precision: str = "auto",
     until: float | None = None,
+    probe: int = DEFAULT_PROBE_COUNT,
     anew: bool = False,
 ) -> CollectionRequest:
     """Return the request to quantize networks in the given formats and scopes.
@@ -74,11 +78,12 @@ def build_request(
     Raises
     ------
     UsageError
-        A scope or device that does not exist, an invalid standard error, or two networks with one
-        name.
+        A scope or device that does not exist, an invalid standard error or number of images, or two
+        networks with one name.
     """
     check_scopes(scopes)
     check_until(until)
+    check_probe(probe)
     require_device(device)
     return CollectionRequest(
         tasks=tuple(tasks),
@@ -88,6 +93,7 @@ def build_request(
         precision=precision,
         replace=anew,
         until=until,
+        probe=probe,
     )
 
 

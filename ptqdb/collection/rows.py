@@ -14,6 +14,7 @@ from ptqdb.measurement.facts import (
     EvaluationFacts,
     FailedEvaluation,
     NetworkFacts,
+    ProbeFacts,
     QuantizedTensorFacts,
     TensorFacts,
     TensorKey,
@@ -282,6 +283,19 @@ def write_evaluation(
     insert(connection, "evaluation", pl.DataFrame([ids | asdict(facts)]))
 
 
+def write_probe(
+    connection: duckdb.DuckDBPyConnection,
+    network_id: int,
+    number_format_id: int,
+    scheme_id: int,
+    facts: ProbeFacts,
+) -> None:
+    """Write the probe of a cell, in place of one on fewer images."""
+    ids = {"network_id": network_id, "number_format_id": number_format_id, "scheme_id": scheme_id}
+    _delete_row(connection, "probe", ids)
+    insert(connection, "probe", pl.DataFrame([ids | asdict(facts)]))
+
+
 def write_float_images(
     connection: duckdb.DuckDBPyConnection, network_id: int, facts: EvaluationFacts
 ) -> None:
@@ -301,9 +315,12 @@ def write_failed_evaluation(
     scope: str,
     failed: FailedEvaluation,
 ) -> None:
-    """Record that a cell cannot be evaluated, with the reason, in place of an evaluation."""
+    """Record that a cell cannot be evaluated, with the reason, in place of its results."""
     ids = _cell_ids(network_id, number_format_id, scheme_id, scope)
     _delete_row(connection, "evaluation", ids)
+    if scope == "all":
+        cell = {name: value for name, value in ids.items() if name != "scope"}
+        _delete_row(connection, "probe", cell)
     insert(connection, "failed_cell", pl.DataFrame([ids | asdict(failed)]))
 
 
@@ -391,7 +408,9 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
             "tensor_channel",
         )
     ]
-    statements += [of_network.format(table=table) for table in ("evaluation", "failed_cell")]
+    statements += [
+        of_network.format(table=table) for table in ("evaluation", "failed_cell", "probe")
+    ]
     statements += [
         *(
             of_layer.format(table=table)

@@ -7,6 +7,7 @@
     device = "cpu"                          # cpu, cuda or cuda:N
     precision = "auto"                      # or "float32"
     until = 0.005                           # standard error to stop a cell at; default: all images
+    probe = 128                             # calibration images to probe each format on; 0: none
 
     [dataset.cifar10]
     path = "images/cifar10"                 # anything that --dataset takes
@@ -66,7 +67,7 @@ from msgspec import Meta
 
 from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.datasets.preprocessing import LARGEST_EDGE, Interpolation
-from ptqdb.defaults import MOST_CLASSES, Precision, Scope
+from ptqdb.defaults import DEFAULT_PROBE_COUNT, MOST_CLASSES, Precision, Scope
 from ptqdb.errors import UsageError
 from ptqdb.quantization.number_formats import match_formats
 from ptqdb.support.closest import closest_first
@@ -85,6 +86,7 @@ Edge = Annotated[
 Classes = Annotated[
     int, Meta(ge=1, le=MOST_CLASSES, description=f"a whole number, 1 to {MOST_CLASSES}")
 ]
+ProbeCount = Annotated[int, Meta(ge=0, le=2**31 - 1, description="a whole number from 0 up")]
 Share = Annotated[float, Meta(gt=0, lt=1, description="a number between 0 and 1")]
 Channels = Annotated[
     tuple[float, ...], Meta(min_length=1, description="a list of one number per channel")
@@ -105,6 +107,7 @@ class _StudyTable(_Table):
     device: Text = "cpu"
     precision: Precision = "auto"
     until: Share | None = None
+    probe: ProbeCount = DEFAULT_PROBE_COUNT
 
 
 class _DatasetTable(_Table):
@@ -175,6 +178,7 @@ def read_study_file(path: Path) -> StudyDeclaration:
         device=study.device,
         precision=study.precision,
         until=study.until,
+        probe=study.probe,
     )
 
 

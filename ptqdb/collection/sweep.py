@@ -1,7 +1,7 @@
 """Fills a database cell by cell; an interrupted collection resumes at the missing cells."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,7 @@ from ptqdb.collection.rows import (
     write_float_images,
     write_layer_evaluation,
     write_network,
+    write_probe,
     write_quantized_tensors,
 )
 from ptqdb.database import (
@@ -43,9 +44,10 @@ from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import DataError
 from ptqdb.measurement.evaluation import NetworkEvaluation
-from ptqdb.measurement.facts import FailedEvaluation
+from ptqdb.measurement.facts import EvaluationFacts, FailedEvaluation, ProbeFacts
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.own_code import is_of_network, one_line, own_errors_as_data_errors
+from ptqdb.measurement.probe import NetworkProbe
 from ptqdb.support.interruption import keep_interrupts
 
 
@@ -104,7 +106,9 @@ class CollectionOutcome:
     Attributes
     ----------
     filled_count, present_count
-        Numbers of cells evaluated now and earlier.
+        Numbers of cells evaluated or probed now, and complete earlier.
+    evaluated_count
+        Number of cells evaluated now: those filled, without those that lacked only their probe.
     image_count
         Number of images evaluated for the cells evaluated now, the same image once per cell.
     failed_count
@@ -116,6 +120,7 @@ class CollectionOutcome:
 
     filled_count: int = 0
     present_count: int = 0
+    evaluated_count: int = 0
     image_count: int = 0
     failed_count: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -249,39 +254,83 @@ def _collect_network(
 ) -> None:
     """Measure and write a network's float facts if they are missing, then its cells."""
     reporter.preparing(plan.task.name)
-    until = request.until
     with_trained = plan.is_new or _has_trained_tensors(connection, plan.task.name)
     measurement, preprocessing = _measured(request, plan, reporter, with_trained=with_trained)
     try:
         with keep_interrupts():
-            evaluation = NetworkEvaluation(
-                measurement.network,
-                plan.task.images,
-                preprocessing,
-                device=torch.device(request.device),
-                precision=request.precision,
-            )
+            runs = _prepared_runs(request, plan, measurement, preprocessing)
             facts = measurement.float_facts() if plan.is_new else None
-        if facts is not None:
+        if facts is not None and runs.evaluation is not None:
             with transaction(connection):
                 dataset_id = _ensure(connection, plan.task.images)
                 calibration_id = _ensure(connection, plan.task.calibration)
-                write_network(connection, facts, dataset_id, calibration_id, evaluation.of_float())
-        elif not _knows_float_images(connection, plan.task.name, evaluation) and until is not None:
-            until = None
-            reporter.remarked(
-                f"{plan.task.name}: evaluating all images, since the stored evaluation in floating "
-                "point does not tell which ones are correct and this machine finds another number; "
-                "--replace collects the network again"
-            )
+                float_facts = runs.evaluation.of_float()
+                write_network(connection, facts, dataset_id, calibration_id, float_facts)
+        elif runs.evaluation is not None:
+            known = _knows_float_images(connection, plan.task.name, runs.evaluation)
+            if not known and runs.until is not None:
+                runs = replace(runs, until=None)
+                reporter.remarked(
+                    f"{plan.task.name}: evaluating all images, since the stored evaluation in "
+                    "floating point does not tell which ones are correct and this machine finds "
+                    "another number; --replace collects the network again"
+                )
         plan = plan.with_layers(list(measurement.network.layers))
         reporter.prepared(plan.task.name, plan.cell_count)
         for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
-            _collect_format(
-                connection, request, measurement, evaluation, until, list(cells), outcome, reporter
-            )
+            _collect_format(connection, request, measurement, runs, list(cells), outcome, reporter)
     finally:
         measurement.network.release()
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """The ways in which a prepared network is run.
+
+    Attributes
+    ----------
+    evaluation
+        On the labelled images; None if all cells are evaluated.
+    probe
+        On the first calibration images; None if no probe is missing.
+    evaluated
+        The cells that lack only their probe.
+    until
+        As in `CollectionRequest`.
+    """
+
+    evaluation: NetworkEvaluation | None
+    probe: NetworkProbe | None
+    evaluated: frozenset[Cell]
+    until: float | None
+
+
+def _prepared_runs(
+    request: CollectionRequest,
+    plan: NetworkPlan,
+    measurement: NetworkMeasurement,
+    preprocessing: Preprocessing,
+) -> _Runs:
+    device = torch.device(request.device)
+    evaluation, probe = None, None
+    if plan.is_new or not plan.evaluated.issuperset(plan.cells):
+        evaluation = NetworkEvaluation(
+            measurement.network,
+            plan.task.images,
+            preprocessing,
+            device=device,
+            precision=request.precision,
+        )
+    if request.probe and any(cell.scope == "all" for cell in plan.cells):
+        probe = NetworkProbe(
+            measurement.network,
+            plan.task.calibration,
+            preprocessing,
+            request.probe_count(plan.task),
+            device=device,
+            precision=request.precision,
+        )
+    return _Runs(evaluation, probe, plan.evaluated, request.until)
 
 
 @keep_interrupts()
@@ -362,8 +411,7 @@ def _collect_format(
     connection: duckdb.DuckDBPyConnection,
     request: CollectionRequest,
     measurement: NetworkMeasurement,
-    evaluation: NetworkEvaluation,
-    until: float | None,
+    runs: _Runs,
     cells: Sequence[Cell],
     outcome: CollectionOutcome,
     reporter: Reporter,
@@ -376,7 +424,13 @@ def _collect_format(
     layer_ids = read_layer_ids(connection, network_id)
     for cell in cells:
         chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}
-        found = evaluation.of_codes(chosen, number_format, cell.scope, until)
+        found: EvaluationFacts | FailedEvaluation | None = None
+        if runs.evaluation is not None and cell not in runs.evaluated:
+            found = runs.evaluation.of_codes(chosen, number_format, cell.scope, runs.until)
+        probed: ProbeFacts | FailedEvaluation | None = None
+        fails = isinstance(found, FailedEvaluation)
+        if runs.probe is not None and cell.scope == "all" and not fails:
+            probed = runs.probe.of_codes(coded, number_format)
         with transaction(connection):
             scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
@@ -388,21 +442,29 @@ def _collect_format(
                     measurement.quantized_facts(coded, number_format),
                 )
             ids = (network_id, number_format_id, scheme_id)
-            if cell.layer is not None:
+            if found is None:
+                pass
+            elif cell.layer is not None:
                 write_layer_evaluation(connection, layer_ids[cell.layer], *ids[1:], found)
             elif isinstance(found, FailedEvaluation):
                 write_failed_evaluation(connection, *ids, cell.scope, found)
             else:
                 write_evaluation(connection, *ids, cell.scope, found)
-        if isinstance(found, FailedEvaluation):
+            if isinstance(probed, ProbeFacts):
+                write_probe(connection, *ids, probed)
+        for verb, result in (("evaluated", found), ("probed", probed)):
+            if isinstance(result, FailedEvaluation):
+                place = f"after layer {result.layer} started: " if result.layer else ""
+                reporter.remarked(
+                    f"{cell.network} cannot be {verb} in {cell.label}: {place}{result.reason}"
+                )
+        if isinstance(found, EvaluationFacts):
+            outcome.evaluated_count += 1
+            outcome.image_count += found.image_count
+        if isinstance(found, FailedEvaluation) or isinstance(probed, FailedEvaluation):
             outcome.failed_count += 1
-            place = f"after layer {found.layer} started: " if found.layer else ""
-            reporter.remarked(
-                f"{cell.network} cannot be evaluated in {cell.label}: {place}{found.reason}"
-            )
         else:
             outcome.filled_count += 1
-            outcome.image_count += found.image_count
         reporter.filled(cell)
 
 

@@ -15,14 +15,17 @@ from ptqdb.collection.rows import (
     ensure_scheme,
     read_tensor_ids,
     write_network,
+    write_probe,
     write_quantized_tensors,
 )
 from ptqdb.collection.sweep import Reporter, Silent
 from ptqdb.database import IN_MEMORY, connect, materialize, query, read_view, transaction
 from ptqdb.database.variants import variant_words
 from ptqdb.datasets.images import ImageSet
+from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.network import NetworkMeasurement, example_images
 from ptqdb.measurement.own_code import own_errors_as_data_errors
+from ptqdb.measurement.probe import NetworkProbe
 from ptqdb.networks.outputs import check_outputs
 from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource
@@ -31,6 +34,11 @@ from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 SOFTMAX_MEASURE = "js_softmax"
 TRAINED = "trained"
+_PROBES = (
+    "select number_format.name as number_format, probe.image_count, "
+    "probe.image_count - probe.same_prediction as changed_count "
+    "from probe join number_format using (number_format_id)"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +53,16 @@ class UnevaluatedNetwork:
         Its rows of a view, one per number format.
     remarks
         Remarks on the measurement.
+    probes
+        The images of its probes, one row per number format: ``number_format, image_count,
+        changed_count``; None without probes.
     """
 
     name: str
     checkpoint_sha256: str
     rows: pl.DataFrame
     remarks: tuple[str, ...] = ()
+    probes: pl.DataFrame | None = None
 
 
 def measure_in_view(
@@ -60,6 +72,7 @@ def measure_in_view(
     view: str,
     *,
     image_size: int | None = None,
+    probe: int = 0,
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> UnevaluatedNetwork:
@@ -81,6 +94,7 @@ def measure_in_view(
         number_formats,
         image_size=image_size,
         with_inputs=words.get("tensors") not in ("parameters", TRAINED),
+        probe=probe,
         with_softmax=words.get("measure", SOFTMAX_MEASURE) == SOFTMAX_MEASURE,
         with_trained=words.get("tensors", TRAINED) == TRAINED,
         device=device,
@@ -88,8 +102,9 @@ def measure_in_view(
     ) as connection:
         rows = read_view(connection, view)
         checkpoint = query(connection, "select checkpoint_sha256 from network").item()
+        probes = query(connection, _PROBES) if probe else None
     remarks = () if calibration is not None else ("no images: only the weights are quantized",)
-    return UnevaluatedNetwork(source.name, checkpoint, rows, remarks)
+    return UnevaluatedNetwork(source.name, checkpoint, rows, remarks, probes)
 
 
 @contextmanager
@@ -102,6 +117,7 @@ def measure_unevaluated(
     with_inputs: bool = True,
     with_softmax: bool = True,
     with_trained: bool = True,
+    probe: int = 0,
     scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
     device: str = "cpu",
     reporter: Reporter | None = None,
@@ -109,9 +125,9 @@ def measure_unevaluated(
     """Yield an in-memory database with a network's facts in some formats, without evaluations.
 
     ``variant`` and the named views have one row per format, with ``divergence`` and
-    ``chance_accuracy``; all other accuracies are NULL. No quantized network is run. The float
-    network runs over the calibration images twice, or once without `with_inputs`, and over
-    single images before.
+    ``chance_accuracy``; all other accuracies are NULL. No quantized network is run, except for
+    probes. The float network runs over the calibration images twice, or once without
+    `with_inputs`, and over single images before.
 
     Parameters
     ----------
@@ -135,6 +151,8 @@ def measure_unevaluated(
     with_trained
         Whether to measure weights and biases as trained, too; only views with ``tensors :=
         'trained'`` need them.
+    probe
+        Number of calibration images to probe each format on, at most all; 0: no probe.
     reporter
         Receives the preparation of the network and remarks for the user, or None.
 
@@ -177,6 +195,24 @@ def measure_unevaluated(
                 facts = measurement.facts_without_codes(number_format)
                 format_id = format_ids[number_format.name]
                 write_quantized_tensors(connection, tensor_ids, format_id, scheme_id, facts)
+            if probe and calibration is not None:
+                network_probe = NetworkProbe(
+                    measurement.network,
+                    calibration,
+                    trained.preprocessing,
+                    probe,
+                    device=torch.device(device),
+                )
+                for number_format in dict.fromkeys(number_formats):
+                    found = network_probe.of_codes(measurement.code(number_format), number_format)
+                    if isinstance(found, FailedEvaluation):
+                        reporter.remarked(
+                            f"{source.name} cannot be probed in {number_format.name}: "
+                            f"{found.reason}"
+                        )
+                    else:
+                        ids = (network_id, format_ids[number_format.name], scheme_id)
+                        write_probe(connection, *ids, found)
         materialize(connection, reporter.remarked)
         yield connection
 

@@ -19,6 +19,7 @@ from ptqdb.database.variants import (
     layer_call,
     looks_at_losses,
     needs_evaluations,
+    uses_probe,
     uses_weights_alone,
 )
 from ptqdb.database.writing import (
@@ -56,6 +57,7 @@ __all__ = [
     "read_rows",
     "read_view",
     "transaction",
+    "uses_probe",
     "uses_weights_alone",
     "variant_names",
     "view_names",

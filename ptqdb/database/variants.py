@@ -107,7 +107,8 @@ def layer_call(view: str) -> str:
     Raises
     ------
     UsageError
-        The view is not a variant, so the contributions of its layers are unknown.
+        The view is not a variant, or it is of the whole network: the contributions of its layers
+        are unknown.
 
     Examples
     --------
@@ -119,6 +120,10 @@ def layer_call(view: str) -> str:
         raise UsageError(
             f"expected a view that ptqdb ships or a call of {VARIANT_MACROS[0]}, found {view}: "
             "the contributions of its layers are unknown"
+        )
+    if uses_probe(view):
+        raise UsageError(
+            f"expected a view of tensors: {view} is of the whole network and has no layers"
         )
     said = ", ".join(f"{name} := {_value(value)}" for name, value in words.items())
     return f"layer_divergence({said})"
@@ -149,6 +154,7 @@ def uses_weights_alone(view: str) -> bool:
     return (
         words.get("combine") == "weightonly"
         and words["tensors"] in ("parameters", "trained")
+        and not uses_probe(view)
         and not needs_evaluations(view)
     )
 
@@ -172,6 +178,22 @@ def looks_at_losses(view: str) -> bool:
     named = {row["name"] for row in read_csv(VARIANTS) if row["segmented"] == "true"}
     is_segmented = view in named or view.partition("(")[0].strip() == VARIANT_MACROS[1]
     return is_segmented or needs_evaluations(view)
+
+
+def uses_probe(view: str) -> bool:
+    """Whether a view's divergences are those of probes: runs of the quantized network.
+
+    Parameters
+    ----------
+    view
+        See ``variant_words``; False of a view that nothing is known of.
+
+    Examples
+    --------
+    >>> uses_probe("probe_soft"), uses_probe("fakefreeze_flops")
+    (True, False)
+    """
+    return str(variant_words(view).get("measure", "")).startswith("probe_")
 
 
 def needs_evaluations(view: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import duckdb
 
-from ptqdb.database import looks_at_losses
+from ptqdb.database import looks_at_losses, uses_probe
 from ptqdb.defaults import COMPARED_CURVES
 from ptqdb.fitting.leaderboard import (
     Choice,
@@ -37,8 +37,8 @@ class Leaderboard:
         Views whose divergence depends on the losses of the predicted network (the correction
         sensitivity; the breakpoint of segmented views), so it was not fully left out.
     choice
-        Held-out figures of choosing the best entry, without baselines and evaluated views; None
-        with fewer than three units.
+        Held-out figures of choosing the best entry, without baselines, evaluated views and views
+        of probes, which need a run of the quantized network; None with fewer than three units.
     remarks
         Remarks on networks that count as one.
     """
@@ -103,7 +103,9 @@ def compare(
     else:
         reporter.planned(0, len(entries))
     evaluated = frozenset(filter(looks_at_losses, dict.fromkeys(task.view for task in tasks)))
-    rivals = [one for one in every if not one.is_baseline and one.view not in evaluated]
+    probed = frozenset(filter(uses_probe, {task.view for task in tasks}))
+    others = evaluated | probed
+    rivals = [one for one in every if not one.is_baseline and one.view not in others]
     choice = choose_inside_folds(rivals, total_squares(tasks))
     remarks = dict.fromkeys(remark for task in tasks for remark in twin_remarks(task.frame))
     return Leaderboard(tuple(rank_entries(every)), evaluated, choice, tuple(remarks))

@@ -4,17 +4,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
-from ptqdb.database import needs_evaluations, read_view, uses_weights_alone
+from ptqdb.database import needs_evaluations, read_view, uses_probe, uses_weights_alone
 from ptqdb.defaults import (
     COVERAGE,
+    DEFAULT_PROBE_COUNT,
     PREDICTION_CURVE,
     PREDICTION_VIEW,
+    PROBE_VIEW,
 )
 from ptqdb.errors import DataError, UsageError
-from ptqdb.fitting.intervals import LossPredictor
+from ptqdb.fitting.intervals import LossPredictor, Prediction
+from ptqdb.fitting.probing import ProbeSample, as_it_stands, widened
 from ptqdb.fitting.view_fit import finite_rows, no_divergence_reason, unit_names, view_points
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ class FormatPrediction:
     outside_reference
         Whether the divergence is outside the reference's range (from 0, for a curve that is 0
         there); the prediction is then that at the nearest end.
+        None without a curve.
     """
 
     number_format: str
@@ -63,7 +68,7 @@ class FormatPrediction:
     upper: float
     noise: float | None
     within_noise: bool | None
-    outside_reference: bool
+    outside_reference: bool | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is printed."""
@@ -186,15 +191,29 @@ def predict(
         [network.checkpoint_sha256],
     ).fetchall()
     twins = [name for (name,) in rows]
-    found = predicted_losses(
-        network.rows,
-        read_view(connection, view).filter(~pl.col("network").is_in(twins)),
-        view=view,
-        curve=curve,
-        leave_out=leave_out,
-        coverage=coverage,
-        float_accuracy=float_accuracy,
-    )
+    reference = read_view(connection, view).filter(~pl.col("network").is_in(twins))
+    if network.probes is not None:
+        found = probed_losses(
+            network.rows,
+            network.probes,
+            reference,
+            _probe_image_count(connection, reference),
+            view=view,
+            curve=curve,
+            leave_out=leave_out,
+            coverage=coverage,
+            float_accuracy=float_accuracy,
+        )
+    else:
+        found = predicted_losses(
+            network.rows,
+            reference,
+            view=view,
+            curve=curve,
+            leave_out=leave_out,
+            coverage=coverage,
+            float_accuracy=float_accuracy,
+        )
     remarks = [f"{name} is the same network: left out of the reference" for name in twins]
     return replace(
         found, network=network.name, remarks=(*remarks, *network.remarks, *found.remarks)
@@ -281,6 +300,92 @@ def predicted_losses(
     )
 
 
+def probed_losses(
+    measured: pl.DataFrame,
+    probes: pl.DataFrame,
+    reference: pl.DataFrame,
+    reference_image_count: int,
+    *,
+    view: str,
+    coverage: float = COVERAGE,
+    **options: Any,
+) -> Predictions:
+    """Predict the losses of a probed network, from the probes of other networks.
+
+    If fewer than two networks of the reference have probes, ``probe_soft`` itself is the
+    prediction, and the interval is that of its sampling error.
+
+    Parameters
+    ----------
+    measured, reference, view, coverage, options
+        As in `predicted_losses`.
+    probes
+        The images of the network's probes, as in ``UnevaluatedNetwork``.
+    reference_image_count
+        Number of images of the reference's probes.
+    """
+    measured = measured.filter(pl.col("divergence").is_not_null())
+    images = measured.join(
+        probes.select("number_format", "image_count", "changed_count"),
+        on="number_format",
+        how="left",
+        maintain_order="left",
+    )
+    sample = ProbeSample(images["image_count"].to_numpy(), images["changed_count"].to_numpy())
+    units = unit_names(finite_rows(reference), options.get("leave_out", "network"))
+    if view == PROBE_VIEW and len(set(units)) < 2:
+        return _as_it_stands(measured, sample, reference, coverage)
+    found = predicted_losses(measured, reference, view=view, coverage=coverage, **options)
+    around = Prediction(
+        *(
+            np.array([getattr(row, name) for row in found.rows])
+            for name in ("predicted_loss", "lower", "upper")
+        )
+    )
+    around = widened(around, sample, reference_image_count, coverage)
+    rows = tuple(
+        replace(row, lower=float(low), upper=float(high))
+        for row, low, high in zip(found.rows, around.lower, around.upper, strict=True)
+    )
+    return replace(found, rows=rows)
+
+
+def _as_it_stands(
+    measured: pl.DataFrame, sample: ProbeSample, reference: pl.DataFrame, coverage: float
+) -> Predictions:
+    found = as_it_stands(measured["divergence"].to_numpy(), sample, coverage)
+    rows = tuple(
+        FormatPrediction(
+            **{name: row[name] for name in ("number_format", "family", "bits", "ebits")},
+            divergence=row["divergence"],
+            predicted_loss=float(found.loss[place]),
+            lower=float(found.lower[place]),
+            upper=float(found.upper[place]),
+            noise=None,
+            within_noise=None,
+            outside_reference=None,
+        )
+        for place, row in enumerate(measured.rows(named=True))
+    )
+    remark = (
+        "fewer than two networks of the reference have probes: the loss is soft agreement as it "
+        "stands, its interval the sampling error of the images; `ptqdb collect --probe "
+        f"{DEFAULT_PROBE_COUNT}` adds probes"
+    )
+    names = tuple(reference["network"].unique().sort().to_list())
+    return Predictions(rows, measured["network"][0], PROBE_VIEW, "none", names, remarks=(remark,))
+
+
+def _probe_image_count(connection: "DuckDBPyConnection", reference: pl.DataFrame) -> int:
+    """The median number of images of the probes of these networks; 1 without any."""
+    row = connection.execute(
+        "select median(image_count) from probe join network using (network_id) "
+        "where list_contains(?, network.name)",
+        [reference["network"].unique().to_list()],
+    ).fetchone()
+    return int(row[0]) if row and row[0] else 1
+
+
 def coverage_remark(coverages: Mapping[str, float], coverage: float, leave_out: str) -> str:
     """Say what nearly all left-out networks reached: a mean would hide the worst of them.
 
@@ -315,9 +420,14 @@ def _noise(reference: pl.DataFrame) -> dict[str, float]:
 
 
 def check_view(
-    connection: "DuckDBPyConnection", view: str, curve: str, *, has_images: bool
+    connection: "DuckDBPyConnection", view: str, curve: str, *, has_images: bool, probe: int = 0
 ) -> None:
     """Refuse an unknown view or curve, or a view that has no row for a new network.
+
+    Parameters
+    ----------
+    probe
+        Number of images of the network's probes; 0: none.
 
     Raises
     ------
@@ -326,6 +436,20 @@ def check_view(
     """
     curve_by_name(curve)
     read_view(connection, view, "false")
+    if probe < 0:
+        raise UsageError(f"--probe: expected a number of images, found {probe}")
+    if probe and not uses_probe(view):
+        raise UsageError(
+            f"--view: {view} is not of a probe; leave out --probe, or choose a view of probes, "
+            f"such as {PROBE_VIEW}"
+        )
+    if uses_probe(view) and not probe:
+        raise UsageError(
+            f"--view: {view} needs a run of the quantized network: give --probe "
+            f"{DEFAULT_PROBE_COUNT}, or choose another view, such as {PREDICTION_VIEW}"
+        )
+    if probe and not has_images:
+        raise UsageError("--probe: the images come from calibration: give --calibration-dataset")
     if needs_evaluations(view):
         raise UsageError(
             f"--view: {view} is corrected by sensitivity, which needs evaluations of the quantized "

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import duckdb
 import polars as pl
 
-from ptqdb.database import insert, next_id, query, read_view, transaction
+from ptqdb.database import insert, next_id, query, read_view, transaction, uses_probe
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW
 from ptqdb.fitting.cross_validation import Fold
 from ptqdb.fitting.leaderboard import FIGURES, Entry, Task
@@ -131,6 +131,8 @@ def best_prediction(
 ) -> BestPrediction | None:
     """Return the best that ``ptqdb compare`` stored, or else fit the default of ``predict``.
 
+    Views of probes do not count: they need a run of the quantized network.
+
     Parameters
     ----------
     leave_out
@@ -144,10 +146,11 @@ def best_prediction(
         connection,
         "select view, curve, held_out_r_squared::double from fit "
         f"where leave_out = '{leave_out}' and held_out_r_squared is not null "
-        "order by held_out_r_squared desc, view, curve limit 1",
+        "order by held_out_r_squared desc, view, curve",
     )
-    if stored.height:
-        return BestPrediction(*stored.row(0))
+    for view, name, r_squared in stored.iter_rows():
+        if not uses_probe(view):
+            return BestPrediction(view, name, r_squared)
     (pool,) = fit_view_frame(
         read_view(connection, PREDICTION_VIEW),
         view=PREDICTION_VIEW,

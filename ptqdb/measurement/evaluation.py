@@ -1,6 +1,7 @@
 """Runs a network on labelled images and counts correct predictions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from ptqdb.quantization.network import QuantizedNetwork
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.precision import choose_precision, matrix_precision
 from ptqdb.support.interruption import keep_interrupts
+
+Facts = TypeVar("Facts")
 
 LARGEST_BYTES = 16_000_000
 """From 32 MB on, the C library allocates new pages for every tensor, which cost more than the
@@ -176,7 +179,7 @@ def evaluation_facts(
 ) -> EvaluationFacts:
     """Return counts and summed losses of a network, compared with the float network.
 
-    An image without usable logits (see `_are_usable`) has no prediction: it counts as wrong and is
+    An image without usable logits (see `are_usable`) has no prediction: it counts as wrong and is
     excluded from the sums, as is any infinite term.
 
     Parameters
@@ -189,16 +192,16 @@ def evaluation_facts(
         Which images count as correct in floating point: bool, (images,); None: those that are, by
         `float_logits`.
     """
-    usable, float_usable = _are_usable(logits), _are_usable(float_logits)
+    usable, float_usable = are_usable(logits), are_usable(float_logits)
     both_usable = usable & float_usable
     right = _are_right(logits, labels)
     if float_right is None:
         float_right = _are_right(float_logits, labels)
     same = both_usable & (logits.argmax(1) == float_logits.argmax(1))
     log_q = torch.log_softmax(logits[usable].double(), 1)
-    cross_entropies = _finite(-log_q.gather(1, labels[usable, None]).flatten())
+    cross_entropies = finite(-log_q.gather(1, labels[usable, None]).flatten())
     log_p = torch.log_softmax(float_logits[both_usable].double(), 1)
-    divergences = _finite(_kl_divergences(log_p, log_q[float_usable[usable]]))
+    divergences = finite(kl_divergences(log_p, log_q[float_usable[usable]]))
     return EvaluationFacts(
         precision=precision,
         image_count=len(labels),
@@ -211,25 +214,25 @@ def evaluation_facts(
         cross_entropy_sum=float(cross_entropies.sum()),
         kl_count=len(divergences),
         kl_sum=float(divergences.sum()),
-        correct_images=_bits(right),
-        same_images=_bits(same),
+        correct_images=bit_text(right),
+        same_images=bit_text(same),
     )
 
 
-def _bits(mask: Tensor) -> str:
-    """A mask as text, one 0 or 1 per image."""
+def bit_text(mask: Tensor) -> str:
+    """Return a mask as text, one 0 or 1 per image."""
     return (mask.to("cpu", torch.uint8) + ord("0")).numpy().tobytes().decode("ascii")
 
 
-def _are_usable(logits: Tensor) -> Tensor:
-    """Whether each row has a softmax: no NaN, no +infinity, at least one finite logit."""
+def are_usable(logits: Tensor) -> Tensor:
+    """Return whether each row has a softmax: no NaN, no +infinity, at least one finite logit."""
     broken = logits.isnan() | logits.isposinf()
     return ~broken.any(1) & logits.isfinite().any(1)
 
 
 def _are_right(logits: Tensor, labels: Tensor) -> Tensor:
     """Whether each image has a prediction and it is correct: bool, (images,)."""
-    return _are_usable(logits) & (_rank_of(labels, logits) == 0)
+    return are_usable(logits) & (_rank_of(labels, logits) == 0)
 
 
 def _rank_of(labels: Tensor, logits: Tensor) -> Tensor:
@@ -242,8 +245,8 @@ def _rank_of(labels: Tensor, logits: Tensor) -> Tensor:
     return ((logits > of_label) | ((logits == of_label) & is_before)).sum(1)
 
 
-def _kl_divergences(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p, q) of each row, in nats; infinite where q is 0 and p is not.
+def kl_divergences(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return KL(p, q) of each row, in nats; infinite where q is 0 and p is not.
 
     Where p is 0 the term is 0, for any q.
     """
@@ -251,7 +254,8 @@ def _kl_divergences(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * differences).sum(1)
 
 
-def _finite(values: Tensor) -> Tensor:
+def finite(values: Tensor) -> Tensor:
+    """Return the finite values."""
     return values[values.isfinite()]
 
 
@@ -285,6 +289,95 @@ class _Sufficiency:
         return is_enough(end, int(right.sum()), int(float_right.sum()), both, self._until)
 
 
+class Outputs:
+    """A network on images, in codes, and its float outputs for comparison.
+
+    It takes the images in the order of ``ptqdb.measurement.first_images``.
+
+    Parameters
+    ----------
+    network
+        The measured network, the source of the codes.
+    images
+        One float pass over them runs immediately.
+    precision
+        ``auto`` or ``float32``; see ``ptqdb.quantization.precision``.
+    first
+        Use only so many images, the first ones in that order; None: all.
+
+    Attributes
+    ----------
+    order
+        Index of each image in use: int64, (images,).
+    float_logits
+        float32, (images, classes).
+
+    Raises
+    ------
+    DataError
+        The images have the wrong number of channels for the network.
+    """
+
+    def __init__(
+        self,
+        network: QuantizedNetwork,
+        images: ImageSet,
+        preprocessing: Preprocessing,
+        *,
+        device: torch.device,
+        precision: str = "auto",
+        first: int | None = None,
+    ):
+        self._network, self._device, self._precision = network, device, precision
+        self.order = image_order(len(images))[:first]
+        self._batches = network_batches(network, images, preprocessing, device, self.order)
+        with matrix_precision("float32"):
+            self.float_logits = compute_logits(network.module, self._batches)
+
+    def in_codes(
+        self,
+        coded: Mapping[str, CodedLayer],
+        number_format: NumberFormat,
+        scope: str,
+        facts: Callable[[Tensor, str], Facts],
+        stops: Callable[[Tensor], bool] | None = None,
+    ) -> Facts | FailedEvaluation:
+        """Run the network in a format; return the reason if the network's own code fails.
+
+        Low precision is used only where everything is in codes: only then are products exact.
+
+        Parameters
+        ----------
+        coded
+            All layers; with the scope ``layer``, only the quantized one.
+        facts
+            Receives the logits and the precision; returns the facts.
+        stops
+            As in `compute_logits`.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Ctrl-C was pressed.
+        MemoryError, RuntimeError
+            Out of memory, or the device failed earlier: not a failure of the format.
+        """
+        torch.zeros((), device=self._device).item()  # a failed GPU rejects any operation
+        precision = choose_precision(number_format, self._device, self._precision, scope)
+        of_layers = "all" if scope == LAYER_SCOPE else scope
+        self._network.use_codes(coded, of_layers, in_integers=precision == "int8")
+        try:
+            with keep_interrupts(), matrix_precision(precision):
+                logits = compute_logits(self._network.module, self._batches, stops)
+            return facts(logits, precision)
+        except BaseException as error:  # a network's own code may raise anything
+            if is_lack_of_memory(error) or not is_of_network(error):
+                raise
+            return FailedEvaluation(self._network.last_started, one_line(error))
+        finally:
+            self._network.use_float()
+
+
 class NetworkEvaluation:
     """A network on labelled images, with the float outputs that evaluations are compared to.
 
@@ -292,12 +385,8 @@ class NetworkEvaluation:
 
     Parameters
     ----------
-    network
-        The measured network, the source of the codes.
-    images
-        Evaluation images; one float pass over them runs immediately.
-    precision
-        ``auto`` or ``float32``; see ``ptqdb.quantization.precision``.
+    network, images, preprocessing, device, precision
+        As in `Outputs`.
 
     Raises
     ------
@@ -314,13 +403,11 @@ class NetworkEvaluation:
         device: torch.device,
         precision: str = "auto",
     ):
-        self._network, self._device, self._precision = network, device, precision
-        order = image_order(len(images))
-        self._labels = images.known_labels()[order].to(device)
-        self._batches = network_batches(network, images, preprocessing, device, order)
-        with matrix_precision("float32"):
-            self._float_logits = compute_logits(network.module, self._batches)
-        self._float_right = _are_right(self._float_logits, self._labels)
+        labels = images.known_labels()
+        self._device = device
+        self._outputs = Outputs(network, images, preprocessing, device=device, precision=precision)
+        self._labels = labels[self._outputs.order].to(device)
+        self._float_right = _are_right(self._outputs.float_logits, self._labels)
 
     def compare_with(self, float_correct_images: str) -> None:
         """Count images as correct in floating point if an earlier evaluation found them so.
@@ -338,7 +425,8 @@ class NetworkEvaluation:
 
     def of_float(self) -> EvaluationFacts:
         """The facts of the float network."""
-        return evaluation_facts(self._float_logits, self._float_logits, self._labels, "float32")
+        logits = self._outputs.float_logits
+        return evaluation_facts(logits, logits, self._labels, "float32")
 
     def of_codes(
         self,
@@ -349,43 +437,30 @@ class NetworkEvaluation:
     ) -> EvaluationFacts | FailedEvaluation:
         """Evaluate the network in a format; return the reason if the network's own code fails.
 
-        Low precision is used only where everything is in codes: only then are products exact.
-
         Parameters
         ----------
-        coded
-            All layers; with the scope ``layer``, only the quantized one.
+        coded, number_format, scope
+            As in `Outputs.in_codes`.
         until
             Standard error of the loss at which to stop, see `is_enough`; None: all images.
 
         Raises
         ------
-        KeyboardInterrupt
-            Ctrl-C was pressed.
-        MemoryError, RuntimeError
-            Out of memory, or the device failed earlier: not a failure of the format.
+        KeyboardInterrupt, MemoryError, RuntimeError
+            As in `Outputs.in_codes`.
         """
-        torch.zeros((), device=self._device).item()  # a failed GPU rejects any operation
-        precision = choose_precision(number_format, self._device, self._precision, scope)
-        of_layers = "all" if scope == LAYER_SCOPE else scope
-        self._network.use_codes(coded, of_layers, in_integers=precision == "int8")
-        try:
-            with keep_interrupts(), matrix_precision(precision):
-                logits = compute_logits(self._network.module, self._batches, self._stops(until))
+
+        def facts(logits: Tensor, precision: str) -> EvaluationFacts:
             first = slice(len(logits))
             return evaluation_facts(
                 logits,
-                self._float_logits[first],
+                self._outputs.float_logits[first],
                 self._labels[first],
                 precision,
                 self._float_right[first],
             )
-        except BaseException as error:  # a network's own code may raise anything
-            if is_lack_of_memory(error) or not is_of_network(error):
-                raise
-            return FailedEvaluation(self._network.last_started, one_line(error))
-        finally:
-            self._network.use_float()
+
+        return self._outputs.in_codes(coded, number_format, scope, facts, self._stops(until))
 
     def _stops(self, until: float | None) -> Callable[[Tensor], bool] | None:
         if until is None:

@@ -199,6 +199,50 @@ class EvaluationFacts:
 
 
 @dataclass(frozen=True)
+class ProbeFacts:
+    """A quantized network compared with the float network on a few images, without labels.
+
+    Attributes
+    ----------
+    image_count
+        Number of images, the first ones in the order of
+        ``ptqdb.measurement.first_images.image_order``.
+    same_prediction, same_images
+        Images with the same prediction in both: their number, and one character per image, 1 or 0.
+    non_finite_count
+        Images without a prediction of the quantized network, as in `EvaluationFacts`.
+    float_probability_sum
+        Sum of the probabilities that the float network gives its own predictions.
+    chosen_probability_sum
+        Sum of the probabilities that the float network gives the quantized network's predictions;
+        0 for an image without a prediction.
+    kl_sum, kl_count
+        As in `EvaluationFacts`.
+    logit_squared_error_sum
+        Sum over the images of the variance, over the classes, of the differences of the logits. The
+        mean difference does not count: it shifts all logits alike, which changes no probability.
+    float_logit_variance_sum
+        Sum over the same images of the variance, over the classes, of the float logits.
+    logit_count
+        Number of these images: those with a prediction in both, except where a class is masked in
+        only one. Classes that both mask do not count.
+    """
+
+    precision: str
+    image_count: int
+    same_prediction: int
+    non_finite_count: int
+    float_probability_sum: float
+    chosen_probability_sum: float
+    kl_sum: float
+    kl_count: int
+    logit_squared_error_sum: float
+    float_logit_variance_sum: float
+    logit_count: int
+    same_images: str
+
+
+@dataclass(frozen=True)
 class FailedEvaluation:
     """Why a network cannot be evaluated in a format.
 

@@ -1,7 +1,7 @@
 """How much noise in each layer's output moves the decision of the float network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -144,8 +144,8 @@ def _margin(logits: Tensor) -> Tensor:
     """The largest logit of one image minus the second largest."""
     if logits.shape[1] < 2:
         raise DataError("it has a single class, and so no margin")
-    first, second = logits.topk(2, dim=1).values[0]
-    return first - second
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    return (first - second)[0]
 
 
 def _square_sum(values: Tensor) -> float:

@@ -124,6 +124,27 @@ with suspect as (
     from layer_evaluation
     union all
     select
+        'probe' as table_name,
+        concat_ws(
+            ', ', probe.network_id, probe.number_format_id, probe.scheme_id
+        ) as row_key,
+        unnest([
+            'float_probability_sum',
+            'chosen_probability_sum',
+            'kl_sum',
+            'logit_squared_error_sum',
+            'float_logit_variance_sum'
+        ]) as column_name,
+        unnest([
+            probe.float_probability_sum,
+            probe.chosen_probability_sum,
+            probe.kl_sum,
+            probe.logit_squared_error_sum,
+            probe.float_logit_variance_sum
+        ]) as found
+    from probe
+    union all
+    select
         'tensor_divergence' as table_name,
         concat_ws(
             ', ',

@@ -60,6 +60,22 @@ anti join scheme on failed_cell.scheme_id = scheme.scheme_id
 group by failed_cell.scheme_id
 union all
 select
+    'probe' as table_name,
+    'network ' || probe.network_id as absent,
+    count(*) as row_count
+from probe
+anti join network on probe.network_id = network.network_id
+group by probe.network_id
+union all
+select
+    'probe' as table_name,
+    'scheme ' || probe.scheme_id as absent,
+    count(*) as row_count
+from probe
+anti join scheme on probe.scheme_id = scheme.scheme_id
+group by probe.scheme_id
+union all
+select
     'layer_evaluation' as table_name,
     'layer ' || layer_evaluation.layer_id as absent,
     count(*) as row_count

@@ -39,6 +39,11 @@ with mentioned as (
     from layer_evaluation
     union
     select
+        'probe' as table_name,
+        probe.number_format_id
+    from probe
+    union
+    select
         'failed_layer_cell' as table_name,
         failed_layer_cell.number_format_id
     from failed_layer_cell

@@ -9,9 +9,11 @@
 -- inputs. The measure channelnsr requires rescale fakefreeze. With tensors trained, the
 -- weights and biases of layers count as they were before batch norm was folded into
 -- them, and a bias that exists only by folding does not; there is no row for a network
--- that an older version measured. There is a row only if
--- every weight
--- and bias that counts has its measure (never a partial sum), and either
+-- that an older version measured. The measures probe_* are of the whole network, whose
+-- divergence is that of its probe: rescale, combine, share, mac_weight, correction and
+-- aggregate have no effect, the scope is all, and tensors is parameters. There is a row
+-- only if every weight and bias that counts has its measure (never a partial sum), or
+-- the probe if that counts, and either
 --     the format has been evaluated, and the float network on the same images and maybe
 --     more, or
 --     the network has no evaluation at all, not even in floating point, and is only
@@ -73,6 +75,16 @@ from (
                             when measure = 'channelnsr' then rescale else 'fakefreeze'
                         end,
                         ['fakefreeze']
+                    ),
+                    (
+                        12,
+                        'scope with a probe',
+                        case
+                            when list_contains(probe_measure_words(), measure)
+                                then scope
+                            else 'all'
+                        end,
+                        ['all']
                     ),
                     (
                         13,
@@ -385,6 +397,29 @@ aggregated as (
     having count(*) = count(of_layer.divergence)
 ),
 
+damaged as (
+    select
+        aggregated.network_id,
+        aggregated.number_format_id,
+        aggregated.divergence * network_factor(
+            mac_weight, network.macs, network.quantized_layer_count
+        ) as divergence
+    from aggregated
+    inner join network on aggregated.network_id = network.network_id
+    union all
+    select
+        cell.network_id,
+        cell.number_format_id,
+        probed.divergence
+    from cell
+    inner join probe_measure(measure) as probed
+        on
+            cell.network_id = probed.network_id
+            and cell.number_format_id = probed.number_format_id
+            and cell.scheme_id = probed.scheme_id
+    where probed.divergence is not null
+),
+
 checked as (
     select words.network
     from variant_check(
@@ -409,9 +444,7 @@ select
     number_format.family,
     number_format.bits,
     number_format.ebits,
-    aggregated.divergence * network_factor(
-        mac_weight, network.macs, network.quantized_layer_count
-    ) as divergence,
+    damaged.divergence,
     cell.correct_top1 / cell.image_count as accuracy,
     cell.float_correct_top1 / cell.image_count as float_accuracy,
     1 / dataset.class_count as chance_accuracy,
@@ -423,10 +456,10 @@ select
     is_saturated(cell.correct_top1, cell.image_count, dataset.class_count) as saturated,
     min(network.name) over (partition by network.checkpoint_sha256) as weights_of
 from cell
-inner join aggregated
+inner join damaged
     on
-        cell.network_id = aggregated.network_id
-        and cell.number_format_id = aggregated.number_format_id
+        cell.network_id = damaged.network_id
+        and cell.number_format_id = damaged.number_format_id
 inner join network on cell.network_id = network.network_id
 inner join dataset on network.dataset_id = dataset.dataset_id
 inner join number_format

@@ -52,12 +52,17 @@ create or replace macro paired_measure_words() as
 create or replace macro input_measure_words() as
     ['nsr', 'coherent', 'orthogonal', 'cosine', 'pearson', 'bits', 'channelnsr'];
 
--- Valid measures of the damage to a tensor.
+-- Measures of the whole network, from its probe.
+create or replace macro probe_measure_words() as
+    ['probe_soft', 'probe_agreement', 'probe_kl', 'probe_logit'];
+
+-- Valid measures of the damage: to a tensor, or (probe_*) to the network's outputs.
 create or replace macro measure_words() as
     histogram_measure_words()
     || ['sharpness_gap']
     || paired_measure_words()
-    || ['channelnsr'];
+    || ['channelnsr']
+    || probe_measure_words();
 
 -- Measures that also exist for tensors as trained, whose channels are not measured.
 create or replace macro trained_measure_words() as

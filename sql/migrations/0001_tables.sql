@@ -485,6 +485,62 @@ comment on column failed_layer_cell.layer is
 comment on column failed_layer_cell.reason is
 'Type and message of the error, in one line';
 
+create table probe (
+    network_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    precision varchar not null,
+    image_count integer not null,
+    same_prediction integer not null,
+    non_finite_count integer not null,
+    float_probability_sum double not null,
+    chosen_probability_sum double not null,
+    kl_sum double not null,
+    kl_count integer not null,
+    logit_squared_error_sum double not null,
+    float_logit_variance_sum double not null,
+    logit_count integer not null,
+    same_images bit not null,
+    unique (network_id, number_format_id, scheme_id)
+);
+comment on table probe is
+'Grain: one network with everything quantized in one number format under one scheme,
+run on a few calibration images and compared with the float network, without labels.
+Key: network_id, number_format_id, scheme_id.';
+comment on column probe.network_id is 'The network';
+comment on column probe.number_format_id is 'The number format';
+comment on column probe.scheme_id is 'The scheme';
+comment on column probe.precision is 'Precision of the products';
+comment on column probe.image_count is
+'Number of calibration images used: the first ones in the order of image_at';
+comment on column probe.same_prediction is
+'Images with the same prediction as in floating point';
+comment on column probe.non_finite_count is
+'Images without a prediction: an output is NaN or +infinity, or none is finite';
+comment on column probe.float_probability_sum is
+'Sum over the images of the probability that the float network gives its own
+prediction';
+comment on column probe.chosen_probability_sum is
+'Sum over the images of the probability that the float network gives the prediction of
+the quantized network; 0 for an image without a prediction';
+comment on column probe.kl_sum is
+'Sum over the images of KL(floating-point outputs, these outputs), in nats';
+comment on column probe.kl_count is
+'Images in kl_sum: those with a prediction here and in floating point, except those
+where a class is masked only here';
+comment on column probe.logit_squared_error_sum is
+'Sum over the images of the variance, over the classes, of this output minus the
+floating-point output: a shift common to all classes changes no probability';
+comment on column probe.float_logit_variance_sum is
+'Sum over the same images of the variance, over the classes, of the floating-point
+outputs';
+comment on column probe.logit_count is
+'Images in logit_squared_error_sum: those with a prediction here and in floating point,
+except those where a class is masked in only one of the two';
+comment on column probe.same_images is
+'The images counted in same_prediction: bit p, from the left and from 0, is that of the
+image image_at(p, image count of the calibration dataset)';
+
 create table collection_run (
     run_id integer primary key,
     version varchar not null,

@@ -218,10 +218,11 @@ def test_a_prediction_measures_inputs_where_its_view_asks_for_them(
 def test_a_collection_makes_no_more_passes_than_it_needs(
     path: Path, tmp_path: Path, passes: dict[str, list[int]]
 ) -> None:
-    """Two of calibration, one of the float network, one for each format and scope."""
+    """Two of calibration, two of the float network, one for each format and scope, and probes."""
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")])
     collect(asked, path, Silence())
-    expected = (8, 8, *[20] * (1 + len(asked.number_formats) * len(asked.scopes)))
+    assert asked.scopes == ("all", "weight")
+    expected = (8, 8, 20, 8, *(20, 8, 20) * len(asked.number_formats))
     assert counted(passes) == {expected}
 
 

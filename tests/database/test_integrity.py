@@ -255,6 +255,67 @@ CORRUPTIONS = [
         )
         for what, identity in (("layer", 99), ("scheme", 98))
     ),
+    *(
+        (
+            "orphan",
+            f"insert into probe from (select * replace ({identity} as {what}_id) "
+            "from probe limit 1)",
+            {"table_name": "probe", "absent": f"{what} {identity}", "row_count": 1},
+            1,
+        )
+        for what, identity in (("network", 99), ("scheme", 98))
+    ),
+    (
+        "unknown_format",
+        "update probe set number_format_id = 77 where network_id = 1 and number_format_id = 4",
+        {"table_name": "probe", "number_format": "77"},
+        1,
+    ),
+    (
+        "non_finite",
+        "update probe set kl_sum = 'inf' where network_id = 1 and number_format_id = 4",
+        {"table_name": "probe", "column_name": "kl_sum", "row_key": "1, 4, 1"},
+        1,
+    ),
+    (
+        "probe_without_evaluation",
+        "delete from evaluation where network_id = 1 and number_format_id = 4 and scope = 'all'",
+        {"network": "Plain", "number_format": "POT_4"},
+        1,
+    ),
+    *(
+        (
+            "probe_counts",
+            f"update probe set {change} where network_id = 1 and number_format_id = 2",
+            {"network": "Plain", "number_format": "INT_8"},
+            1,
+        )
+        for change in (
+            "same_prediction = same_prediction - 1",
+            f"same_images = {MOVED.replace('999', '49').format('same_images')}, "
+            "same_prediction = 0",
+            "image_count = image_count + 1",
+            "image_count = 1001",
+            "non_finite_count = image_count",
+            "kl_count = image_count + 1",
+            "logit_count = -1",
+            "kl_sum = -1",
+            "logit_squared_error_sum = -1e-3",
+            "float_logit_variance_sum = -1",
+            "chosen_probability_sum = float_probability_sum + 1e-3",
+            "chosen_probability_sum = -1e-3",
+            "float_probability_sum = 0.9 * float_probability_sum, chosen_probability_sum = 0",
+            "same_prediction = 50, same_images = repeat('1', 50)::bit, "
+            "chosen_probability_sum = 0.9 * float_probability_sum",
+        )
+    ),
+    (
+        # A sum of probabilities above the number of images, in all five formats.
+        "probe_counts",
+        "update probe set float_probability_sum = image_count + 1 where network_id = 1",
+        {"network": "Plain", "number_format": "FLOAT_6_E3"},
+        5,
+    ),
     (
         "failed_and_evaluated",
         "insert into failed_layer_cell values (2, 4, 1, null, 'ValueError')",

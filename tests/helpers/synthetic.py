@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 CLASS_COUNT = 10
 CHANNEL_COUNT = 4
 IMAGE_COUNT = 1000
+PROBE_COUNT = 50
 FINE_BINS = 2047
 MAX_EXACT_CODES = 4095
 SCHEME = "per_tensor_symmetric_max"
@@ -310,6 +311,8 @@ def _write_evaluations(
             is_lucky = random.random(IMAGE_COUNT) < 1 / CLASS_COUNT
             now_correct = np.where(is_kept, is_correct, is_lucky)
             write_evaluation(connection, network_id, place, scope, now_correct, is_correct)
+        if "all" in scopes:
+            write_probe(connection, network_id, place, kept)
 
 
 def write_evaluation(
@@ -329,6 +332,35 @@ def write_evaluation(
         scheme_id=None if number_format_id is None else 1,
         scope=scope,
         **_counts(is_correct, is_float_correct),
+    )
+
+
+def write_probe(
+    connection: duckdb.DuckDBPyConnection, network_id: int, number_format_id: int, kept: float
+) -> None:
+    """Write a probe in which about this share of the predictions stays; from its own seed."""
+    own = np.random.default_rng(network_id).uniform(0.5, 1.0, PROBE_COUNT)
+    random = np.random.default_rng((network_id, number_format_id))
+    is_same = random.random(PROBE_COUNT) < kept
+    errors = random.exponential(1 - kept, PROBE_COUNT)
+    _append(
+        connection,
+        "probe",
+        network_id=network_id,
+        number_format_id=number_format_id,
+        scheme_id=1,
+        precision="float32",
+        image_count=PROBE_COUNT,
+        same_prediction=int(is_same.sum()),
+        non_finite_count=0,
+        float_probability_sum=own.sum(),
+        chosen_probability_sum=np.where(is_same, own, (1 - own) / 2).sum(),
+        kl_sum=errors.sum(),
+        kl_count=PROBE_COUNT,
+        logit_squared_error_sum=2 * errors.sum(),
+        float_logit_variance_sum=8.0 * PROBE_COUNT,
+        logit_count=PROBE_COUNT,
+        same_images=bits(is_same),
     )
 
 
@@ -406,6 +438,7 @@ def write_tiny(connection: duckdb.DuckDBPyConnection) -> None:
     float_correct = np.array([True, True, True, True, False, False])
     correct = np.array([True, True, False, False, True, False])
     connection.execute("delete from evaluation")
+    connection.execute("delete from probe")
     write_evaluation(connection, 1, None, "none", float_correct, float_correct)
     write_evaluation(connection, 1, 1, "all", correct, float_correct)
 

@@ -284,6 +284,25 @@ TABLES = (
         free_texts=("reason",),
     ),
     Table(
+        "probe",
+        ("network_id", "number_format_id", "scheme_id"),
+        (_NETWORK, _FORMAT, _SCHEME),
+        agreeing=("same_prediction", "non_finite_count", "kl_count", "logit_count"),
+        measured=(
+            Measured("float_probability_sum", "f.float_probability_sum"),
+            Measured("chosen_probability_sum", "f.float_probability_sum"),
+            Measured("kl_sum", "greatest(f.kl_sum, 1e-3 * f.image_count)"),
+            # Squares of rounding residuals differ between machines.
+            Measured(
+                "logit_squared_error_sum",
+                "greatest(f.logit_squared_error_sum, 1e-7 * f.float_logit_variance_sum)",
+            ),
+            Measured("float_logit_variance_sum", "f.float_logit_variance_sum"),
+        ),
+        bits=("same_images",),
+        is_optional=True,
+    ),
+    Table(
         "collection_run",
         _RUN_COLUMNS,
         row_id="run_id",
