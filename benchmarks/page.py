@@ -174,7 +174,7 @@ def _summary(results: Results) -> list[list[str]]:
         rows.append(
             [
                 f"prediction of {PREDICTED_NETWORK} from {PREDICTED_IMAGES} images, apart from "
-                "the facts of the formats, in float passes",
+                "the facts of its tensors, in float passes",
                 f"{results.prediction.passes:.1f}",
                 f"{PREDICTION_TARGET}",
                 _most(results.prediction.passes, PREDICTION_TARGET),
@@ -240,6 +240,7 @@ def _sweeps(results: Results) -> list[str]:
     measured = [
         [
             sweep.network,
+            str(sweep.size.format_count),
             f"{sweep.sweep_s:.1f}",
             f"{sweep.floor.total_s:.1f}",
             _spread(sweep.ratios),
@@ -267,14 +268,14 @@ def _sweeps(results: Results) -> list[str]:
     ]
     return [
         "## A sweep over its floor",
-        f"{size.format_count} formats at even steps through the grid, {size.image_count} images to "
-        f"evaluate on, {size.calibration_count} to calibrate on. The images are noise of 32 x 32 "
+        f"Formats at even steps through the grid, {size.image_count:,} images to evaluate on, "
+        f"{size.calibration_count} to calibrate on. The images are noise of 32 x 32 "
         "pixels and the networks have full width and random weights, because the time depends on "
         "neither. The floor is "
         "one forward pass of the float module (batch norm not folded) for each format, over images "
         "normalized and in memory, at the lowest precision in which the format's products are "
         "exact, in the fastest of several batch sizes and memory formats (`benchmarks/floor.py`).",
-        _table(["network", "sweep, s", "floor, s", "ratio", "fastest pass"], measured),
+        _table(["network", "formats", "sweep, s", "floor, s", "ratio", "fastest pass"], measured),
         "Where the sweep's time goes, from samples of the stack every few milliseconds:",
         _table(["network", *PHASES], spent),
         "With few images, the parts that do not grow with them weigh more: the facts of each "
@@ -328,7 +329,7 @@ def _prediction(results: Results) -> list[str]:
         "## A prediction",
         f"{PREDICTED_NETWORK} of full width, {PREDICTED_IMAGES} calibration images, 43 formats, "
         f"as `ptqdb predict` measures it: {found.total_s:.1f} s, of which {found.facts_s:.1f} s "
-        "are facts of the formats. A float pass over the images in its fastest way takes "
+        "are facts of its tensors. A float pass over the images in its fastest way takes "
         f"{found.pass_s:.2f} s.",
     ]
 

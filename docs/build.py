@@ -32,6 +32,7 @@ from results import (
     DEGREES,
     PER_NETWORK_VIEWS,
     Study,
+    bias_rows,
     collected_rows,
     finding_rows,
     network_rows,
@@ -180,6 +181,14 @@ def results_page(embedded: duckdb.DuckDBPyConnection) -> str:
         studies = ("original", "full", "embedded")
         columns = (f"{name}, degree {degree}" for name in studies for degree in DEGREES)
         network_columns = ("network", *(f"`{view}`" for view in PER_NETWORK_VIEWS))
+        bias_columns = (
+            "original",
+            *(
+                f"{name}, {tensors}"
+                for name in ("full", "embedded")
+                for tensors in ("as they run", "as trained")
+            ),
+        )
         new_columns = ("view", "R², degree 2", "R², isotonic", "held out by network",
                        "by architecture")  # fmt: skip
         parts = {
@@ -195,6 +204,11 @@ def results_page(embedded: duckdb.DuckDBPyConnection) -> str:
             "findings": _table(
                 ("finding", "full", "its figures", "embedded", "its figures"),
                 finding_rows((full, small)),
+            ),
+            "bias": _table(
+                ("share", *(f"{one}, {ratio}" for one in bias_columns
+                            for ratio in ("0.5 : 0.5", "1 : 1"))),
+                bias_rows((full, small)),
             ),
             "transfer": _table(
                 ("network", "view", "R²", "RMSE", "median error", "bias", "coverage"),

@@ -40,6 +40,13 @@ TRANSFER_VIEWS = (
     *(PREDICTION_VIEW, "channelnsr_layer_rootdepth_rootfanin", "channelnsr_layer_fanin"),
     *("nsr_layer_rootdepth", "fakefreeze_flops", "baseline_nsr", "baseline_bits"),
 )
+# Shares of layers, with their weights by MACs: for the combinations of weight and bias.
+BIAS_SHARES = {
+    "param": ("param", "none"),
+    "flops": ("flops", "none"),
+    "flops_log": ("flops", "log"),
+    "flops_cuberoot": ("flops", "cuberoot"),
+}
 # Differences of R² that are none.
 TIE = 0.0005
 # Accuracies on the test split that others reached with full training, as percentages.
@@ -80,6 +87,12 @@ class Study:
             self._fits[key] = {fit.group: fit for fit in found}
         r_squared = self._fits[key][group].r_squared
         return float("nan") if r_squared is None else r_squared
+
+    @property
+    def has_trained_tensors(self) -> bool:
+        """Whether every network's tensors are measured as trained, too."""
+        known = "select coalesce(bool_and(is_folded is not null), false) as known from layer"
+        return bool(query(self.connection, known).item())
 
     def held_out(self, view: str, unit: str) -> GroupFit:
         """The pool's fit, with what each unit's own points are worth left out."""
@@ -253,6 +266,29 @@ def _ratio_hides_the_bias(study: Study) -> Found:
     return replace(told, figures=told.figures + more)
 
 
+def bias_view(combine: str, share: str, tensors: str) -> str:
+    """The call for a combination of weight and bias, a share of `BIAS_SHARES`, and tensors."""
+    layer_share, mac_weight = BIAS_SHARES[share]
+    return (
+        f"variant(combine := '{combine}', share := '{layer_share}', "
+        f"mac_weight := '{mac_weight}', tensors := '{tensors}')"
+    )
+
+
+def _bias_counts_as_much(study: Study) -> Found:
+    """On the tensors as trained: where each layer has a bias, 1 : 1 is twice 0.5 : 0.5."""
+    if not study.has_trained_tensors:
+        return Found("the tensors as trained are not measured", 0, 0, 0)
+    figures, differences = [], []
+    for share in BIAS_SHARES:
+        whole, half = (
+            study.r_squared(bias_view(combine, share, "trained")) for combine in ("nodiv", "half")
+        )
+        differences.append(whole - half)
+        figures.append(f"`{share}` {whole:.3f} against {half:.3f}")
+    return Found.of(f"as trained, 1 : 1 against 0.5 : 0.5: {'; '.join(figures)}", differences)
+
+
 def _pot_crowds_where_flat(study: Study) -> Found:
     """By the noise, for at 63 bins POT_4 and POT_8 fill the same ones."""
     gains = query(
@@ -308,13 +344,7 @@ FINDINGS: dict[str, Callable[[Study], Found]] = {
     "The square root of the MACs helps L2": lambda study: _greater(
         study, {"l2_flops_sqrt": "l2_flops"}
     ),
-    "Weight and bias 1 : 1 helps": lambda study: _greater(
-        study,
-        {
-            f"fakefreeze_nodiv_{share}": f"fakefreeze_{share}"
-            for share in ("param", "flops", "flops_log", "flops_cuberoot")
-        },
-    ),
+    "Weight and bias 1 : 1 helps": _bias_counts_as_much,
     "Weighting by element count does not help: it hides the bias": _ratio_hides_the_bias,
     "POT crowds where distributions are flat": _pot_crowds_where_flat,
     "The loss saturates at chance": _loss_saturates,
@@ -328,6 +358,29 @@ def finding_rows(studies: Sequence[Study]) -> Rows:
         found = [told(study) for study in studies]
         cells = [cell for one in found for cell in (one.verdict, one.figures)]
         rows.append((text, *cells))
+    return rows
+
+
+# --- weight and bias ---------------------------------------------------------------------------
+
+
+def bias_rows(studies: Sequence[Study]) -> Rows:
+    """R² of degree 2 by share, with weight and bias 0.5 : 0.5 and 1 : 1.
+
+    The original study's, then for each study those of the tensors as they run and as trained.
+    """
+    printed = original_figures()
+    rows = []
+    for share in BIAS_SHARES:
+        names = (f"fakefreeze_{share}", f"fakefreeze_nodiv_{share}")
+        cells = [_cell(printed.get((name, 2))) for name in names]
+        for study in studies:
+            cells += [_cell(study.r_squared(name)) for name in names]
+            for combine in ("half", "nodiv"):
+                view = bias_view(combine, share, "trained")
+                known = study.has_trained_tensors
+                cells.append(_cell(study.r_squared(view)) if known else "")
+        rows.append((f"`{share}`", *cells))
     return rows
 
 

@@ -254,7 +254,8 @@ def _collect_network(
 ) -> None:
     """Measure and write a network's float facts if they are missing, then its cells."""
     reporter.preparing(plan.task.name)
-    measurement, preprocessing = _measured(request, plan, reporter)
+    with_trained = plan.is_new or _has_trained_tensors(connection, plan.task.name)
+    measurement, preprocessing = _measured(request, plan, reporter, with_trained=with_trained)
     try:
         with keep_interrupts():
             runs = _prepared_runs(request, plan, measurement, preprocessing)
@@ -334,7 +335,7 @@ def _prepared_runs(
 
 @keep_interrupts()
 def _measured(
-    request: CollectionRequest, plan: NetworkPlan, reporter: Reporter
+    request: CollectionRequest, plan: NetworkPlan, reporter: Reporter, *, with_trained: bool
 ) -> tuple[NetworkMeasurement, Preprocessing]:
     """Return the calibrated network and its preprocessing.
 
@@ -350,11 +351,22 @@ def _measured(
         list(dict.fromkeys(cell.number_format for cell in plan.cells)),
         request.scheme,
         device=torch.device(request.device),
+        with_trained=with_trained,
     )
     for remark in measurement.remarks:
         reporter.remarked(f"{plan.task.name}: {remark}")
     # drop the network itself: the measurement has the folded weights
     return measurement, trained.preprocessing
+
+
+def _has_trained_tensors(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Whether a stored network has its tensors as trained; older versions did not measure them."""
+    row = connection.execute(
+        "select bool_and(l.is_folded is not null) from layer as l "
+        "join network as n using (network_id) where n.name = ?",
+        [name],
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def _knows_float_images(

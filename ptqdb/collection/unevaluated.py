@@ -33,6 +33,7 @@ from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 SOFTMAX_MEASURE = "js_softmax"
+TRAINED = "trained"
 _PROBES = (
     "select number_format.name as number_format, probe.image_count, "
     "probe.image_count - probe.same_prediction as changed_count "
@@ -92,9 +93,10 @@ def measure_in_view(
         calibration,
         number_formats,
         image_size=image_size,
-        with_inputs=words.get("tensors") != "parameters",
+        with_inputs=words.get("tensors") not in ("parameters", TRAINED),
         probe=probe,
         with_softmax=words.get("measure", SOFTMAX_MEASURE) == SOFTMAX_MEASURE,
+        with_trained=words.get("tensors", TRAINED) == TRAINED,
         device=device,
         reporter=reporter,
     ) as connection:
@@ -114,6 +116,7 @@ def measure_unevaluated(
     image_size: int | None = None,
     with_inputs: bool = True,
     with_softmax: bool = True,
+    with_trained: bool = True,
     probe: int = 0,
     scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
     device: str = "cpu",
@@ -145,6 +148,9 @@ def measure_unevaluated(
     with_softmax
         Whether to compute the softmax divergences of weights and biases, which take two thirds of
         the time; only views of the measure ``js_softmax`` need them.
+    with_trained
+        Whether to measure weights and biases as trained, too; only views with ``tensors :=
+        'trained'`` need them.
     probe
         Number of calibration images to probe each format on, at most all; 0: no probe.
     reporter
@@ -174,6 +180,7 @@ def measure_unevaluated(
             image_size=image_size,
             with_inputs=with_inputs,
             with_softmax=with_softmax,
+            with_trained=with_trained,
         )
     for remark in measurement.remarks:
         reporter.remarked(f"{source.name}: {remark}")

@@ -153,7 +153,7 @@ def uses_weights_alone(view: str) -> bool:
     words = variant_words(view)
     return (
         words.get("combine") == "weightonly"
-        and words["tensors"] == "parameters"
+        and words["tensors"] in ("parameters", "trained")
         and not uses_probe(view)
         and not needs_evaluations(view)
     )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 TensorKey = tuple[str, str]
-"""Layer name and role."""
+"""Layer name and role: weight, bias, input; trained_weight, trained_bias."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ class LayerFacts:
     uncounted_params
         Params not counted in the network's params: those shared with an earlier layer, and those of
         a bias created by folding.
+    is_folded
+        Whether a batch norm was folded into it, so that its tensors as trained are others.
     """
 
     position: int
@@ -105,6 +107,33 @@ class LayerFacts:
     params: int
     macs: int
     uncounted_params: int = 0
+    is_folded: bool = False
+
+
+@dataclass(frozen=True)
+class SensitivityFacts:
+    """How the decision of a float network depends on a layer's output, summed over images.
+
+    The margin is the largest logit minus the second largest.
+
+    Attributes
+    ----------
+    image_count
+        Number of images in the sums.
+    margin_square_sum
+        Sum of the squared margin: the same for every layer of a network.
+    element_count
+        Number of elements of the output.
+    gradient_square_sum, output_square_sum
+        Sums over the elements of the squared gradient of the margin with respect to the output,
+        and of the squared output.
+    """
+
+    image_count: int
+    margin_square_sum: float
+    element_count: int
+    gradient_square_sum: float
+    output_square_sum: float
 
 
 @dataclass(frozen=True)
@@ -242,8 +271,8 @@ class NetworkFacts:
     preprocessing
         Preprocessing of its input, as JSON.
     tensors
-        In the order of the layers; within a layer weight, bias, input. No inputs without
-        calibration images.
+        In the order of the layers; within a layer weight, bias, input, and those as trained if
+        they are others. No inputs without calibration images.
     """
 
     name: str

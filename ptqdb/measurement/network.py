@@ -28,6 +28,7 @@ from ptqdb.measurement.tensors import (
     channel_squared_errors,
     tensor_facts,
 )
+from ptqdb.measurement.trained_tensors import TRAINED_ROLES, TrainedFacts, trained_facts
 from ptqdb.measurement.unquantized import (
     is_mostly_float,
     unquantized_parts,
@@ -40,6 +41,7 @@ from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import (
     PROOF_IMAGES,
     QuantizedNetwork,
+    TrainedTensors,
     input_ranges,
     prepare,
 )
@@ -121,6 +123,10 @@ class NetworkMeasurement:
         images only set scales.
     with_softmax
         Whether to compute the softmax divergences of weights and biases.
+    with_trained
+        Whether to measure weights and biases as trained, too, where a batch norm was folded into
+        them. They are measured in every format at once, layer by layer, while the given network
+        is in memory.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class NetworkMeasurement:
         image_size: int | None = None,
         with_inputs: bool = True,
         with_softmax: bool = True,
+        with_trained: bool = True,
     ):
         self._scheme, self._device, self._with_softmax = scheme, device, with_softmax
         fed = trained.preprocessing
@@ -151,7 +158,8 @@ class NetworkMeasurement:
             self._ranges = input_ranges(network, batches)
             work = _whole_work(network, work, set(self._ranges), batches)
         run = self._ranges if batches is not None else work.run.intersection(network.layers)
-        self.network = network.keep([name for name in network.layers if name in run])
+        kept = network.keep([name for name in network.layers if name in run])
+        self.network = replace(kept, trained={})
         self._macs = layer_macs(work, list(self.network.layers))
         self.unquantized = unquantized_parts(self.network, work)
         self._first_readers = self.network.first_readers
@@ -159,6 +167,10 @@ class NetworkMeasurement:
         self._coded_inputs: dict[str, CodedInputs] = {}
         if batches is not None and with_inputs:
             self._measure_inputs(number_formats, batches)
+        self._trained: dict[TensorKey, TrainedFacts] = {}
+        if with_trained:
+            for name in self.network.layers:
+                self._measure_trained(name, network.trained.get(name), number_formats)
 
     def _measure_inputs(self, number_formats: Sequence[NumberFormat], batches: Batches) -> None:
         """Second float pass: the facts of the inputs, and the sums of their codes in every format.
@@ -182,6 +194,20 @@ class NetworkMeasurement:
 
         self.network.observe(measure, batches)
 
+    def _measure_trained(
+        self, name: str, tensors: TrainedTensors | None, number_formats: Sequence[NumberFormat]
+    ) -> None:
+        if tensors is None:
+            return
+        found = trained_facts(
+            tensors,
+            self._ranges.get(name),
+            number_formats,
+            self._scheme,
+            with_softmax=self._with_softmax,
+        )
+        self._trained |= {(name, role): facts for role, facts in found.items()}
+
     def float_facts(self) -> NetworkFacts:
         """The facts of the float network: layers and tensors, including measured inputs."""
         layers: list[LayerFacts] = []
@@ -191,7 +217,13 @@ class NetworkMeasurement:
             uncounted = _uncounted_params(layer, list(self.network.layers.values())[:position])
             layers.append(
                 LayerFacts(
-                    position, name, layer.kind, layer.param_count, self._macs[name], uncounted
+                    position,
+                    name,
+                    layer.kind,
+                    layer.param_count,
+                    self._macs[name],
+                    uncounted,
+                    layer.is_folded,
                 )
             )
             tensors |= self._float_tensors(name, layer)
@@ -229,6 +261,9 @@ class NetworkMeasurement:
             facts[name, "bias"] = tensor_facts(layer.bias)
         if self._inputs:
             facts[name, "input"] = self._inputs[self._first_readers[name]].facts()
+        for role in TRAINED_ROLES:
+            if (name, role) in self._trained:
+                facts[name, role] = self._trained[name, role].tensor
         return facts
 
     def code(self, number_format: NumberFormat) -> dict[str, CodedLayer]:
@@ -256,7 +291,13 @@ class NetworkMeasurement:
         facts: dict[TensorKey, QuantizedTensorFacts] = {}
         for name in self.network.layers:
             facts |= self._layer_facts(name, coded[name], number_format)
-        return facts
+        return facts | self._trained_in(number_format)
+
+    def _trained_in(self, number_format: NumberFormat) -> dict[TensorKey, QuantizedTensorFacts]:
+        """The facts in a format of the tensors as trained: of biases with images alone."""
+        return {
+            key: facts.coded[number_format] for key, facts in self._trained.items() if facts.coded
+        }
 
     def facts_without_codes(
         self, number_format: NumberFormat
@@ -278,7 +319,7 @@ class NetworkMeasurement:
                 facts[name, "weight"] = self._weight_facts(
                     layer, code_weight(layer.weight, number_format, self._scheme), number_format
                 )
-        return facts
+        return facts | self._trained_in(number_format)
 
     def _weight_facts(
         self, layer: QuantizedLayer, coded: CodedTensor, number_format: NumberFormat

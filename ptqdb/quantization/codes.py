@@ -49,6 +49,31 @@ def code_weight(weight: Tensor, number_format: NumberFormat, scheme: Scheme) -> 
     return CodedTensor(scaled_codes(weight, scale, number_format), scale)
 
 
+def code_parameters(
+    weight: Tensor,
+    bias: Tensor | None,
+    max_abs: Tensor,
+    number_format: NumberFormat,
+    scheme: Scheme,
+) -> CodedLayer:
+    """Quantize weight and bias of a layer to a format.
+
+    Parameters
+    ----------
+    weight, bias
+        float32; the bias at the scale of the input times that of the weight.
+    max_abs
+        float32, shape (): the amax of the layer's input over the calibration images.
+    """
+    input_scale = compute_scale(max_abs, number_format)
+    coded_weight = code_weight(weight, number_format, scheme)
+    coded_bias = None
+    if bias is not None:
+        bias_scale = input_scale.double() * coded_weight.scale.double().reshape(-1)
+        coded_bias = code_bias(bias, bias_scale.squeeze(), number_format)
+    return CodedLayer(number_format, input_scale, coded_weight, coded_bias)
+
+
 def code_bias(bias: Tensor, scale: Tensor, number_format: NumberFormat) -> CodedTensor:
     """Quantize a bias to the bias format of the family, in float64, saturating.
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ptqdb.quantization.codes import CodedLayer, code_bias, code_weight
+from ptqdb.quantization.codes import CodedLayer, code_parameters
 from ptqdb.quantization.integer_products import IntegerProduct, multiplies_bytes, takes
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import byte_codes, scaled_codes
-from ptqdb.quantization.schemes import Scheme, compute_scale
+from ptqdb.quantization.schemes import Scheme
 
 QUANTIZED_KINDS = (_ConvNd, nn.Linear)
 _TORCH_FORWARDS = frozenset(
@@ -72,9 +72,14 @@ class QuantizedLayer:
     ----------
     observe
         If set, receives the layer's name and input before each pass.
+    revise
+        If set, receives the layer's name and output after each pass in floats, and returns the
+        output to continue with.
     given
         The ids of weight and bias before any change to the network; None without one. Holds no
         references to the parameters.
+    is_folded
+        Whether a batch norm was folded into weight and bias.
     first_reader
         The layer that read the same input earlier, if any: its codes are reused. ``is_read_on`` is
         set in that layer.
@@ -84,10 +89,12 @@ class QuantizedLayer:
         self.layer = layer
         self.name = name
         self.observe: Callable[[str, Tensor], None] | None = None
+        self.revise: Callable[[str, Tensor], Tensor] | None = None
         self.given = {
             role: None if (parameter := layer._parameters.get(role)) is None else id(parameter)
             for role in ("weight", "bias")
         }
+        self.is_folded = False
         self.first_reader: QuantizedLayer | None = None
         self.is_read_on = False
         self._has_own_forward = "forward" in vars(layer)
@@ -164,13 +171,7 @@ class QuantizedLayer:
         max_abs
             float32, shape (): the amax of the layer's input over the calibration images.
         """
-        input_scale = compute_scale(max_abs, number_format)
-        weight = code_weight(self.weight, number_format, scheme)
-        bias = None
-        if self.bias is not None:
-            bias_scale = input_scale.double() * weight.scale.double().reshape(-1)
-            bias = code_bias(self.bias, bias_scale.squeeze(), number_format)
-        return CodedLayer(number_format, input_scale, weight, bias)
+        return code_parameters(self.weight, self.bias, max_abs, number_format, scheme)
 
     def use_float(self) -> None:
         """Compute in floats."""
@@ -248,7 +249,8 @@ class QuantizedLayer:
         if self.observe is not None:
             self.observe(self.name, inputs)
         if self._codes is None and self._trial is None:
-            return self._original(*args, **kwargs)
+            outputs = self._original(*args, **kwargs)
+            return outputs if self.revise is None else self.revise(self.name, outputs)
         outputs = self._integer_outputs(inputs)
         if outputs is None:
             if args:

@@ -37,6 +37,14 @@ OTHER_OUTPUTS = "the network's outputs change when this layer computes in codes"
 
 
 @dataclass(frozen=True)
+class TrainedTensors:
+    """Weight and bias of a layer as trained, float32, before batch norm was folded into them."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
 class QuantizedNetwork:
     """A copy of a float network, proven to return the same outputs, with its quantized layers.
 
@@ -48,6 +56,9 @@ class QuantizedNetwork:
         By qualified name, in the order of execution.
     folding
         Which batch norms were folded.
+    trained
+        The tensors as trained of the layers that a batch norm was folded into, by layer. They
+        keep the weights of the given network in memory.
     left
         Layers that run but stay in float, by name, with the reason.
     memory_format
@@ -62,6 +73,7 @@ class QuantizedNetwork:
     module: nn.Module
     layers: Mapping[str, QuantizedLayer]
     folding: Folding = field(default_factory=Folding)
+    trained: Mapping[str, TrainedTensors] = field(default_factory=dict)
     left: Mapping[str, str] = field(default_factory=dict)
     memory_format: torch.memory_format = torch.contiguous_format
     is_batched: bool = True
@@ -215,18 +227,33 @@ def prepare(module: nn.Module, images: Tensor) -> QuantizedNetwork:
     unfolded = tuple(name for name in batch_norms(base) if name not in folded)
     if not _holds(base, given, changes, in_scaled_units=False):
         given.refuse(base)
+    trained = _trained_tensors(base, changes)
     quantized = changes.apply(base)
+    for each in trained:
+        quantized[each].is_folded = True
     if not any(trace.depends_on_values for trace in traces):
         _link_readers(quantized, traces[0])
     return QuantizedNetwork(
         base,
         quantized,
         Folding(folded, unfolded),
+        trained,
         left,
         changes.memory_format,
         given.is_batched,
         given.draws,
     )
+
+
+def _trained_tensors(base: nn.Module, changes: _Changes) -> dict[str, TrainedTensors]:
+    """The tensors of the layers that a batch norm will be folded into."""
+    folded = {fold.layer for fold in changes.folds}
+    layers = {
+        name: QuantizedLayer(base.get_submodule(name), name)
+        for name in changes.layers
+        if name in folded
+    }
+    return {name: TrainedTensors(layer.weight, layer.bias) for name, layer in layers.items()}
 
 
 def _refuse_foreign(trace: Trace) -> None:

@@ -33,7 +33,7 @@ left join total
         and quantized_tensor.number_format_id = total.number_format_id
         and quantized_tensor.scheme_id = total.scheme_id
 where
-    tensor.role in ('weight', 'bias')
+    list_contains(parameter_roles(), tensor.role)
     and tensor.element_count is distinct from total.code_histogram_count
 order by
     tensor.tensor_id,

@@ -23,7 +23,7 @@ left join number_format_code
         code_histogram.number_format_id = number_format_code.number_format_id
         and code_histogram.code = number_format_code.code
 where
-    tensor.role = 'weight'
+    tensor.role in ('weight', 'trained_weight')
     and (
         (abs(code_histogram.code) <= number_format.max_code) is distinct from true
         or (

@@ -33,7 +33,7 @@ inner join total
         and quantized_tensor.number_format_id = total.number_format_id
         and quantized_tensor.scheme_id = total.scheme_id
 where
-    (tensor.role = 'bias' or number_format.code_count <= 4095)
+    (is_bias(tensor.role) or number_format.code_count <= 4095)
     and (
         (
             abs(quantized_tensor.sum_codes - total.sum_codes)

@@ -1,4 +1,5 @@
--- A network was evaluated in a format without all facts of its tensors.
+-- A network was evaluated in a format without all facts of its tensors; those as
+-- trained, which do not run, may be missing.
 -- Grain: one evaluation that is wrong, with the number of tensors that lack facts; a
 -- network without any tensor has tensor_count 0.
 
@@ -7,7 +8,10 @@ with tensor_of_network as (
         layer.network_id,
         tensor.tensor_id
     from layer
-    inner join tensor on layer.layer_id = tensor.layer_id
+    inner join tensor
+        on
+            layer.layer_id = tensor.layer_id
+            and tensor.role in ('weight', 'bias', 'input')
 ),
 
 counted as (

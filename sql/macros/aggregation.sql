@@ -17,11 +17,12 @@ create or replace macro combined_divergence(
         when combine = 'weightonly' then weight
     end;
 
--- Divergence of a layer: that of its weight and bias combined (parameters), that of its
--- input (inputs) or their sum (both).
+-- Divergence of a layer: that of its weight and bias combined (parameters, trained),
+-- that of its input (inputs) or their sum (both).
 create or replace macro layer_total(tensors, of_parameters, of_input) as
     case tensors
         when 'parameters' then of_parameters
+        when 'trained' then of_parameters
         when 'inputs' then of_input
         when 'both' then of_parameters + of_input
         else unknown_word('tensors', tensors, tensors_words())

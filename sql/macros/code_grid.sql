@@ -7,7 +7,7 @@
 -- FLOAT_16_E7.
 create or replace macro code_bits(role, family, bits) as
     case
-        when role != 'bias' then bits
+        when not is_bias(role) then bits
         when family = 'INT' then 64
         when family = 'POT' then 8
         when family = 'FLOAT' then 16
@@ -15,7 +15,7 @@ create or replace macro code_bits(role, family, bits) as
 
 -- Exponent bits of a tensor's codes; NULL except for FLOAT.
 create or replace macro code_ebits(role, family, ebits) as
-    case when role = 'bias' and family = 'FLOAT' then 7 else ebits end;
+    case when is_bias(role) and family = 'FLOAT' then 7 else ebits end;
 
 -- Number of magnitudes above 0 of a grid.
 create or replace macro magnitude_count(bits) as 2::double ** (bits - 1) - 1;

@@ -86,7 +86,7 @@ inner join tensor on quantized_tensor.tensor_id = tensor.tensor_id
 inner join number_format
     on quantized_tensor.number_format_id = number_format.number_format_id
 where
-    tensor.role in ('weight', 'bias')
+    list_contains(parameter_roles(), tensor.role)
     and not exists (
         select 1
         from tensor_divergence

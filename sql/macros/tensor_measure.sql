@@ -16,7 +16,7 @@ select
     ), 0)::double / tensor.element_count as share
 from tensor
 inner join tensor_histogram on tensor.tensor_id = tensor_histogram.tensor_id
-where tensor.role in ('weight', 'bias')
+where list_contains(parameter_roles(), tensor.role)
 group by tensor.tensor_id, tensor.element_count;
 
 -- Difference between the fractions of float elements and of the format's codes within
@@ -169,13 +169,17 @@ select
     case
         when bias.tensor_id is null then 1
         when lost.by_weight + lost.by_bias = 0 then 0.5
-        when tensor.role = 'weight'
+        when not is_bias(tensor.role)
             then lost.by_weight / (lost.by_weight + lost.by_bias)
         else lost.by_bias / (lost.by_weight + lost.by_bias)
     end::double as factor
 from lost
 inner join layer on lost.network_id = layer.network_id
 inner join tensor
-    on layer.layer_id = tensor.layer_id and tensor.role in ('weight', 'bias')
+    on
+        layer.layer_id = tensor.layer_id
+        and list_contains(parameter_roles(), tensor.role)
 left join tensor as bias
-    on layer.layer_id = bias.layer_id and bias.role = 'bias';
+    on
+        layer.layer_id = bias.layer_id
+        and bias.role = replace(tensor.role, 'weight', 'bias');

@@ -6,11 +6,14 @@
 -- scope and tensors take the words of words.sql; bins is a divisor of 4095, without
 -- effect on measures without bins; scheme is the name of a row of the table scheme,
 -- NULL for the first. Corrections apply to weights and biases; coherence also to
--- inputs. The measure channelnsr requires rescale fakefreeze. The measures probe_* are
--- of the whole network, whose divergence is that of its probe: rescale, combine, share,
--- mac_weight, correction and aggregate have no effect, the scope is all, and tensors is
--- parameters. There is a row only if every weight and bias that counts has its measure
--- (never a partial sum), or the probe if that counts, and either
+-- inputs. The measure channelnsr requires rescale fakefreeze. With tensors trained, the
+-- weights and biases of layers count as they were before batch norm was folded into
+-- them, and a bias that exists only by folding does not; there is no row for a network
+-- that an older version measured. The measures probe_* are of the whole network, whose
+-- divergence is that of its probe: rescale, combine, share, mac_weight, correction and
+-- aggregate have no effect, the scope is all, and tensors is parameters. There is a row
+-- only if every weight and bias that counts has its measure (never a partial sum), or
+-- the probe if that counts, and either
 --     the format has been evaluated, and the float network on the same images and maybe
 --     more, or
 --     the network has no evaluation at all, not even in floating point, and is only
@@ -59,7 +62,10 @@ from (
                     (
                         10,
                         'measure with inputs',
-                        case when tensors = 'parameters' then 'nsr' else measure end,
+                        case
+                            when tensors in ('parameters', 'trained') then 'nsr'
+                            else measure
+                        end,
                         input_measure_words()
                     ),
                     (
@@ -79,6 +85,12 @@ from (
                             else 'all'
                         end,
                         ['all']
+                    ),
+                    (
+                        13,
+                        'measure as trained',
+                        case when tensors = 'trained' then measure else 'nsr' end,
+                        trained_measure_words()
                     )
                 ) as given (place, parameter, word, words)
                 where not coalesce(list_contains(given.words, given.word), false)
@@ -239,7 +251,10 @@ coherent as (
     from paired_measure(
         rescale, case when correction = 'coherence' then 'coherent' end
     ) as paired
-    inner join tensor on paired.tensor_id = tensor.tensor_id and tensor.role = 'weight'
+    inner join tensor
+        on
+            paired.tensor_id = tensor.tensor_id
+            and tensor.role in ('weight', 'trained_weight')
     inner join layer on tensor.layer_id = layer.layer_id
     inner join network on layer.network_id = network.network_id
 ),
@@ -254,7 +269,8 @@ of_inputs as (
             else paired.divergence
         end as divergence
     from paired_measure(
-        rescale, case when tensors != 'parameters' then input_measure(measure) end
+        rescale,
+        case when tensors in ('inputs', 'both') then input_measure(measure) end
     ) as paired
     inner join tensor_fan_in() as wired on paired.tensor_id = wired.tensor_id
 ),
@@ -269,9 +285,13 @@ parts as (
         input.tensor_id as input_id
     from layer
     inner join tensor as weight
-        on layer.layer_id = weight.layer_id and weight.role = 'weight'
+        on
+            layer.layer_id = weight.layer_id
+            and weight.role = counted_role('weight', tensors, layer.is_folded)
     left join tensor as bias
-        on layer.layer_id = bias.layer_id and bias.role = 'bias'
+        on
+            layer.layer_id = bias.layer_id
+            and bias.role = counted_role('bias', tensors, layer.is_folded)
     left join tensor as input
         on layer.layer_id = input.layer_id and input.role = 'input'
 )

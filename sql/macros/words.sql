@@ -64,9 +64,30 @@ create or replace macro measure_words() as
     || ['channelnsr']
     || probe_measure_words();
 
+-- Measures that also exist for tensors as trained, whose channels are not measured.
+create or replace macro trained_measure_words() as
+    histogram_measure_words() || ['sharpness_gap'] || paired_measure_words();
+
 -- Valid choices of the tensors whose damage counts: weights and biases, the inputs of
--- the layers, or the sum of both.
-create or replace macro tensors_words() as ['parameters', 'inputs', 'both'];
+-- the layers, the sum of both, or weights and biases before folding batch norm.
+create or replace macro tensors_words() as ['parameters', 'inputs', 'both', 'trained'];
+
+-- Roles of weights and biases, as they run and as trained.
+create or replace macro parameter_roles() as
+    ['weight', 'bias', 'trained_weight', 'trained_bias'];
+
+-- Whether a role is that of a bias.
+create or replace macro is_bias(role) as role in ('bias', 'trained_bias');
+
+-- Role of the tensor that counts as weight or bias (the word) of a layer. As trained,
+-- the tensors of a layer without folded batch norm are the ordinary ones; NULL if it is
+-- unknown whether there was one.
+create or replace macro counted_role(word, tensors, is_folded) as
+    case
+        when tensors != 'trained' then word
+        when is_folded then 'trained_' || word
+        when not is_folded then word
+    end;
 
 -- Valid aggregates over the layers of a network; sum is the share-weighted one.
 create or replace macro aggregate_words() as ['sum', 'max', 'plainsum', 'mean'];

@@ -175,6 +175,7 @@ create table layer (
     params bigint not null,
     macs bigint not null,
     uncounted_params bigint not null default 0,
+    is_folded boolean,
     unique (network_id, position)
 );
 comment on table layer is
@@ -189,11 +190,15 @@ comment on column layer.macs is 'Its multiply-accumulates for one image';
 comment on column layer.uncounted_params is
 'Params not counted in the network''s params: those shared with an earlier layer, and
 those of a bias created by folding';
+comment on column layer.is_folded is
+'Whether a batch norm was folded into it, so that its weight and bias as trained are
+others; NULL if written by older versions';
 
 create table tensor (
     tensor_id integer primary key,
     layer_id integer not null,
-    role varchar not null check (role in ('weight', 'bias', 'input')),
+    role varchar not null
+    check (role in ('weight', 'bias', 'input', 'trained_weight', 'trained_bias')),
     element_count bigint not null,
     min_value double not null,
     max_value double not null,
@@ -205,11 +210,13 @@ create table tensor (
     unique (layer_id, role)
 );
 comment on table tensor is
-'Grain: one tensor of a quantized layer, in floating point, after folding batch norm.
-Key: tensor_id; layer_id and role.';
+'Grain: one tensor of a quantized layer, in floating point, after folding batch norm,
+or (roles trained_*) before. Key: tensor_id; layer_id and role.';
 comment on column tensor.tensor_id is 'Id of the tensor';
 comment on column tensor.layer_id is 'The layer it belongs to';
-comment on column tensor.role is 'weight, bias or input';
+comment on column tensor.role is
+'weight, bias or input; trained_weight and trained_bias of a layer that a batch norm was
+folded into: before folding';
 comment on column tensor.element_count is
 'Number of elements; for an input, over all calibration images';
 comment on column tensor.min_value is 'Smallest element';

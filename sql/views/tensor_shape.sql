@@ -27,6 +27,7 @@ moments as (
             tensor.sum_x2
         ) / tensor.element_count as m2
     from tensor
+    where tensor.role in ('weight', 'bias')
 )
 
 select

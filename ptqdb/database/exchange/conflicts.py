@@ -16,6 +16,7 @@ from ptqdb.database.exchange.statements import Statements, same, words
 from ptqdb.database.exchange.tables import CELL, OF_RUNS, OF_WEIGHTS, Table
 from ptqdb.errors import MismatchError
 
+_WEIGHTS = "weight', 'trained_weight"
 REMEDY = "import into another --db, or give --prefix to keep both"
 _SHARED = ("dataset", "number_format", "number_format_code", "scheme")
 """Tables whose rows belong to no network, so that renaming it would not help."""
@@ -38,7 +39,7 @@ class _Rows:
     group: tuple[str, ...]
     column: str
     counted: str | None
-    roles: str = "weight"
+    roles: str = _WEIGHTS
 
     @property
     def digest(self) -> str:
@@ -49,7 +50,9 @@ class _Rows:
 
 _ROWS = {
     "tensor_channel": _Rows(("tensor_id",), "channel", None),
-    "tensor_histogram": _Rows(("tensor_id",), "bin", "count", "weight', 'bias"),
+    "tensor_histogram": _Rows(
+        ("tensor_id",), "bin", "count", f"{_WEIGHTS}', 'bias', 'trained_bias"
+    ),
     "code_histogram": _Rows(CELL, "code", "count"),
     "quantized_tensor_channel": _Rows(CELL, "channel", None),
 }
@@ -75,7 +78,7 @@ def _compare_rows(statements: Statements, table: Table, path: Path) -> None:
     part = str(OF_RUNS)
     if table.name == "tensor" or "tensor_id" in table.key:
         joined += " join tensor as x on x.tensor_id = d.tensor_id"
-        part = f"case when x.role = 'weight' then {OF_WEIGHTS} else {OF_RUNS} end"
+        part = f"case when x.role in ('{_WEIGHTS}') then {OF_WEIGHTS} else {OF_RUNS} end"
     differs = {column: f"f.{column} is distinct from d.{column}" for column in table.agreeing}
     differs |= {column: f"f.{column} != d.{column}" for column in table.agreeing_if_known}
     differs |= {

@@ -113,7 +113,11 @@ def _stage(
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
     found = {name: kind for name, kind, *_ in described}
+    cells = {column: column for column in expected}
     for column, kind in expected.items():
+        if column not in found and column in table.optional_columns:
+            cells[column] = "null"
+            continue
         if column not in found:
             raise DataError(f"{path}: expected the column {column} ({kind}), found none")
         stored = _IN_PARQUET.get(kind, kind)
@@ -126,7 +130,6 @@ def _stage(
         raise DataError(
             f"{path}: found the column {unknown[0]}, expected only {', '.join(expected)}"
         )
-    cells = {column: column for column in expected}
     if prefix:
         cells |= _renamed(table, prefix)
     chosen = ", ".join(

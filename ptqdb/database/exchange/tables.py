@@ -70,6 +70,8 @@ class Table:
     is_optional
         Whether an export may lack the file, as one of an older version does: then there are no
         rows.
+    optional_columns
+        Columns that an export may lack, as one of an older version does: then they are NULL.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Table:
     free_texts: tuple[str, ...] = ()
     bits: tuple[str, ...] = ()
     is_optional: bool = False
+    optional_columns: tuple[str, ...] = ()
 
     @property
     def unique(self) -> tuple[tuple[str, ...], ...]:
@@ -183,7 +186,9 @@ TABLES = (
         (_NETWORK,),
         row_id="layer_id",
         agreeing=("name", "kind", "params", "macs"),
+        agreeing_if_known=("is_folded",),
         owner="network",
+        optional_columns=("is_folded",),
     ),
     Table(
         "tensor",
