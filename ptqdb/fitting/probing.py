@@ -55,13 +55,16 @@ class ProbeSample:
 def as_it_stands(loss: Floats, sample: ProbeSample, coverage: float = COVERAGE) -> Prediction:
     """Return soft agreement as the prediction, with the interval of its sampling error alone.
 
+    The lower end may be negative: a measured loss is, where a format corrects more images than it
+    loses.
+
     Parameters
     ----------
     loss
         The divergences of ``probe_soft``, shape (values,).
     """
     half = _quantile(coverage) * sample.error(loss)
-    return Prediction(loss, np.maximum(loss - half, 0.0), np.minimum(loss + half, 1.0))
+    return Prediction(loss, loss - half, np.minimum(loss + half, 1.0))
 
 
 def widened(

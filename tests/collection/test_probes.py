@@ -12,9 +12,8 @@ from small_networks import Database, pictures
 from torch import nn
 
 import ptqdb
-from ptqdb.collection import sweep
 from ptqdb.collection.estimate import preview
-from ptqdb.collection.plan import NetworkTask
+from ptqdb.collection.plan import NetworkTask, plan_network
 from ptqdb.collection.requests import build_request
 from ptqdb.database import connect, read_view
 from ptqdb.database.exchange import export_study, import_study
@@ -247,6 +246,6 @@ def test_probes_alone_make_fits_stale(db: Database) -> None:
         request = build_request([], number_formats=match_formats(FORMATS))
         source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(12), pictures(8, "train"))
-        plan = sweep.plan_network(connection, request, task)
+        plan = plan_network(connection, request, task)
     assert plan.changes_views
     assert plan.evaluated == frozenset(plan.cells)

@@ -112,6 +112,7 @@ def networks_only(folder: Path, *names: str) -> None:
     kept = pl.read_parquet(folder / "network.parquet").filter(pl.col("name").is_in(names))
     keep(folder, "network", kept)
     keep(folder, "evaluation", kept)
+    keep(folder, "probe", kept)
     keep(folder, "failed_cell", kept)
     keep(folder, "unquantized_part", kept)
     for table, parent in (
@@ -254,7 +255,7 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
 ) -> None:
     fewer = pl.read_parquet(copy / "number_format.parquet").filter(pl.col("name") != "POT_4")
     of_cells = ("quantized_tensor", "quantized_tensor_channel", "code_histogram")
-    for table in ("evaluation", "layer_evaluation", *of_cells):
+    for table in ("evaluation", "probe", "layer_evaluation", *of_cells):
         path = copy / f"{table}.parquet"
         frame = pl.read_parquet(path)
         of_format = pl.col("number_format_id").is_in(fewer["number_format_id"].implode())
@@ -267,6 +268,7 @@ def test_a_network_gets_only_the_cells_that_it_lacks(
     # Three networks in POT_4, in two scopes; ten tensors.
     assert {name: count for name, count in added.items() if count} == {
         "evaluation": 6,
+        "probe": 3,
         "layer_evaluation": added["layer_evaluation"],
         "quantized_tensor": 10,
         "quantized_tensor_channel": 6 * synthetic.CHANNEL_COUNT,

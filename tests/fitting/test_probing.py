@@ -69,7 +69,8 @@ def test_soft_agreement_as_it_stands() -> None:
     found = as_it_stands(np.array([0.2, 0.0]), sample, coverage=0.9)
     half = 1.6448536 * 0.2 * 0.025**0.5
     assert found.loss.tolist() == [0.2, 0.0]
-    assert found.lower == pytest.approx([0.2 - half, 0.0])
+    # Also below 0: a lossless format may be right in more images than the float network.
+    assert found.lower == pytest.approx([0.2 - half, -1.6448536 * 1.645 / 120])
     assert found.upper == pytest.approx([0.2 + half, 1.6448536 * 1.645 / 120])
 
 

@@ -122,5 +122,11 @@ def test_a_probe_has_the_first_images_and_agrees_with_an_evaluation_of_them() ->
     assert found[40].same_images == whole.same_images
     assert found[40].kl_sum == pytest.approx(whole.kl_sum, rel=1e-6)
     assert found[40].precision == whole.precision
+    # The same as a probe of a set of only these images.
+    chosen = ImageSet("toy", "train", images.images[image_order(40)[:12]], None, ())
+    alone = NetworkProbe(prepared, chosen, fed, 12, device=CPU).of_codes(coded, INT_3)
+    assert isinstance(alone, ProbeFacts)
+    for name in ("same_prediction", "chosen_probability_sum", "kl_sum", "logit_squared_error_sum"):
+        assert getattr(alone, name) == pytest.approx(getattr(found[12], name), rel=1e-6)
     # Spread over the classes, unlike the first 12 of the set.
     assert len(set(images.known_labels()[image_order(40)[:12]].tolist())) == 4

@@ -228,4 +228,4 @@ def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> N
     for name in names:
         extra = ["breakpoint"] if name.endswith("_segmented") else []
         assert columns[name] == expected + extra
-    assert len(names) == 96 + 6 * 9 + 17 + 18 + 16 + 3 + 2
+    assert len(names) == 96 + 6 * 9 + 17 + 18 + 16 + 3 + 2 + 4

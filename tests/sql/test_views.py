@@ -429,7 +429,9 @@ def test_names_follow_the_grammar() -> None:
         assert (row["rescale"], row["segmented"]) == ("fakefreeze", "false")
         words = [row[part] for part in parts]
         assert row["name"] == "_".join(x for x in words if x not in {"half", "none", "parameters"})
-    rows = [row for row in every if row not in baselines and row not in ratios]
+    probes = [row for row in every if row["name"].startswith("probe_")]
+    assert all(row["measure"] == row["name"] for row in probes)
+    rows = [row for row in every if row not in (*baselines, *ratios, *probes)]
     for row in rows:
         assert (row["measure"], row["tensors"]) == ("js", "parameters")
         words = [row[x] for x in ("rescale", "combine", "share", "mac_weight", "correction")]
