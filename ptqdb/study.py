@@ -593,6 +593,7 @@ class Study:
         precision: str = "auto",
         until: float | None = None,
         probe: int = DEFAULT_PROBE_COUNT,
+        sensitivity: bool = False,
         replace: bool = False,
         wait_s: float = 0.0,
         reporter: "Reporter | None" = None,
@@ -621,6 +622,9 @@ class Study:
         probe
             Number of calibration images on which each format is also compared with the float
             network, without labels, for the views ``probe_*``; at most all. 0: none.
+        sensitivity
+            Whether to measure, with gradients on 64 calibration images, how much noise in each
+            layer's output moves the float network's decision: for ``share := 'sensitivity'``.
         replace
             Whether to delete existing results and collect them again.
         wait_s
@@ -655,6 +659,7 @@ class Study:
             precision=precision,
             until=until,
             probe=probe,
+            sensitivity=sensitivity,
             anew=replace,
         )
         return self.fill(request, reporter, wait_s=wait_s)

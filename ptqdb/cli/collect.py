@@ -140,6 +140,15 @@ def collect(
             rich_help_panel=CELLS,
         ),
     ] = None,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="Also measure, with gradients on 64 calibration images, how much noise in each "
+            "layer's output moves the float network's decision.",
+            rich_help_panel=CELLS,
+        ),
+    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete existing results and collect them again.")
     ] = False,
@@ -190,6 +199,7 @@ def collect(
         "precision": precision,
         "until": until,
         "probe": probe,
+        "sensitivity": sensitivity or None,
     }
     cells = {key: value for key, value in cells_said.items() if value is not None}
     if study is None:

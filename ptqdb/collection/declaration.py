@@ -106,6 +106,8 @@ class StudyDeclaration:
         Standard error of the loss at which the evaluation of a cell stops; None: all images.
     probe
         Number of calibration images to probe each format on, at most all; 0: no probe.
+    sensitivity
+        Whether to measure the sensitivity of each layer of the float network, too.
     """
 
     datasets: tuple[DatasetEntry, ...]
@@ -116,6 +118,7 @@ class StudyDeclaration:
     precision: str = "auto"
     until: float | None = None
     probe: int = DEFAULT_PROBE_COUNT
+    sensitivity: bool = False
 
     def dataset_of(self, network: NetworkEntry) -> DatasetEntry:
         """Return the dataset of a network of this study."""

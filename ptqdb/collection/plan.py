@@ -64,6 +64,8 @@ class CollectionRequest:
         ``ptqdb.measurement.first_images.is_enough``.
     probe
         Number of calibration images to probe each format on, at most all; 0: no probe.
+    sensitivity
+        Whether to measure the sensitivity of each layer of the float network, too.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class CollectionRequest:
     replace: bool = False
     until: float | None = None
     probe: int = DEFAULT_PROBE_COUNT
+    sensitivity: bool = False
 
     def __post_init__(self) -> None:
         first: dict[str, NetworkTask] = {}
@@ -135,6 +138,8 @@ class NetworkPlan:
         Those of the cells that are evaluated and lack only their probe.
     failed
         Requested cells that are recorded as failing; they are not tried again.
+    lacks_sensitivity
+        Whether to measure the sensitivity of its layers.
     layer_count
         Number of quantized layers; an upper bound for a new network.
     work
@@ -149,17 +154,18 @@ class NetworkPlan:
     layer_count: int = 0
     work: float | None = None
     evaluated: frozenset[Cell] = frozenset()
+    lacks_sensitivity: bool = False
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing requested is missing."""
-        return not (self.is_new or self.cells)
+        return not (self.is_new or self.cells or self.lacks_sensitivity)
 
     @property
     def changes_views(self) -> bool:
-        """Whether missing cells will add rows to the views that curves are fitted over."""
+        """Whether what is missing will add rows to the views that curves are fitted over."""
         alone = all(cell.scope == LAYER_SCOPE for cell in self.cells)
-        return self.is_new or not alone
+        return self.is_new or self.lacks_sensitivity or not alone
 
     @property
     def cell_count(self) -> int:
@@ -204,7 +210,7 @@ def plan_network(
     ]
     stored = None if request.replace else _stored_identity(connection, task.name)
     if stored is None:
-        return NetworkPlan(task, True, tuple(wanted), 0)
+        return NetworkPlan(task, True, tuple(wanted), 0, lacks_sensitivity=request.sensitivity)
     _refuse_differences(task, stored)
     layers = _layers(connection, task.name)
     wanted = [each for cell in wanted for each in _by_layer(cell, layers)]
@@ -223,6 +229,7 @@ def plan_network(
         failed,
         len(layers),
         evaluated=frozenset(evaluated.intersection(missing)),
+        lacks_sensitivity=request.sensitivity and not _has_sensitivity(connection, task.name),
     )
 
 
@@ -327,6 +334,15 @@ def _probed_cells(
         for number_format, scheme in rows
         if number_format in asked
     }
+
+
+def _has_sensitivity(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    found = connection.execute(
+        "select 1 from layer_sensitivity join layer as l using (layer_id) "
+        "join network as n using (network_id) where n.name = ? limit 1",
+        [name],
+    )
+    return found.fetchone() is not None
 
 
 def _has_enough_images(

@@ -108,6 +108,7 @@ def _arguments(request: CollectionRequest) -> str:
             "precision": request.precision,
             "until": request.until,
             "probe": request.probe,
+            "sensitivity": request.sensitivity,
             "replace": request.replace,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -58,6 +58,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
         precision=study.precision,
         until=study.until,
         probe=study.probe,
+        sensitivity=study.sensitivity,
         anew=anew,
     )
 
@@ -71,6 +72,7 @@ def build_request(
     precision: str = "auto",
     until: float | None = None,
     probe: int = DEFAULT_PROBE_COUNT,
+    sensitivity: bool = False,
     anew: bool = False,
 ) -> CollectionRequest:
     """Return the request to quantize networks in the given formats and scopes.
@@ -94,6 +96,7 @@ def build_request(
         replace=anew,
         until=until,
         probe=probe,
+        sensitivity=sensitivity,
     )
 
 

@@ -16,6 +16,7 @@ from ptqdb.measurement.facts import (
     NetworkFacts,
     ProbeFacts,
     QuantizedTensorFacts,
+    SensitivityFacts,
     TensorFacts,
     TensorKey,
 )
@@ -296,6 +297,16 @@ def write_probe(
     insert(connection, "probe", pl.DataFrame([ids | asdict(facts)]))
 
 
+def write_sensitivities(
+    connection: duckdb.DuckDBPyConnection,
+    layer_ids: Mapping[str, int],
+    sensitivities: Mapping[str, SensitivityFacts],
+) -> None:
+    """Write the sensitivity of each layer of a network, by name."""
+    rows = [{"layer_id": layer_ids[name]} | asdict(each) for name, each in sensitivities.items()]
+    insert(connection, "layer_sensitivity", pl.DataFrame(rows))
+
+
 def write_float_images(
     connection: duckdb.DuckDBPyConnection, network_id: int, facts: EvaluationFacts
 ) -> None:
@@ -414,7 +425,7 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
     statements += [
         *(
             of_layer.format(table=table)
-            for table in ("layer_evaluation", "failed_layer_cell", "tensor")
+            for table in ("layer_evaluation", "failed_layer_cell", "layer_sensitivity", "tensor")
         ),
         *(of_network.format(table=table) for table in ("unquantized_part", "layer", "network")),
     ]

@@ -8,6 +8,7 @@
     precision = "auto"                      # or "float32"
     until = 0.005                           # standard error to stop a cell at; default: all images
     probe = 128                             # calibration images to probe each format on; 0: none
+    sensitivity = true                      # of each layer of the float network; default: false
 
     [dataset.cifar10]
     path = "images/cifar10"                 # anything that --dataset takes
@@ -108,6 +109,7 @@ class _StudyTable(_Table):
     precision: Precision = "auto"
     until: Share | None = None
     probe: ProbeCount = DEFAULT_PROBE_COUNT
+    sensitivity: Annotated[bool, Meta(description="true or false")] = False
 
 
 class _DatasetTable(_Table):
@@ -179,6 +181,7 @@ def read_study_file(path: Path) -> StudyDeclaration:
         precision=study.precision,
         until=study.until,
         probe=study.probe,
+        sensitivity=study.sensitivity,
     )
 
 

@@ -30,6 +30,7 @@ from ptqdb.collection.rows import (
     write_network,
     write_probe,
     write_quantized_tensors,
+    write_sensitivities,
 )
 from ptqdb.database import (
     SnapshotPublisher,
@@ -48,6 +49,7 @@ from ptqdb.measurement.facts import EvaluationFacts, FailedEvaluation, ProbeFact
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.own_code import is_of_network, one_line, own_errors_as_data_errors
 from ptqdb.measurement.probe import NetworkProbe
+from ptqdb.measurement.sensitivity import layer_sensitivities
 from ptqdb.support.interruption import keep_interrupts
 
 
@@ -234,7 +236,7 @@ def _collect_or_record(
     name = plan.task.name
     try:
         with keep_interrupts():
-            if plan.cells or plan.is_new:
+            if not plan.is_complete:
                 _collect_network(connection, request, plan, outcome, reporter)
     except BaseException as error:  # a network's own code may raise anything
         if isinstance(error, duckdb.Error) or not is_of_network(error):
@@ -275,12 +277,38 @@ def _collect_network(
                     "floating point does not tell which ones are correct and this machine finds "
                     "another number; --replace collects the network again"
                 )
+        if plan.lacks_sensitivity:
+            _collect_sensitivity(connection, request, plan, measurement, preprocessing, reporter)
         plan = plan.with_layers(list(measurement.network.layers))
         reporter.prepared(plan.task.name, plan.cell_count)
         for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
             _collect_format(connection, request, measurement, runs, list(cells), outcome, reporter)
     finally:
         measurement.network.release()
+
+
+def _collect_sensitivity(
+    connection: duckdb.DuckDBPyConnection,
+    request: CollectionRequest,
+    plan: NetworkPlan,
+    measurement: NetworkMeasurement,
+    preprocessing: Preprocessing,
+    reporter: Reporter,
+) -> None:
+    """Measure and write the sensitivity of a network's layers, or remark that it has none."""
+    name, device = plan.task.name, torch.device(request.device)
+    try:
+        with keep_interrupts():
+            found = layer_sensitivities(
+                measurement.network, plan.task.calibration, preprocessing, device=device
+            )
+    except DataError as error:
+        reporter.remarked(f"{name}: the sensitivity of its layers is unknown: {error}")
+        return
+    with transaction(connection):
+        rows = connection.execute("select network_id from network where name = ?", [name])
+        ((network_id,),) = rows.fetchall()
+        write_sensitivities(connection, read_layer_ids(connection, network_id), found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,12 @@ from ptqdb.collection.rows import (
     ensure_dataset,
     ensure_formats,
     ensure_scheme,
+    read_layer_ids,
     read_tensor_ids,
     write_network,
     write_probe,
     write_quantized_tensors,
+    write_sensitivities,
 )
 from ptqdb.collection.sweep import Reporter, Silent
 from ptqdb.database import IN_MEMORY, connect, materialize, query, read_view, transaction
@@ -26,6 +28,7 @@ from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.network import NetworkMeasurement, example_images
 from ptqdb.measurement.own_code import own_errors_as_data_errors
 from ptqdb.measurement.probe import NetworkProbe
+from ptqdb.measurement.sensitivity import layer_sensitivities
 from ptqdb.networks.outputs import check_outputs
 from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource
@@ -34,6 +37,7 @@ from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 SOFTMAX_MEASURE = "js_softmax"
 TRAINED = "trained"
+SENSITIVITY = "sensitivity"
 _PROBES = (
     "select number_format.name as number_format, probe.image_count, "
     "probe.image_count - probe.same_prediction as changed_count "
@@ -97,6 +101,7 @@ def measure_in_view(
         probe=probe,
         with_softmax=words.get("measure", SOFTMAX_MEASURE) == SOFTMAX_MEASURE,
         with_trained=words.get("tensors", TRAINED) == TRAINED,
+        with_sensitivity=words.get("share") == SENSITIVITY,
         device=device,
         reporter=reporter,
     ) as connection:
@@ -117,6 +122,7 @@ def measure_unevaluated(
     with_inputs: bool = True,
     with_softmax: bool = True,
     with_trained: bool = True,
+    with_sensitivity: bool = False,
     probe: int = 0,
     scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
     device: str = "cpu",
@@ -151,6 +157,9 @@ def measure_unevaluated(
     with_trained
         Whether to measure weights and biases as trained, too; only views with ``tensors :=
         'trained'`` need them.
+    with_sensitivity
+        Whether to measure the sensitivity of each layer, for views with ``share :=
+        'sensitivity'``; it needs calibration images.
     probe
         Number of calibration images to probe each format on, at most all; 0: no probe.
     reporter
@@ -195,6 +204,16 @@ def measure_unevaluated(
                 facts = measurement.facts_without_codes(number_format)
                 format_id = format_ids[number_format.name]
                 write_quantized_tensors(connection, tensor_ids, format_id, scheme_id, facts)
+            if with_sensitivity and calibration is not None:
+                with own_errors_as_data_errors():
+                    sensitivities = layer_sensitivities(
+                        measurement.network,
+                        calibration,
+                        trained.preprocessing,
+                        device=torch.device(device),
+                    )
+                layer_ids = read_layer_ids(connection, network_id)
+                write_sensitivities(connection, layer_ids, sensitivities)
             if probe and calibration is not None:
                 network_probe = NetworkProbe(
                     measurement.network,

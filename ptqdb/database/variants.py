@@ -154,6 +154,7 @@ def uses_weights_alone(view: str) -> bool:
     return (
         words.get("combine") == "weightonly"
         and words["tensors"] in ("parameters", "trained")
+        and words["share"] != "sensitivity"
         and not uses_probe(view)
         and not needs_evaluations(view)
     )

@@ -112,6 +112,19 @@ with suspect as (
     from evaluation
     union all
     select
+        'layer_sensitivity' as table_name,
+        layer_sensitivity.layer_id::varchar as row_key,
+        unnest([
+            'margin_square_sum', 'gradient_square_sum', 'output_square_sum'
+        ]) as column_name,
+        unnest([
+            layer_sensitivity.margin_square_sum,
+            layer_sensitivity.gradient_square_sum,
+            layer_sensitivity.output_square_sum
+        ]) as found
+    from layer_sensitivity
+    union all
+    select
         'layer_evaluation' as table_name,
         concat_ws(
             ', ',

@@ -76,6 +76,14 @@ anti join scheme on probe.scheme_id = scheme.scheme_id
 group by probe.scheme_id
 union all
 select
+    'layer_sensitivity' as table_name,
+    'layer ' || layer_sensitivity.layer_id as absent,
+    count(*) as row_count
+from layer_sensitivity
+anti join layer on layer_sensitivity.layer_id = layer.layer_id
+group by layer_sensitivity.layer_id
+union all
+select
     'layer_evaluation' as table_name,
     'layer ' || layer_evaluation.layer_id as absent,
     count(*) as row_count

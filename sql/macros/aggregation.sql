@@ -28,14 +28,27 @@ create or replace macro layer_total(tensors, of_parameters, of_input) as
         else unknown_word('tensors', tensors, tensors_words())
     end;
 
--- Unnormalized share of a layer; its share is this value over the network's sum.
+-- Unnormalized share of a layer; its share is this value over the network's sum. NULL
+-- for sensitivity, which is not normalized: see margin_noise.
 create or replace macro layer_amount(share, params, macs) as
     case share
         when 'param' then params
         when 'flops' then macs
         when 'layer' then 1
+        when 'sensitivity' then null
         else unknown_word('share', share, share_words())
     end::double;
+
+-- Mean squared change of the margin over the mean squared margin, if white noise with
+-- the power of the layer's output is added to that output: for small noise, the mean
+-- squared gradient norm times the noise per element, with means over the images. White
+-- noise of x times that power changes it by x times as much, and the changes of
+-- independent noise in several layers add up.
+create or replace macro margin_noise(
+    gradient_square_sum, output_square_sum, element_count, margin_square_sum
+) as
+    gradient_square_sum * output_square_sum
+    / nullif(element_count * margin_square_sum, 0);
 
 -- Factor on a network's divergence: log10(MMAC), NULL up to 1 MMAC (log); MMAC^(1/3)
 -- (cuberoot); MMAC^(1/2) (sqrt); the number of quantized layers (depth); its square

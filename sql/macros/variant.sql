@@ -9,11 +9,12 @@
 -- inputs. The measure channelnsr requires rescale fakefreeze. With tensors trained, the
 -- weights and biases of layers count as they were before batch norm was folded into
 -- them, and a bias that exists only by folding does not; there is no row for a network
--- that an older version measured. The measures probe_* are of the whole network, whose
--- divergence is that of its probe: rescale, combine, share, mac_weight, correction and
--- aggregate have no effect, the scope is all, and tensors is parameters. There is a row
--- only if every weight and bias that counts has its measure (never a partial sum), or
--- the probe if that counts, and either
+-- that an older version measured. With share sensitivity there are rows only for
+-- networks collected with --sensitivity. The measures probe_* are of the whole network,
+-- whose divergence is that of its probe: rescale, combine, share, mac_weight,
+-- correction and aggregate have no effect, the scope is all, and tensors is parameters.
+-- There is a row only if every weight and bias that counts has its measure (never a
+-- partial sum), or the probe if that counts, and either
 --     the format has been evaluated, and the float network on the same images and maybe
 --     more, or
 --     the network has no evaluation at all, not even in floating point, and is only
@@ -339,20 +340,35 @@ left join of_inputs as of_input
         and of_weight.scheme_id = of_input.scheme_id;
 
 -- Share of each layer in its network.
--- Grain: one layer. Key: layer_id. The shares of a network add up to 1.
+-- Grain: one layer. Key: layer_id. The shares of a network add up to 1, except those of
+-- sensitivity: normalized, they would tell apart the layers of a network, but not a
+-- network that small noise disturbs from one that it does not. These are NULL where the
+-- sensitivity was not measured.
 create or replace macro layer_share(share) as table
 select
     layer.layer_id,
     layer.network_id,
     layer.position,
-    layer_amount(share, layer.params, layer.macs) / nullif(
-        sum(layer_amount(share, layer.params, layer.macs)) over (
-            partition by layer.network_id
-            order by layer.position
-            rows between unbounded preceding and unbounded following
-        ), 0
-    ) as share_of_network
-from layer;
+    case share
+        when 'sensitivity' then
+            margin_noise(
+                sensitivity.gradient_square_sum,
+                sensitivity.output_square_sum,
+                sensitivity.element_count,
+                sensitivity.margin_square_sum
+            )
+        else
+            layer_amount(share, layer.params, layer.macs) / nullif(
+                sum(layer_amount(share, layer.params, layer.macs)) over (
+                    partition by layer.network_id
+                    order by layer.position
+                    rows between unbounded preceding and unbounded following
+                ), 0
+            )
+    end as share_of_network
+from layer
+left join layer_sensitivity as sensitivity
+    on share = 'sensitivity' and layer.layer_id = sensitivity.layer_id;
 
 -- Divergence and accuracy loss of every network in every number format, for any
 -- combination of the study's choices; each named view is one call.
@@ -394,7 +410,9 @@ aggregated as (
             and cell.number_format_id = of_layer.number_format_id
             and cell.scheme_id = of_layer.scheme_id
     group by cell.network_id, cell.number_format_id
-    having count(*) = count(of_layer.divergence)
+    having
+        count(*) = count(of_layer.divergence)
+        and (share != 'sensitivity' or count(*) = count(shared.share_of_network))
 ),
 
 damaged as (

@@ -10,8 +10,9 @@ create or replace macro rescale_words() as ['fakefreeze', 'l2'];
 create or replace macro combine_words() as
     ['half', 'nodiv', 'weightratio', 'weightonly'];
 
--- Valid shares: by params, by MACs, or equal for every layer.
-create or replace macro share_words() as ['param', 'flops', 'layer'];
+-- Valid shares: by params, by MACs, equal for every layer, or by the effect of noise in
+-- its output on the decision of the float network.
+create or replace macro share_words() as ['param', 'flops', 'layer', 'sensitivity'];
 
 -- Valid factors of a network: from its MACs or its depth.
 create or replace macro mac_weight_words() as

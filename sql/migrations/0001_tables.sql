@@ -194,6 +194,31 @@ comment on column layer.is_folded is
 'Whether a batch norm was folded into it, so that its weight and bias as trained are
 others; NULL if written by older versions';
 
+create table layer_sensitivity (
+    layer_id integer primary key,
+    image_count integer not null check (image_count > 0),
+    margin_square_sum double not null check (margin_square_sum >= 0),
+    element_count bigint not null check (element_count >= 0),
+    gradient_square_sum double not null check (gradient_square_sum >= 0),
+    output_square_sum double not null check (output_square_sum >= 0)
+);
+comment on table layer_sensitivity is
+'Grain: one layer of a network collected with --sensitivity. Key: layer_id. How the
+decision of the float network depends on the layer''s output, summed over calibration
+images, without labels. The margin is the largest output minus the second largest.';
+comment on column layer_sensitivity.layer_id is 'The layer';
+comment on column layer_sensitivity.image_count is
+'Number of calibration images in the sums: of the first 64 in the order of image_at,
+those with a finite margin and finite gradients';
+comment on column layer_sensitivity.margin_square_sum is
+'Sum over the images of the squared margin; the same for every layer of a network';
+comment on column layer_sensitivity.element_count is
+'Number of elements of the layer''s output, over all images';
+comment on column layer_sensitivity.gradient_square_sum is
+'Sum over these elements of the squared gradient of the margin';
+comment on column layer_sensitivity.output_square_sum is
+'Sum over these elements of the squared output';
+
 create table tensor (
     tensor_id integer primary key,
     layer_id integer not null,

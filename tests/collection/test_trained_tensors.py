@@ -292,3 +292,12 @@ def test_channels_and_inputs_as_trained_are_refused(collected: Database) -> None
         pytest.raises(UsageError, match="measure as trained is one of js"),
     ):
         read_view(connection, "variant(measure := 'channelnsr', tensors := 'trained')")
+
+
+def test_a_bias_as_trained_has_the_codes_of_a_bias(collected: Database) -> None:
+    """INT_64, POT_8 and FLOAT_16_E7: what is uncovered depends on them."""
+    of_codes = collected.rows(
+        "select code_bits(role, 'INT', 4), code_bits(role, 'POT', 5), "
+        "code_ebits(role, 'FLOAT', 2) from (values ('trained_bias'), ('bias')) as roles (role)"
+    )
+    assert of_codes == [(64, 8, 7)] * 2

@@ -284,6 +284,18 @@ TABLES = (
         free_texts=("reason",),
     ),
     Table(
+        "layer_sensitivity",
+        ("layer_id",),
+        (_LAYER,),
+        agreeing=("image_count", "element_count"),
+        measured=(
+            Measured("margin_square_sum", "f.margin_square_sum"),
+            Measured("gradient_square_sum", "f.gradient_square_sum"),
+            Measured("output_square_sum", "f.output_square_sum"),
+        ),
+        is_optional=True,
+    ),
+    Table(
         "probe",
         ("network_id", "number_format_id", "scheme_id"),
         (_NETWORK, _FORMAT, _SCHEME),
