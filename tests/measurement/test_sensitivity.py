@@ -51,7 +51,7 @@ def expected(module: nn.Module) -> dict[str, tuple[float, ...]]:
         gradient = (difference[:, 0] - difference[:, 1]) * (hidden > 0)
         margins = (top.values[:, 0] - top.values[:, 1]).square().sum()
         # with respect to the logits it is 1 for the first class, -1 for the second
-        sums = (
+        sums: tuple[tuple[Any, ...], ...] = (
             (8, margins, hidden.numel(), gradient.square().sum(), hidden.square().sum()),
             (8, margins, logits.numel(), 2 * len(x), logits.square().sum()),
         )
