@@ -73,6 +73,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
         number_formats=match_formats("INT_*, FLOAT_8_*"),
         scopes=("weight", "bias"),
         until=0.005,
+        sensitivity=True,
     )
     assert study.dataset_of(study.networks[0]) == flowers
     assert study.dataset_of(study.networks[1]) == cifar10
@@ -93,6 +94,7 @@ def test_most_may_be_left_out(tmp_path: Path) -> None:
     )
     assert (study.number_formats, study.scopes) == (STUDY_GRID, ())
     assert (study.device, study.precision, study.until) == ("cpu", "auto", None)
+    assert not study.sensitivity
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,34 @@ CORRUPTIONS = [
         1,
     ),
     (
+        "trained_tensors",
+        "update layer set is_folded = false where layer_id = 1; "
+        "insert into tensor from (select * replace (99 as tensor_id, 'trained_bias' as role) "
+        "from tensor where tensor_id = 2)",
+        {"role": "trained_bias", "is_folded": False, "element_count": 12, "folded_count": 12},
+        1,
+    ),
+    (
+        "trained_tensors",
+        "update layer set is_folded = true where layer_id = 1; "
+        "insert into tensor from (select * replace (99 as tensor_id, 'trained_bias' as role) "
+        "from tensor where tensor_id = 1)",
+        {"is_folded": True, "element_count": 900, "folded_count": 12},
+        1,
+    ),
+    (
+        "orphan",
+        "insert into layer_sensitivity values (99, 1, 1, 1, 1, 1)",
+        {"table_name": "layer_sensitivity", "absent": "layer 99"},
+        1,
+    ),
+    (
+        "non_finite",
+        "insert into layer_sensitivity values (1, 1, 1, 1, 'inf', 1)",
+        {"table_name": "layer_sensitivity", "column_name": "gradient_square_sum"},
+        1,
+    ),
+    (
         "unknown_format",
         "insert into failed_layer_cell values (2, 75, 1, null, 'ValueError')",
         {"table_name": "failed_layer_cell", "number_format": "75"},
