@@ -13,7 +13,6 @@ from ptqdb.collection.unevaluated import measure_in_view
 from ptqdb.database import connect, read_view, uses_weights_alone
 from ptqdb.database.exchange import export_study, import_study
 from ptqdb.measurement.first_images import image_order
-from ptqdb.measurement.sensitivity import SENSITIVITY_IMAGES
 from ptqdb.quantization.number_formats import number_format
 
 VIEW = "variant(share := 'sensitivity', measure := 'nsr')"
@@ -38,10 +37,10 @@ def two_layers() -> nn.Module:
     return nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(inplace=True), layers[1]).eval()
 
 
-def expected(module: nn.Module) -> dict[str, tuple[float, ...]]:
+def expected(module: nn.Module, count: int = 8) -> dict[str, tuple[float, ...]]:
     """Sums over images by the chain rule: the margin is (row a - row b) of the last weight."""
     first, second = (part for part in module.children() if isinstance(part, nn.Linear))
-    shown = pictures(8, "train").images.float()[image_order(8)[:SENSITIVITY_IMAGES]]
+    shown = pictures(8, "train").images.float()[image_order(8)[:count]]
     x = ((shown / 255 - 0.5) / 0.25).flatten(1).double()
     with torch.no_grad():
         hidden = x @ first.weight.double().T + first.bias.double()
@@ -52,8 +51,8 @@ def expected(module: nn.Module) -> dict[str, tuple[float, ...]]:
         margins = (top.values[:, 0] - top.values[:, 1]).square().sum()
         # with respect to the logits it is 1 for the first class, -1 for the second
         sums: tuple[tuple[Any, ...], ...] = (
-            (8, margins, hidden.numel(), gradient.square().sum(), hidden.square().sum()),
-            (8, margins, logits.numel(), 2 * len(x), logits.square().sum()),
+            (count, margins, hidden.numel(), gradient.square().sum(), hidden.square().sum()),
+            (count, margins, logits.numel(), 2 * len(x), logits.square().sum()),
         )
         return {
             name: tuple(float(each) for each in row)
@@ -77,6 +76,21 @@ def test_the_facts_are_those_of_the_chain_rule(collected: Database) -> None:
     found = {name: row for name, *row in rows}
     assert found == {
         name: pytest.approx(row, rel=1e-5) for name, row in expected(two_layers()).items()
+    }
+
+
+def test_a_few_images_are_the_first_ones_of_the_order(
+    empty_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptqdb.measurement.sensitivity.SENSITIVITY_IMAGES", 3)
+    database = Database(empty_file, tmp_path)
+    database.collect(two_layers(), "INT_4", sensitivity=True)
+    found = database.rows(
+        "select l.name, s.* exclude (layer_id) from layer_sensitivity as s "
+        "join layer as l using (layer_id)"
+    )
+    assert {name: row for name, *row in found} == {
+        name: pytest.approx(row, rel=1e-5) for name, row in expected(two_layers(), 3).items()
     }
 
 
@@ -118,7 +132,7 @@ def test_a_network_is_asked_afterwards_once(
     assert len(database.rows("from layer_sensitivity")) == 2
     assert [database.rows(text) for text in facts] == before
     monkeypatch.setattr("ptqdb.collection.sweep._measured", None)
-    database.collect(two_layers(), "INT_4", sensitivity=True)
+    assert database.collect(two_layers(), "INT_4", sensitivity=True).failures == []
     assert database.failed_checks() == {}
 
 
