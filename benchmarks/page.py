@@ -331,6 +331,8 @@ def _prediction(results: Results) -> list[str]:
         f"as `ptqdb predict` measures it: {found.total_s:.1f} s, of which {found.facts_s:.1f} s "
         "are facts of its tensors. A float pass over the images in its fastest way takes "
         f"{found.pass_s:.2f} s.",
+        "What each of the three ways to predict costs in processor time for a format stands in "
+        "[choosing a format](../how-to/predict.md), beside its accuracy.",
     ]
 
 

@@ -65,7 +65,7 @@ def test_definitions_follow_sql(path: Path, own_sql: Path) -> None:
         connection.execute("create view mine as select 1 as one")
     csv = own_sql / "variants.csv"
     kept = [line for line in csv.read_text().splitlines() if not line.startswith("l2_param,")]
-    added = "l2_layer,l2,half,layer,none,none,js,false,The network's layers alike"
+    added = "l2_layer,l2,half,layer,none,none,js,parameters,false,The network's layers alike"
     csv.write_text("\n".join([*kept, added, ""]))
     (own_sql / "macros" / "extra.sql").write_text(
         "-- Uses a macro of another file.\n"
