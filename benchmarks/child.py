@@ -22,8 +22,9 @@ from workload import (
     seconds_of,
 )
 
-from ptqdb.collection.sweep import Silent, collect
-from ptqdb.measurement.evaluation import Batches
+from ptqdb.collection.reporting import Silent
+from ptqdb.collection.sweep import collect
+from ptqdb.measurement.batches import Batches
 from ptqdb.networks.sources import NetworkSource, network_source
 
 BYTES_PER_KB = 1024

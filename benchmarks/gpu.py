@@ -27,7 +27,8 @@ from workload import (
     seconds_of,
 )
 
-from ptqdb.collection.sweep import Silent, collect
+from ptqdb.collection.reporting import Silent
+from ptqdb.collection.sweep import collect
 from ptqdb.database import connect, query
 
 ROOT = Path(__file__).parent.parent

@@ -21,6 +21,7 @@ PHASES = (EVALUATION, FACTS, CALIBRATION, FLOAT, DATABASE, OPENING, REST)
 RULES: dict[tuple[str, str | None], str] = {
     ("ptqdb/measurement/evaluation.py", "of_codes"): EVALUATION,
     ("ptqdb/measurement/evaluation.py", None): FLOAT,
+    ("ptqdb/measurement/batches.py", None): FLOAT,
     ("ptqdb/measurement/network.py", "quantized_facts"): FACTS,
     ("ptqdb/measurement/network.py", "facts_without_codes"): FACTS,
     ("ptqdb/measurement/network.py", "code"): FACTS,

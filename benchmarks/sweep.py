@@ -18,7 +18,8 @@ from workload import (
 )
 
 from ptqdb.collection.plan import CollectionRequest
-from ptqdb.collection.sweep import Silent, collect
+from ptqdb.collection.reporting import Silent
+from ptqdb.collection.sweep import collect
 from ptqdb.quantization.number_formats import STUDY_GRID
 
 NETWORKS = ("AlexNet", "VGG_16", "ResNet_18", "MobileNetV2", "Inception_BN")

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ptqdb.collection.plan import CollectionRequest
-    from ptqdb.collection.sweep import CollectionOutcome, Reporter
+    from ptqdb.collection.reporting import Reporter
+    from ptqdb.collection.sweep import CollectionOutcome
     from ptqdb.database import Snapshot
     from ptqdb.database.checks import CheckResult
     from ptqdb.datasets.images import ImageSet
@@ -678,7 +679,8 @@ class Study:
         MismatchError, DatabaseError
             As in `collect`.
         """
-        from ptqdb.collection.sweep import Silent, collect
+        from ptqdb.collection.reporting import Silent
+        from ptqdb.collection.sweep import collect
 
         path = self._file("collected into")
         with self._released():

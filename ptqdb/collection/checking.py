@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ptqdb.collection.plan import NetworkPlan
 from ptqdb.errors import DataError
-from ptqdb.measurement.evaluation import Batches
+from ptqdb.measurement.batches import Batches
 from ptqdb.measurement.macs import count_work
 from ptqdb.networks.outputs import check_outputs
 from ptqdb.quantization.layers import quantizable_layers

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
 
 import duckdb
 import torch
@@ -17,6 +16,7 @@ from ptqdb.collection.plan import (
     plan_network,
 )
 from ptqdb.collection.recorded_run import Failure, recorded_run
+from ptqdb.collection.reporting import Reporter
 from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
@@ -51,54 +51,6 @@ from ptqdb.measurement.own_code import is_of_network, one_line, own_errors_as_da
 from ptqdb.measurement.probe import NetworkProbe
 from ptqdb.measurement.sensitivity import layer_sensitivities
 from ptqdb.support.interruption import keep_interrupts
-
-
-class Reporter(Protocol):
-    """Receives the progress of a collection."""
-
-    def planned(self, cell_count: int, present_count: int) -> None:
-        """Receive the numbers of cells to fill and of existing cells."""
-
-    def weighed(self, network: str, cell_count: int, work: float | None) -> None:
-        """Receive a network's number of cells and the work per cell; None if unknown.
-
-        All networks have the same unit of work. Called once per network, before the first network
-        is prepared.
-        """
-
-    def preparing(self, network: str) -> None:
-        """A network is being loaded and calibrated."""
-
-    def prepared(self, network: str, cell_count: int) -> None:
-        """A network is prepared; its layers and so its number of cells are known."""
-
-    def filled(self, cell: Cell) -> None:
-        """A cell is committed, with its evaluation or its failure."""
-
-    def remarked(self, text: str) -> None:
-        """Receive a remark for the user."""
-
-
-class Silent:
-    """A reporter that does nothing."""
-
-    def planned(self, cell_count: int, present_count: int) -> None:
-        """Do nothing."""
-
-    def weighed(self, network: str, cell_count: int, work: float | None) -> None:
-        """Do nothing."""
-
-    def preparing(self, network: str) -> None:
-        """Do nothing."""
-
-    def prepared(self, network: str, cell_count: int) -> None:
-        """Do nothing."""
-
-    def filled(self, cell: Cell) -> None:
-        """Do nothing."""
-
-    def remarked(self, text: str) -> None:
-        """Do nothing."""
 
 
 @dataclass

@@ -9,6 +9,7 @@ import duckdb
 import polars as pl
 import torch
 
+from ptqdb.collection.reporting import Reporter, Silent
 from ptqdb.collection.rows import (
     ensure_dataset,
     ensure_formats,
@@ -20,7 +21,6 @@ from ptqdb.collection.rows import (
     write_quantized_tensors,
     write_sensitivities,
 )
-from ptqdb.collection.sweep import Reporter, Silent
 from ptqdb.database import IN_MEMORY, connect, materialize, query, read_view, transaction
 from ptqdb.database.variants import variant_words
 from ptqdb.datasets.images import ImageSet

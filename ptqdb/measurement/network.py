@@ -9,9 +9,9 @@ from torch import Tensor
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import DataError, UsageError
+from ptqdb.measurement.batches import Batches, network_batches
 from ptqdb.measurement.coded_inputs import CodedInputs
 from ptqdb.measurement.coded_tensors import coded_tensor_facts
-from ptqdb.measurement.evaluation import Batches, network_batches
 from ptqdb.measurement.facts import (
     Array,
     ChannelFacts,

@@ -9,7 +9,7 @@ from torch import Tensor
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import DataError
-from ptqdb.measurement.evaluation import Batches
+from ptqdb.measurement.batches import Batches
 from ptqdb.measurement.facts import SensitivityFacts
 from ptqdb.measurement.first_images import image_order
 from ptqdb.measurement.own_code import is_lack_of_memory, is_of_network, one_line
@@ -52,7 +52,7 @@ def layer_sensitivities(
     image_count, margin_square_sum = 0, 0.0
     try:
         with _Outputs(network) as outputs, matrix_precision("float32"):
-            for image in filter(len, batches):  # a short order leaves empty batches at the end
+            for image in batches:
                 margin, of_image = outputs.of_image(image)
                 if not math.isfinite(margin + sum(each.total for each in of_image.values())):
                     continue
