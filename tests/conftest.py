@@ -7,12 +7,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
 import synthetic
 
 from ptqdb.database import connect, materialize
+
+if TYPE_CHECKING:
+    from running import Run
+    from small_networks import Database
 
 # The tests' processes share the cores: threads of theirs would wait for each other. Set before
 # anything imports torch; the processes that tests start inherit it.
@@ -36,6 +41,22 @@ def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "empty.duckdb"
     connect(path, read_only=False).close()
     return path
+
+
+@pytest.fixture
+def db(empty_file: Path, tmp_path: Path) -> "Database":
+    """A database to collect small networks into."""
+    from small_networks import Database  # it imports torch
+
+    return Database(empty_file, tmp_path)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Run":
+    """Runs ptqdb as a command, in this process."""
+    from running import runner
+
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 import torch
 from collecting import Silence
-from running import Run, runner
+from running import Run
 from small_networks import Database, pictures
 from torch import Tensor, nn
 
@@ -17,16 +17,6 @@ import ptqdb
 from ptqdb.database import connect, materialize
 from ptqdb.database.exchange import export_study, import_study
 from ptqdb.errors import DatabaseError, DataError
-
-
-@pytest.fixture
-def db(empty_file: Path, tmp_path: Path) -> Database:
-    return Database(empty_file, tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
 
 
 class Shares(nn.Module):

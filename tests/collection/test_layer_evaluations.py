@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from collecting import Silence
-from running import Run, runner
-from small_networks import Database, pictures
+from running import Run
+from small_networks import Database, pictures, three_layers
 from torch import Tensor, nn
 
 import ptqdb
@@ -24,24 +24,6 @@ from ptqdb.quantization.precision import choose_precision
 
 LAYERS = ("0", "3", "5")
 FORMATS = "INT_3,POT_4"
-
-
-@pytest.fixture
-def db(empty_file: Path, tmp_path: Path) -> Database:
-    return Database(empty_file, tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-def small(seed: int = 0) -> nn.Sequential:
-    """Three layers, whose names are `LAYERS`."""
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 12), nn.ReLU(), nn.Linear(12, 4)
-    )
 
 
 def fed(count: int, split: str) -> Tensor:
@@ -91,14 +73,14 @@ def stored(db: Database, table: str = "layer_evaluation") -> Mapping[tuple[str, 
 
 
 def test_each_layer_alone_is_what_fake_quantization_of_it_gives(db: Database) -> None:
-    outcome = db.collect(small(), FORMATS, count=40, scopes=("layer",))
+    outcome = db.collect(three_layers(0), FORMATS, count=40, scopes=("layer",))
     assert (outcome.filled_count, outcome.failures) == (2 + 3 * 2, [])
     found = stored(db)
     assert list(found) == [(layer, name) for layer in LAYERS for name in ("INT_3", "POT_4")]
     images, labels = fed(40, "test"), pictures(40).known_labels()
-    float_logits = small().eval()(images)
+    float_logits = three_layers(0).eval()(images)
     for (layer, name), row in found.items():
-        logits = with_one_quantized(small().eval(), layer, name, images)
+        logits = with_one_quantized(three_layers(0).eval(), layer, name, images)
         right, float_right = (each.argmax(1) == labels for each in (logits, float_logits))
         divergence = torch.nn.functional.kl_div(
             torch.log_softmax(logits.double(), 1),
@@ -141,7 +123,7 @@ def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "write_layer_evaluation", stop)
         with pytest.raises(KeyboardInterrupt):
-            db.collect(small(), FORMATS, scopes=("layer",))
+            db.collect(three_layers(0), FORMATS, scopes=("layer",))
     assert len(stored(db)) == 4
     # What a run announced of layers is one cell per format, missing until each layer is there.
     announced = "select unnest(cells).scope as scope from collection_run order by scope"
@@ -150,7 +132,7 @@ def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
     assert db.rows(missing) == [("POT_4", "layer")]
     assert "missing_announced_cell" in db.failed_checks()
     kept, reporter = stored(db), Silence()
-    outcome = db.collect(small(), FORMATS, scopes=("layer",), reporter=reporter)
+    outcome = db.collect(three_layers(0), FORMATS, scopes=("layer",), reporter=reporter)
     assert (outcome.filled_count, outcome.present_count) == (2, 6)
     assert [(cell.layer, cell.number_format.name) for cell in reporter.cells] == [
         ("3", "POT_4"),
@@ -160,7 +142,7 @@ def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
     assert db.failed_checks() == {}
     (tmp_path / "whole").mkdir()
     whole = Database(empty_file, tmp_path / "whole")
-    whole.collect(small(), FORMATS, scopes=("layer",))
+    whole.collect(three_layers(0), FORMATS, scopes=("layer",))
     assert stored(db) == stored(whole)
     assert {key: kept[key] for key in kept} == {key: stored(whole)[key] for key in kept}
     overview = db.rows("select all_cells, layer_cells, missing_cells from network_overview")
@@ -169,17 +151,17 @@ def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
 
 @pytest.mark.slow
 def test_layers_that_are_added_leave_fits_alone_and_replace_starts_anew(db: Database) -> None:
-    db.collect(small(), FORMATS)
+    db.collect(three_layers(0), FORMATS)
     before = db.rows("from evaluation order by all")
     forgotten: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "forget_fits", forgotten.append)
-        assert db.collect(small(), FORMATS, scopes=("layer",)).filled_count == 6
+        assert db.collect(three_layers(0), FORMATS, scopes=("layer",)).filled_count == 6
         assert forgotten == []
         assert db.rows("from evaluation order by all") == before
-        assert db.collect(small(), "INT_5").filled_count == 1
+        assert db.collect(three_layers(0), "INT_5").filled_count == 1
         assert len(forgotten) == 1
-    assert db.collect(small(1), FORMATS, replace=True).filled_count == 2
+    assert db.collect(three_layers(1), FORMATS, replace=True).filled_count == 2
     assert stored(db) == {}
     # As with every scope that an earlier run announced and the new one leaves out.
     assert set(db.failed_checks()) == {"missing_announced_cell"}
@@ -187,7 +169,7 @@ def test_layers_that_are_added_leave_fits_alone_and_replace_starts_anew(db: Data
 
 def test_a_dry_run_counts_layers(db: Database) -> None:
     def shown(scopes: tuple[str, ...]) -> Any:
-        source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
+        source = ptqdb.network(three_layers(0).eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(12), pictures(8, "train"))
         request = build_request([task], number_formats=match_formats(FORMATS), scopes=scopes)
         (one,) = preview(request, db.path, print)
@@ -195,11 +177,11 @@ def test_a_dry_run_counts_layers(db: Database) -> None:
 
     new = shown(("layer",))
     assert (new.present, len(new.missing), new.layer_count, new.failure) == (0, 8, 3, None)
-    db.collect(small(), FORMATS)
+    db.collect(three_layers(0), FORMATS)
     some = shown(("layer",))
     assert (some.present, len(some.missing), some.layer_count) == (2, 6, 3)
     assert some.seconds > 0
-    db.collect(small(), FORMATS, scopes=("layer",))
+    db.collect(three_layers(0), FORMATS, scopes=("layer",))
     done = shown(("layer", "weight"))
     assert (done.present, {cell.scope for cell in done.missing}) == (8, {"weight"})
 
@@ -260,7 +242,7 @@ def test_a_layer_that_breaks_the_network_is_recorded_and_travels(
 
 
 def test_layer_loss(db: Database) -> None:
-    db.collect(small(), FORMATS, count=40, scopes=("layer",))
+    db.collect(three_layers(0), FORMATS, count=40, scopes=("layer",))
     found = db.rows(
         "select number_format, layer, position, images, correct, accuracy, float_accuracy, "
         "accuracy_loss, accuracy_loss_se, contribution from layer_loss"

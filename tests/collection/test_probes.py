@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from collecting import Silence
-from running import Run, runner
-from small_networks import Database, pictures
-from torch import nn
+from running import Run
+from small_networks import Database, pictures, three_layers
 
 import ptqdb
 from ptqdb.collection.estimate import preview
@@ -29,28 +27,11 @@ EVALUATIONS = "select * from evaluation order by all"
 VIEWS = ("probe_soft", "probe_agreement", "probe_kl", "probe_logit")
 
 
-@pytest.fixture
-def db(empty_file: Path, tmp_path: Path) -> Database:
-    return Database(empty_file, tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-def small(seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 12), nn.ReLU(), nn.Linear(12, 4)
-    )
-
-
 @pytest.fixture(scope="module")
 def whole(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Database:
     """Collected at once; tests only read it."""
     db = Database(empty_file, tmp_path_factory.mktemp("whole"))
-    db.collect(small(), FORMATS, scopes=("weight",))
+    db.collect(three_layers(), FORMATS, scopes=("weight",))
     return db
 
 
@@ -91,51 +72,51 @@ def test_every_format_is_probed_by_default(whole: Database) -> None:
 def test_a_cell_without_its_probe_is_probed_and_not_evaluated(
     db: Database, whole: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = db.collect(small(), FORMATS, scopes=("weight",), probe=0)
+    first = db.collect(three_layers(), FORMATS, scopes=("weight",), probe=0)
     assert (first.filled_count, first.evaluated_count) == (6, 6)
     assert db.rows(PROBES) == []
-    again = db.collect(small(), FORMATS, scopes=("weight",), probe=0)
+    again = db.collect(three_layers(), FORMATS, scopes=("weight",), probe=0)
     assert (again.filled_count, again.present_count) == (0, 6)
     with monkeypatch.context() as patch:
         patch.setattr(NetworkEvaluation, "__init__", never)
-        second = db.collect(small(), FORMATS, scopes=("weight",))
+        second = db.collect(three_layers(), FORMATS, scopes=("weight",))
     assert (second.filled_count, second.evaluated_count, second.present_count) == (3, 0, 3)
     for query in (PROBES, EVALUATIONS, "select * from quantized_tensor order by all"):
         assert db.rows(query) == whole.rows(query)
-    third = db.collect(small(), FORMATS, scopes=("weight",))
+    third = db.collect(three_layers(), FORMATS, scopes=("weight",))
     assert (third.filled_count, third.present_count) == (0, 6)
 
 
 def test_formats_are_added_beside_those_that_lack_their_probe(
     db: Database, whole: Database
 ) -> None:
-    db.collect(small(), "INT_2", scopes=("weight",), probe=0)
-    outcome = db.collect(small(), FORMATS, scopes=("weight",))
+    db.collect(three_layers(), "INT_2", scopes=("weight",), probe=0)
+    outcome = db.collect(three_layers(), FORMATS, scopes=("weight",))
     assert (outcome.filled_count, outcome.evaluated_count, outcome.present_count) == (5, 4, 1)
     keyed = "select number_format_id, same_images from probe order by all"
     assert db.rows(keyed) == whole.rows(keyed)
 
 
 def test_more_images_replace_a_probe_and_fewer_do_not(db: Database, whole: Database) -> None:
-    db.collect(small(), FORMATS, probe=3)
+    db.collect(three_layers(), FORMATS, probe=3)
     assert image_counts(db) == [3, 3, 3]
     fewer = db.rows("select number_format_id, same_images from probe order by all")
-    assert db.collect(small(), FORMATS, probe=2).filled_count == 0
-    outcome = db.collect(small(), FORMATS, probe=128)
+    assert db.collect(three_layers(), FORMATS, probe=2).filled_count == 0
+    outcome = db.collect(three_layers(), FORMATS, probe=128)
     assert (outcome.filled_count, outcome.evaluated_count) == (3, 0)
     assert db.rows(PROBES) == whole.rows(PROBES)
-    assert db.collect(small(), FORMATS, probe=5).filled_count == 0
+    assert db.collect(three_layers(), FORMATS, probe=5).filled_count == 0
     more = dict(db.rows("select number_format_id, same_images from probe"))
     assert all(more[number_format].startswith(bits) for number_format, bits in fewer)
 
 
 def test_replacing_a_network_replaces_its_probes(db: Database) -> None:
-    db.collect(small(), FORMATS)
+    db.collect(three_layers(), FORMATS)
     before = db.rows("select chosen_probability_sum from probe order by all")
-    db.collect(small(seed=2), FORMATS, replace=True)
+    db.collect(three_layers(seed=2), FORMATS, replace=True)
     assert len(db.rows(PROBES)) == 3
     assert db.rows("select chosen_probability_sum from probe order by all") != before
-    db.collect(small(seed=2), FORMATS, replace=True, probe=0)
+    db.collect(three_layers(seed=2), FORMATS, replace=True, probe=0)
     assert db.rows(PROBES) == []
 
 
@@ -146,14 +127,14 @@ def test_a_failing_probe_leaves_the_evaluation(
     with monkeypatch.context() as patch:
         failed = FailedEvaluation("0", "ValueError: too dark")
         patch.setattr(NetworkProbe, "of_codes", lambda *_: failed)
-        outcome = db.collect(small(), "INT_2", reporter=reporter)
+        outcome = db.collect(three_layers(), "INT_2", reporter=reporter)
     assert (outcome.filled_count, outcome.evaluated_count, outcome.failed_count) == (0, 1, 1)
     assert reporter.remarks[-1] == (
         "net cannot be probed in INT_2: after layer 0 started: ValueError: too dark"
     )
     assert db.rows(PROBES) == []
     assert db.failed_checks() == {}
-    assert db.collect(small(), "INT_2").filled_count == 1  # tried again
+    assert db.collect(three_layers(), "INT_2").filled_count == 1  # tried again
     assert len(db.rows(PROBES)) == 1
 
 
@@ -163,14 +144,14 @@ def test_a_cell_that_cannot_be_evaluated_is_not_probed(
     failed = FailedEvaluation(None, "ValueError: no")
     monkeypatch.setattr(NetworkEvaluation, "of_codes", lambda *_: failed)
     monkeypatch.setattr(NetworkProbe, "of_codes", never)
-    assert db.collect(small(), "INT_2").failed_count == 1
-    assert db.collect(small(), "INT_2").failed_count == 1
+    assert db.collect(three_layers(), "INT_2").failed_count == 1
+    assert db.collect(three_layers(), "INT_2").failed_count == 1
     assert db.rows(PROBES) == []
 
 
 def test_a_preview_counts_what_lacks_only_its_probe(db: Database) -> None:
-    db.collect(small(), "INT_2", scopes=("weight",), probe=0)
-    source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
+    db.collect(three_layers(), "INT_2", scopes=("weight",), probe=0)
+    source = ptqdb.network(three_layers().eval(), name="net", mean=[0.5], std=[0.25])
     task = NetworkTask(source, pictures(12), pictures(8, "train"))
     formats = match_formats("INT_2,INT_3")
     (shown,) = preview(
@@ -217,7 +198,7 @@ def test_merging_probes(whole: Database, db: Database, tmp_path: Path, empty_fil
     with connect(whole.path, read_only=True) as connection:
         export_study(connection, folder)
     # Fewer images here: those of the file win, and again there is nothing to add.
-    db.collect(small(), FORMATS, scopes=("weight",), probe=5)
+    db.collect(three_layers(), FORMATS, scopes=("weight",), probe=5)
     with connect(db.path, read_only=False) as connection:
         assert import_study(connection, folder)["probe"] == 3
         assert import_study(connection, folder)["probe"] == 0
@@ -241,10 +222,10 @@ def test_merging_probes(whole: Database, db: Database, tmp_path: Path, empty_fil
 
 def test_probes_alone_make_fits_stale(db: Database) -> None:
     """They add rows to views."""
-    db.collect(small(), FORMATS, probe=0)
+    db.collect(three_layers(), FORMATS, probe=0)
     with connect(db.path, read_only=True) as connection:
         request = build_request([], number_formats=match_formats(FORMATS))
-        source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
+        source = ptqdb.network(three_layers().eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(12), pictures(8, "train"))
         plan = plan_network(connection, request, task)
     assert plan.changes_views

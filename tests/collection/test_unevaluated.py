@@ -171,7 +171,7 @@ def test_two_float_passes_and_none_in_codes(
     tmp_path: Path, passes: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuantizedLayer, "use_codes", refuse)
-    monkeypatch.setattr("ptqdb.measurement.evaluation.MOST_IMAGES", 50)
+    monkeypatch.setattr("ptqdb.measurement.batches.MOST_IMAGES", 50)
     network, shown = source(tmp_path, "AlexNet"), images(60, "train")
     with measure_unevaluated(network, shown, FORMATS) as connection:
         assert len(read_view(connection, "fakefreeze_flops")) == len(FORMATS)

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from collecting import Silence
-from running import Run, runner
-from small_networks import Database, pictures
-from torch import nn
+from running import Run
+from small_networks import Database, pictures, three_layers
 
 import ptqdb
 from ptqdb.collection import sweep
@@ -37,23 +35,6 @@ CELLS = (
 )
 
 
-@pytest.fixture
-def db(empty_file: Path, tmp_path: Path) -> Database:
-    return Database(empty_file, tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(monkeypatch, capsys)
-
-
-def small(seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 12), nn.ReLU(), nn.Linear(12, 4)
-    )
-
-
 def images_by_format(db: Database, scope: str = "all") -> dict[str, int]:
     return dict(
         db.rows(
@@ -73,12 +54,12 @@ def losses(db: Database) -> dict[str, dict[str, Any]]:
 def whole(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Database:
     """All images, in every scope; tests only read it."""
     db = Database(empty_file, tmp_path_factory.mktemp("whole"))
-    db.collect(small(), FORMATS, count=COUNT, scopes=("weight", "layer"))
+    db.collect(three_layers(), FORMATS, count=COUNT, scopes=("weight", "layer"))
     return db
 
 
 def test_each_cell_has_the_images_that_it_needs(db: Database, whole: Database) -> None:
-    db.collect(small(), FORMATS, count=COUNT, scopes=("weight", "layer"), until=LARGE)
+    db.collect(three_layers(), FORMATS, count=COUNT, scopes=("weight", "layer"), until=LARGE)
     assert images_by_format(db) == WITH_LARGE
     found, full = db.rows(CELLS), whole.rows(CELLS)
     assert len(found) == len(full) == 1 + 3 * (1 + 1 + 3)
@@ -100,7 +81,7 @@ def test_each_cell_has_the_images_that_it_needs(db: Database, whole: Database) -
 
 
 def test_views_are_over_the_images_of_each_cell(db: Database) -> None:
-    db.collect(small(), FORMATS, count=COUNT, scopes=("weight", "layer"), until=LARGE)
+    db.collect(three_layers(), FORMATS, count=COUNT, scopes=("weight", "layer"), until=LARGE)
     (floats,) = db.rows("select correct_images from evaluation where scope = 'none'")[0]
     counts = db.rows(
         "select f.name, correct_images from evaluation join number_format as f "
@@ -128,21 +109,21 @@ def test_views_are_over_the_images_of_each_cell(db: Database) -> None:
 
 
 def test_what_is_asked_again_goes_on_where_it_needs_more(db: Database, whole: Database) -> None:
-    first = db.collect(small(), FORMATS, count=COUNT, until=LARGE)
+    first = db.collect(three_layers(), FORMATS, count=COUNT, until=LARGE)
     assert (first.filled_count, first.present_count) == (3, 0)
     assert first.image_count == sum(WITH_LARGE.values())
-    larger = db.collect(small(), FORMATS, count=COUNT, until=2 * LARGE)
+    larger = db.collect(three_layers(), FORMATS, count=COUNT, until=2 * LARGE)
     assert (larger.filled_count, larger.present_count) == (0, 3)
-    again = db.collect(small(), FORMATS, count=COUNT, until=LARGE)
+    again = db.collect(three_layers(), FORMATS, count=COUNT, until=LARGE)
     assert (again.filled_count, again.present_count) == (0, 3)
-    smaller = db.collect(small(), FORMATS, count=COUNT, until=SMALL)
+    smaller = db.collect(three_layers(), FORMATS, count=COUNT, until=SMALL)
     assert (smaller.filled_count, smaller.present_count) == (2, 1)
     assert images_by_format(db) == WITH_SMALL
-    all_images = db.collect(small(), FORMATS, count=COUNT)
+    all_images = db.collect(three_layers(), FORMATS, count=COUNT)
     assert (all_images.filled_count, all_images.present_count) == (1, 2)
     expected = [row for row in whole.rows(CELLS) if row[0] in ("all", "none")]
     assert db.rows(CELLS) == expected
-    done = db.collect(small(), FORMATS, count=COUNT)
+    done = db.collect(three_layers(), FORMATS, count=COUNT)
     assert (done.filled_count, done.present_count) == (0, 3)
     assert db.failed_checks() == {}
     arguments = db.rows("select arguments from collection_run order by run_id")
@@ -153,10 +134,10 @@ def test_what_is_asked_again_goes_on_where_it_needs_more(db: Database, whole: Da
 
 
 def test_single_layers_go_on_too(db: Database, whole: Database) -> None:
-    db.collect(small(), FORMATS, count=COUNT, scopes=("layer",), until=LARGE)
+    db.collect(three_layers(), FORMATS, count=COUNT, scopes=("layer",), until=LARGE)
     alone = db.rows("select count(*) from layer_evaluation where image_count < 1500")[0][0]
     assert alone > 2
-    outcome = db.collect(small(), FORMATS, count=COUNT, scopes=("layer",))
+    outcome = db.collect(three_layers(), FORMATS, count=COUNT, scopes=("layer",))
     assert outcome.filled_count == alone + 2
     assert db.rows(CELLS) == [row for row in whole.rows(CELLS) if row[0] != "weight"]
 
@@ -164,7 +145,7 @@ def test_single_layers_go_on_too(db: Database, whole: Database) -> None:
 def test_an_interruption_keeps_the_cells_on_fewer_images(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    db.collect(small(), FORMATS, count=COUNT, until=LARGE)
+    db.collect(three_layers(), FORMATS, count=COUNT, until=LARGE)
     before = db.rows(CELLS)
 
     def stop(*_: Any) -> None:
@@ -172,17 +153,17 @@ def test_an_interruption_keeps_the_cells_on_fewer_images(
 
     monkeypatch.setattr(sweep, "write_evaluation", stop)
     with pytest.raises(KeyboardInterrupt):
-        db.collect(small(), FORMATS, count=COUNT)
+        db.collect(three_layers(), FORMATS, count=COUNT)
     assert db.rows(CELLS) == before
 
 
 def test_a_failure_takes_the_place_of_an_evaluation_on_fewer_images(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    db.collect(small(), "INT_5", count=COUNT, scopes=("layer",), until=LARGE)
+    db.collect(three_layers(), "INT_5", count=COUNT, scopes=("layer",), until=LARGE)
     failed = FailedEvaluation("0", "ValueError: tired")
     monkeypatch.setattr(NetworkEvaluation, "of_codes", lambda *_: failed)
-    ended = db.collect(small(), "INT_5", count=COUNT, scopes=("layer",))
+    ended = db.collect(three_layers(), "INT_5", count=COUNT, scopes=("layer",))
     assert (ended.filled_count, ended.present_count, ended.failed_count) == (0, 0, 4)
     assert [scope for scope, *_ in db.rows(CELLS)] == ["none"]
     assert db.failed_checks() == {}
@@ -197,9 +178,9 @@ def forget_bits(db: Database, change: str = "") -> None:
 
 
 def test_a_float_network_of_an_older_version_gets_its_bits(db: Database, whole: Database) -> None:
-    db.collect(small(), "INT_2", count=COUNT)
+    db.collect(three_layers(), "INT_2", count=COUNT)
     forget_bits(db)
-    db.collect(small(), FORMATS, count=COUNT, until=LARGE)
+    db.collect(three_layers(), FORMATS, count=COUNT, until=LARGE)
     # INT_2 was there, on all images; it stays as it is.
     assert images_by_format(db) == WITH_LARGE
     (floats,) = db.rows("select correct_images from evaluation where scope = 'none'")
@@ -209,11 +190,11 @@ def test_a_float_network_of_an_older_version_gets_its_bits(db: Database, whole: 
 
 
 def test_another_float_network_of_an_older_version_makes_all_images_needed(db: Database) -> None:
-    db.collect(small(), "INT_2", count=COUNT)
+    db.collect(three_layers(), "INT_2", count=COUNT)
     changes = "correct_top1 = correct_top1 + 1, correct_both = correct_both + 1"
     forget_bits(db, f", {changes}, correct_top5 = 1500")
     reporter = Silence()
-    db.collect(small(), FORMATS, count=COUNT, until=LARGE, reporter=reporter)
+    db.collect(three_layers(), FORMATS, count=COUNT, until=LARGE, reporter=reporter)
     assert images_by_format(db) == dict.fromkeys(WITH_LARGE, COUNT)
     assert [said for said in reporter.remarks if "net: evaluating all images, since" in said]
     assert db.rows("select correct_images from evaluation where scope = 'none'") == [(None,)]
@@ -224,7 +205,7 @@ def test_cells_are_compared_with_the_float_network_that_is_stored(
     db: Database, whole: Database
 ) -> None:
     """Another machine may classify single images differently."""
-    db.collect(small(), "INT_2", count=COUNT, until=LARGE)
+    db.collect(three_layers(), "INT_2", count=COUNT, until=LARGE)
     rows = whole.rows(CELLS)
     place = next(
         place
@@ -237,7 +218,7 @@ def test_cells_are_compared_with_the_float_network_that_is_stored(
             f"update evaluation set correct_images = set_bit(correct_images, {place}, 0), "
             "correct_top1 = correct_top1 - 1, correct_both = correct_both - 1"
         )
-    db.collect(small(), FORMATS, count=COUNT)
+    db.collect(three_layers(), FORMATS, count=COUNT)
     assert db.failed_checks() == {}
     both = {row[:2]: row[5] for row in rows if row[0] == "all"}
     found = {row[:2]: row[5] for row in db.rows(CELLS) if row[0] == "all"}
@@ -246,14 +227,14 @@ def test_cells_are_compared_with_the_float_network_that_is_stored(
 
 def test_a_dry_run_counts_what_needs_more_images(db: Database, run: Run, tmp_path: Path) -> None:
     def missing(until: float | None) -> list[str]:
-        source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
+        source = ptqdb.network(three_layers().eval(), name="net", mean=[0.5], std=[0.25])
         task = NetworkTask(source, pictures(COUNT), pictures(8, "train"))
         request = build_request([task], number_formats=match_formats(FORMATS), until=until)
         (one,) = preview(request, db.path, print)
         assert one.present == 3 - len(one.missing)
         return [cell.number_format.name for cell in one.missing]
 
-    db.collect(small(), FORMATS, count=COUNT, until=LARGE)
+    db.collect(three_layers(), FORMATS, count=COUNT, until=LARGE)
     assert missing(LARGE) == []
     assert missing(SMALL) == ["INT_3", "INT_5"]
     assert missing(None) == ["INT_3", "INT_5"]
@@ -268,7 +249,7 @@ def test_a_dry_run_counts_what_needs_more_images(db: Database, run: Run, tmp_pat
 @pytest.mark.parametrize("until", [0.0, -0.1, 1.0, float("nan"), float("inf")])
 def test_an_error_that_no_loss_has_is_refused(db: Database, until: float) -> None:
     with pytest.raises(UsageError, match="expected a number between 0 and 1, found"):
-        db.collect(small(), FORMATS, until=until)
+        db.collect(three_layers(), FORMATS, until=until)
 
 
 def test_the_command_refuses_it_before_it_reads_anything(run: Run, tmp_path: Path) -> None:
@@ -284,7 +265,7 @@ def exported(db: Database, folder: Path) -> Path:
 
 
 def test_a_study_travels_to_the_bit(db: Database, empty_file: Path, tmp_path: Path) -> None:
-    db.collect(small(), FORMATS, count=COUNT, scopes=("layer",), until=LARGE)
+    db.collect(three_layers(), FORMATS, count=COUNT, scopes=("layer",), until=LARGE)
     facts = exported(db, tmp_path / "facts")
     (tmp_path / "other").mkdir()
     other = Database(empty_file, tmp_path / "other")

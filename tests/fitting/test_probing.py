@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from running import Run, runner
-from small_networks import Database, pictures
-from torch import nn
+from small_networks import Database, pictures, three_layers
 
 import ptqdb
 from ptqdb.errors import DataError, UsageError
@@ -19,15 +17,8 @@ from ptqdb.fitting.probing import ProbeSample, as_it_stands, widened
 FORMATS = "INT_2,INT_3,INT_4,INT_5,INT_8"
 
 
-def small(seed: int = 1) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 12), nn.ReLU(), nn.Linear(12, 4)
-    )
-
-
 def predicted(db: Database, **options: object) -> Predictions:
-    source = ptqdb.network(small(9).eval(), name="new", mean=[0.5], std=[0.25])
+    source = ptqdb.network(three_layers(9).eval(), name="new", mean=[0.5], std=[0.25])
     images = pictures(40, "train")
     unlabelled = type(images)("toy", "train", images.images, None, ())
     study = ptqdb.open(db.path)
@@ -39,7 +30,7 @@ def plain(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Databas
     """Three networks without probes; tests only read it."""
     db = Database(empty_file, tmp_path_factory.mktemp("plain"))
     for seed in (1, 2, 3):
-        db.collect(small(seed), FORMATS, name=f"net{seed}", count=60, probe=0)
+        db.collect(three_layers(seed), FORMATS, name=f"net{seed}", count=60, probe=0)
     return db
 
 
@@ -48,7 +39,7 @@ def probed(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Databa
     """Three networks with probes on 8 images; tests only read it."""
     db = Database(empty_file, tmp_path_factory.mktemp("probed"))
     for seed in (1, 2, 3):
-        db.collect(small(seed), FORMATS, name=f"net{seed}", count=60)
+        db.collect(three_layers(seed), FORMATS, name=f"net{seed}", count=60)
     return db
 
 
@@ -121,7 +112,7 @@ def test_with_probes_in_the_reference(probed: Database) -> None:
 
 
 def test_a_probe_is_that_of_a_collection(probed: Database) -> None:
-    source = ptqdb.network(small(2).eval(), name="other name", mean=[0.5], std=[0.25])
+    source = ptqdb.network(three_layers(2).eval(), name="other name", mean=[0.5], std=[0.25])
     study = ptqdb.open(probed.path)
     found = study.predict(source, pictures(8, "train"), number_formats=FORMATS, probe=128)
     stored = study.view("probe_soft", "network = 'net2'")
@@ -158,7 +149,7 @@ def test_what_is_refused(plain: Database, options: dict[str, object], said: str)
 
 
 def test_a_probe_needs_images(plain: Database) -> None:
-    source = ptqdb.network(small(9).eval(), name="new", mean=[0.5], std=[0.25])
+    source = ptqdb.network(three_layers(9).eval(), name="new", mean=[0.5], std=[0.25])
     with pytest.raises(UsageError, match="the images come from calibration"):
         ptqdb.open(plain.path).predict(source, probe=8)
 

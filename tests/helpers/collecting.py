@@ -10,7 +10,8 @@ import duckdb
 import torch
 
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkTask
-from ptqdb.collection.sweep import Silent, collect
+from ptqdb.collection.reporting import Silent
+from ptqdb.collection.sweep import collect
 from ptqdb.datasets.images import ImageSet
 from ptqdb.networks.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.networks.reference import reference_network

@@ -22,6 +22,14 @@ def pictures(count: int, split: str = "test", class_count: int = 4) -> ImageSet:
     return ImageSet("toy", split, pixels, labels, tuple("abcdefghij"[:class_count]))
 
 
+def three_layers(seed: int = 1) -> nn.Sequential:
+    """A convolution, ``0``, and two linear layers, ``3`` and ``5``, for four classes."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 12), nn.ReLU(), nn.Linear(12, 4)
+    )
+
+
 class Database:
     """A file that modules are collected into, beginning with a copy of an empty one."""
 

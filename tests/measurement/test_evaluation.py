@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptqdb.datasets.images import ImageSet
+from ptqdb.measurement.batches import MOST_IMAGES, Batches, batch_size
 from ptqdb.measurement.evaluation import (
-    MOST_IMAGES,
-    Batches,
-    batch_size,
     compute_logits,
     evaluation_facts,
 )
@@ -147,10 +145,21 @@ def test_few_images_are_normalized_once(monkeypatch: pytest.MonkeyPatch) -> None
     again = list(batches)
     assert all(map(torch.equal, first, again))
     assert all(one is other for one, other in zip(again, batches, strict=True))
-    monkeypatch.setattr("ptqdb.measurement.evaluation.KEPT_BYTES", 4 * pixels.numel() - 1)
+    monkeypatch.setattr("ptqdb.measurement.batches.KEPT_BYTES", 4 * pixels.numel() - 1)
     many = Batches(shown, (0.5,) * 3, (0.5,) * 3, torch.device("cpu"), size=4)
     assert all(map(torch.equal, first, many))
     assert not any(one is other for one, other in zip(many, many, strict=True))
+
+
+def test_some_of_the_images_fill_their_batches() -> None:
+    """A probe takes the first few: in as few batches as if there were no others."""
+    shown = ImageSet("toy", "test", torch.arange(300).byte().reshape(100, 3, 1, 1), None, ())
+    order = torch.tensor([7, 3, 99, 0, 50])
+    batches = Batches(shown, (0.5,) * 3, (0.5,) * 3, torch.device("cpu"), size=3, order=order)
+    found = list(batches)
+    assert [len(batch) for batch in found] == [3, 2]
+    every = Batches(shown, (0.5,) * 3, (0.5,) * 3, torch.device("cpu")).head(100)
+    assert torch.equal(torch.cat(found), every[order])
 
 
 @pytest.mark.parametrize("write", [lambda x: x.zero_(), lambda x: x.data.zero_()])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.measurement import evaluation as evaluating
-from ptqdb.measurement.evaluation import Batches, NetworkEvaluation, compute_logits
+from ptqdb.measurement.batches import Batches
+from ptqdb.measurement.evaluation import NetworkEvaluation, compute_logits
 from ptqdb.measurement.facts import EvaluationFacts
 from ptqdb.measurement.first_images import (
     LEAST_IMAGES,

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from small_networks import three_layers
+from torch import Tensor
 
 import ptqdb
 from ptqdb.datasets.images import ImageSet
@@ -81,13 +82,6 @@ def test_without_any_prediction_all_is_lost() -> None:
     assert (facts.logit_squared_error_sum, facts.logit_count, facts.same_images) == (0, 0, "00")
 
 
-def small() -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 12), nn.ReLU(), nn.Linear(12, 4)
-    )
-
-
 def sorted_pictures() -> ImageSet:
     """Sorted by class, as folders are: the first 10 are of one class, dark ones."""
     generator = torch.Generator().manual_seed(0)
@@ -100,7 +94,7 @@ def sorted_pictures() -> ImageSet:
 
 def test_a_probe_has_the_first_images_and_agrees_with_an_evaluation_of_them() -> None:
     images = sorted_pictures()
-    source = ptqdb.network(small().eval(), name="net", mean=[0.5], std=[0.25])
+    source = ptqdb.network(three_layers(3).eval(), name="net", mean=[0.5], std=[0.25])
     trained = source.load()
     measurement = NetworkMeasurement(trained, images, [INT_3], PER_TENSOR_SYMMETRIC_MAX, device=CPU)
     prepared, fed = measurement.network, trained.preprocessing

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ptqdb.datasets.parquet import read_parquet
 from ptqdb.datasets.preprocessing import Geometry, Preprocessing
 from ptqdb.errors import DataError, UsageError
-from ptqdb.measurement.evaluation import Batches, compute_logits
+from ptqdb.measurement.batches import Batches
+from ptqdb.measurement.evaluation import compute_logits
 from ptqdb.networks.checkpoints import NetworkDescription, TrainedNetwork, save_checkpoint
 from ptqdb.networks.embedded import embedded_folder
 from ptqdb.networks.outputs import check_outputs

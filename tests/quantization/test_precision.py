@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ptqdb.datasets.parquet import read_parquet
-from ptqdb.measurement.evaluation import Batches, compute_logits
+from ptqdb.measurement.batches import Batches
+from ptqdb.measurement.evaluation import compute_logits
 from ptqdb.networks.embedded import embedded_checkpoints, embedded_folder
 from ptqdb.networks.sources import described_source
 from ptqdb.networks.training import CIFAR10_MEAN, CIFAR10_STD
