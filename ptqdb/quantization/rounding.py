@@ -42,8 +42,8 @@ def round_to_codes_(
 
     Values beyond the largest code, including infinities, saturate to it (`max_code`, with the
     sign). Ties go to the code of even magnitude index (for INT an even integer, for FLOAT an even
-    mantissa); in POT, 1.5 * 2^i goes to the larger code and half the smallest to 0. Zero may have
-    either sign.
+    mantissa); in POT, 1.5 * 2^i goes to the larger code and half the smallest to 0; in NF they go
+    to the smaller code. Zero may have either sign.
 
     Parameters
     ----------
@@ -209,7 +209,9 @@ def _refuse_unfit(values: Tensor, number_format: NumberFormat) -> None:
         )
     # 22 of float32's 24 significant bits: _round_to_binades_ needs the sum of value and anchor to
     # stay in the anchor's binade, so the value may be at most a third of the anchor.
-    fits = values.dtype == torch.float64 or (
+    # The codes of NF are float32 numbers and found by comparison.
+    fits = number_format.family == "NF" or values.dtype == torch.float64
+    fits = fits or (
         number_format.significant_bits <= 22
         and number_format.max_code <= torch.finfo(torch.float32).max
         and 2.0**number_format.min_exponent >= torch.finfo(torch.float32).tiny
@@ -265,6 +267,9 @@ def _round_chunk_(
     if number_format.family == "INT":
         chunk.round_().clamp_(-number_format.max_code, number_format.max_code)
         return None
+    if number_format.family == "NF":
+        _round_to_codebook_(chunk, number_format)
+        return None
     if buffer is None:
         buffer = torch.empty_like(chunk, dtype=_LAYOUTS[chunk.dtype].integer)
     _round_to_binades_(chunk, buffer[: len(chunk)], number_format)
@@ -301,3 +306,20 @@ def _round_to_binades_(chunk: Tensor, buffer: Tensor, number_format: NumberForma
         chunk.view(layout.integer).sub_(is_even)
     anchor = 1.5 * 2.0 ** (layout.mantissa_bits - mbits)
     chunk.add_(binade, alpha=anchor).sub_(binade, alpha=anchor)
+
+
+def _round_to_codebook_(chunk: Tensor, number_format: NumberFormat) -> None:
+    """Round in place to the nearest of the codes, listed; ties go to the smaller one.
+
+    As torchao's search for the nearest and the decision tree of bitsandbytes have it.
+    """
+    codes = torch.from_numpy(number_format.codes())
+    midpoints = (codes[:-1] + codes[1:]) / 2  # exact in float64
+    limits = midpoints.to(chunk.dtype)
+    # Rounded down, so that a float32 value is above the limit if it is above the midpoint.
+    limits = torch.where(
+        limits > midpoints, limits.nextafter(torch.full_like(limits, -torch.inf)), limits
+    )
+    place = torch.bucketize(chunk.contiguous(), limits.to(chunk.device), out_int32=True)
+    nearest = codes.to(chunk.device, chunk.dtype)[place]
+    chunk.copy_(nearest.where(~chunk.isnan(), chunk))

@@ -29,9 +29,10 @@ Doubles = NDArray[np.float64]
 
 DTYPES = [torch.float32, torch.float64]
 NUMPY_DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
-# Beside the grid: the listable bias format, and formats without mantissa bits.
+# Beside the grid: the listable bias format, formats without mantissa bits, and those with NaN.
 LISTABLE = [
     *STUDY_GRID,
+    *map(number_format, ["FLOAT_8_E4M3FN", "FLOAT_8_E5M2"]),
     *map(number_format, ["FLOAT_16_E7", "FLOAT_2_E1", "FLOAT_3_E2", "FLOAT_4_E3", "FLOAT_6_E5"]),
 ]
 # The OCP elements in which every code is finite, by the names that `ml_dtypes` gives them.
