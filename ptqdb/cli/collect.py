@@ -177,7 +177,7 @@ def collect(
     )
     from ptqdb.collection.study_file import read_study_file
     from ptqdb.errors import UsageError, in_keys, in_options, reword
-    from ptqdb.quantization.number_formats import match_formats
+    from ptqdb.quantization.formats import match_formats
 
     if not (dry_run or replace):
         resumes(context)

@@ -67,16 +67,36 @@ class InputCodes:
         Returns them as bytes: uint8, code plus `zero_byte`; None if a value is NaN.
     zero_byte
         The byte of code 0.
+    groups_of
+        Returns the dequantized values and the scales, if these are computed from each input; None
+        if they are not.
+    calibrated_scale
+        The scale of dequantized values that share one; None where it is `scale`.
     """
 
     scale: Tensor
     codes_of: Callable[[Tensor], Tensor]
     bytes_of: Callable[[Tensor], Tensor | None] | None = None
     zero_byte: int = ZERO_BYTE
+    groups_of: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    calibrated_scale: Tensor | None = None
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the scales are computed from each input."""
+        return self.groups_of is not None
+
+    def dequantized(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the dequantized values of an input, float32, and the scales, flat."""
+        if self.groups_of is not None:
+            return self.groups_of(inputs)
+        return self.codes_of(inputs) * self.scale, (
+            self.scale if self.calibrated_scale is None else self.calibrated_scale
+        ).reshape(1)
 
 
 def input_codes(
-    layer: nn.Module, found: InputRange, known: NumberFormat, scheme: Scheme
+    layer: nn.Module | None, found: InputRange, known: NumberFormat, scheme: Scheme
 ) -> InputCodes | None:
     """Return how a layer's input is quantized; None if the scheme keeps it in floats.
 
@@ -98,9 +118,16 @@ def input_codes(
         return None
     if scheme.input_granularity == "tensor":
         return _with_one_scale(found, known, scheme)
+    assert layer is not None
     rule, dimension = input_rule(known, scheme, found.max_abs), channel_dimension(layer)
-    one = torch.ones_like(rule.tensor_scale if rule.tensor_scale is not None else found.high)
-    return InputCodes(one, lambda inputs: dequantized_tokens(inputs, dimension, rule)[0])
+
+    def groups_of(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        values, groups = dequantized_tokens(inputs, dimension, rule)
+        return values, groups.scales
+
+    return InputCodes(
+        torch.ones_like(found.high), lambda inputs: groups_of(inputs)[0], groups_of=groups_of
+    )
 
 
 def _with_one_scale(found: InputRange, known: NumberFormat, scheme: Scheme) -> InputCodes:
@@ -109,7 +136,9 @@ def _with_one_scale(found: InputRange, known: NumberFormat, scheme: Scheme) -> I
     if not (scheme.accumulates_codes and known.family == "INT"):
         rule = GroupRule(known, fixed=(scale, zero_point))
         return InputCodes(
-            torch.ones_like(scale), lambda inputs: dequantized_tokens(inputs, -1, rule)[0]
+            torch.ones_like(scale),
+            lambda inputs: dequantized_tokens(inputs, -1, rule)[0],
+            calibrated_scale=scale,
         )
     if zero_point is None:
         return InputCodes(
