@@ -441,14 +441,17 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
         for table in (
             "tensor_divergence",
             "code_histogram",
+            "dequantized_histogram",
             "quantized_tensor_channel",
             "quantized_tensor",
+            "dequantized_tensor",
             "tensor_histogram",
             "tensor_channel",
         )
     ]
     statements += [
-        of_network.format(table=table) for table in ("evaluation", "failed_cell", "probe")
+        of_network.format(table=table)
+        for table in ("evaluation", "failed_cell", "probe", "quantized_checkpoint")
     ]
     statements += [
         *(
