@@ -311,7 +311,8 @@ def _present_cells(
     return {
         Cell(name, asked[number_format, scheme], scope, layer)
         for number_format, scheme, scope, layer, _, *counts in rows
-        if (number_format, scheme) in asked and _has_enough_images(request.until, len(task.images), *counts)
+        if (number_format, scheme) in asked
+        and _has_enough_images(request.until, len(task.images), *counts)
     }
 
 
@@ -331,7 +332,9 @@ def _probed_cells(
 
 def _by_names(request: CollectionRequest) -> dict[tuple[str, str], Format]:
     """The requested formats by the names of number format and scheme."""
-    return {(known.number_format.name, known.scheme.name): known for known in request.number_formats}
+    return {
+        (known.number_format.name, known.scheme.name): known for known in request.number_formats
+    }
 
 
 def _has_sensitivity(connection: duckdb.DuckDBPyConnection, name: str) -> bool:

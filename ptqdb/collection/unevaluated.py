@@ -228,8 +228,7 @@ def measure_unevaluated(
                     found = network_probe.of_codes(measurement.code(known), known)
                     if isinstance(found, FailedEvaluation):
                         reporter.remarked(
-                            f"{source.name} cannot be probed in {known.name}: "
-                            f"{found.reason}"
+                            f"{source.name} cannot be probed in {known.name}: {found.reason}"
                         )
                     else:
                         write_probe(connection, network_id, *ids[known], found)

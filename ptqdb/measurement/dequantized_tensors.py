@@ -77,6 +77,7 @@ def _facts(
     """The facts from the sums of ``code_sums`` with scale 1."""
     scales = groups.scales
     low, high = torch.aminmax(scales) if len(scales) else (None, None)
+    sum_y, sum_y2, sum_xy, squared_error_sum = sums
     fakefreeze, l2, group_count = softmax
     return DequantizedTensorFacts(
         len(scales),
@@ -84,7 +85,10 @@ def _facts(
         None if high is None else float(high),
         groups.storage_bits,
         groups.clipped_count,
-        *sums,
+        sum_y,
+        sum_y2,
+        sum_xy,
+        squared_error_sum,
         bins,
         counts,
         fakefreeze,
@@ -101,9 +105,7 @@ def float_groups(values: Tensor) -> Groups:
 
 def unquantized_input_facts(facts: TensorFacts) -> DequantizedTensorFacts:
     """Return the facts of an input that stays in floats, from those of the float tensor."""
-    return _facts(
-        Groups(torch.empty(0), 0), [facts.sum_x, facts.sum_x2, facts.sum_x2, 0.0]
-    )
+    return _facts(Groups(torch.empty(0), 0), [facts.sum_x, facts.sum_x2, facts.sum_x2, 0.0])
 
 
 class DequantizedInput:
@@ -145,6 +147,8 @@ class DequantizedInput:
 
 def _flat_pieces(values: Tensor, other: Tensor) -> tuple[Tensor, ...]:
     """Flat pieces in memory order, if the other tensor has the same order."""
-    return pieces(values) if values.stride() == other.stride() else torch.split(
-        values.reshape(-1), chunk_size(values)
+    return (
+        pieces(values)
+        if values.stride() == other.stride()
+        else torch.split(values.reshape(-1), chunk_size(values))
     )

@@ -186,8 +186,7 @@ class NetworkMeasurement:
         }
         self.network.observe(lambda name, inputs: found[name].add(inputs.float()), batches)
         self._ranges = {
-            name: replace(each, counts=found[name].histogram)
-            for name, each in self._ranges.items()
+            name: replace(each, counts=found[name].histogram) for name, each in self._ranges.items()
         }
 
     def _measure_inputs(self, formats: Sequence[Format], batches: Batches) -> None:
@@ -308,7 +307,7 @@ class NetworkMeasurement:
             facts |= self._layer_facts(name, coded[name], known)
         return facts | self._trained_in(known)
 
-    def _trained_in(self, known: Format) -> Mapping[TensorKey, AnyTensorFacts]:
+    def _trained_in(self, known: Format) -> dict[TensorKey, AnyTensorFacts]:
         """The facts in a format of the tensors as trained: of biases with images alone.
 
         Only under the study's scheme.
@@ -330,7 +329,9 @@ class NetworkMeasurement:
         for name, layer in self.network.layers.items():
             # no variable for the codes: it would keep them alive with those of the next layer
             if self._ranges:
-                facts |= self._layer_facts(name, code_layer(layer, self._ranges[name], known), known)
+                facts |= self._layer_facts(
+                    name, code_layer(layer, self._ranges[name], known), known
+                )
             else:
                 facts[name, "weight"] = self._weight_facts(
                     layer, code_layer_weight(layer, known), known
@@ -374,9 +375,7 @@ class NetworkMeasurement:
             )
         return facts
 
-    def _bias_facts(
-        self, bias: Tensor, coded: CodedTensor | None, known: Format
-    ) -> AnyTensorFacts:
+    def _bias_facts(self, bias: Tensor, coded: CodedTensor | None, known: Format) -> AnyTensorFacts:
         with_softmax = self._with_softmax
         if known.scheme.is_of_study and coded is not None:
             of_bias = bias_format(known.number_format.family)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ptqdb.measurement.coded_tensors import coded_tensor_facts
 from ptqdb.measurement.facts import QuantizedTensorFacts, TensorFacts
 from ptqdb.measurement.tensors import tensor_facts

@@ -42,7 +42,7 @@ def from_fan_in(layer: nn.Module | None, rows: Tensor, weight: Tensor) -> Tensor
     ordered = _output_first(layer, weight)
     found = rows.view(ordered.shape[0], *ordered.shape[2:], ordered.shape[1]).movedim(-1, 1)
     if isinstance(layer, _ConvTransposeNd):
-        grouped = found.unflatten(0, (layer.groups, -1)).transpose(1, 2)
+        grouped = found.reshape(layer.groups, -1, *found.shape[1:]).transpose(1, 2)
         found = grouped.reshape(weight.shape)
     return found if found.stride() == weight.stride() else torch.empty_like(weight).copy_(found)
 

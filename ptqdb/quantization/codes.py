@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ptqdb.errors import DataError
 from ptqdb.quantization.channels import along_output_channels, by_fan_in, from_fan_in
+from ptqdb.quantization.gguf_blocks import Q4_K_BLOCK_SIZE
 from ptqdb.quantization.group_scaling import Groups, dequantized_rows, weight_rule
 from ptqdb.quantization.input_codes import InputCodes, InputRange, input_codes
 from ptqdb.quantization.number_formats import NumberFormat, bias_format, number_format
@@ -16,8 +17,6 @@ from ptqdb.quantization.scales import compute_scale, max_abs
 from ptqdb.quantization.schemes import SCALE_BITS, Scheme
 
 INT32 = number_format("INT_32")
-SUPERBLOCK = 256
-"""Weights that share a scale of scales under the scale format ``6-bit``."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _storage_bits(rows: Tensor, group_count: int, known: NumberFormat, scheme: S
     """Bits of the codes, scales and zero points of a weight."""
     bits = rows.numel() * known.bits
     if scheme.scale_format == "6-bit":
-        superblocks = len(rows) * math.ceil(rows.shape[1] / SUPERBLOCK)
+        superblocks = len(rows) * math.ceil(rows.shape[1] / Q4_K_BLOCK_SIZE)
         return bits + group_count * 2 * 6 + superblocks * 2 * 16
     zero_point_bits = known.bits if scheme.symmetry == "zero_point" else 0
     of_tensor = 32 if scheme.scale_format == "E4M3" else 0

@@ -43,7 +43,9 @@ def code_layer_weight(layer: QuantizedLayer, known: Format) -> CodedTensor:
     bits = known.own.bits_per_weight
     storage_bits = None if bits is None else round(bits * weight.numel())
     none = weight.new_empty(0)
-    return CodedTensor(values, torch.ones_like(weight.new_ones(())), Groups(none, None, storage_bits))
+    return CodedTensor(
+        values, torch.ones_like(weight.new_ones(())), Groups(none, None, storage_bits)
+    )
 
 
 def code_input(layer: QuantizedLayer, found: InputRange, known: Format) -> InputCodes | None:

@@ -1,13 +1,19 @@
 """Quantizes values in groups that share a scale: one kernel for every scheme."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ptqdb.quantization.gguf_blocks import dequantized_gguf
+from ptqdb.quantization.gguf_blocks import (
+    Q4_K_BLOCK_SIZE,
+    QuantizedBlocks,
+    quantize_q4_0,
+    quantize_q4_k,
+    quantize_q8_0,
+)
 from ptqdb.quantization.number_formats import NumberFormat, number_format
 from ptqdb.quantization.rounding import CHUNK_ELEMENTS, round_to_codes_
 from ptqdb.quantization.scales import max_abs, usable_scale
@@ -71,13 +77,9 @@ def weight_rule(rows: Tensor, known: NumberFormat, scheme: Scheme) -> GroupRule:
     rows
         float32, (out_channels, fan-in).
     """
-    rule = GroupRule(
-        known,
-        scheme.block_size if scheme.granularity == "block" else None,
-        scheme.symmetry,
-        scheme.range_rule,
-        scheme.scale_format,
-    )
+    size = scheme.block_size if scheme.granularity == "block" else None
+    size = Q4_K_BLOCK_SIZE if scheme.scale_format == "6-bit" else size
+    rule = GroupRule(known, size, scheme.symmetry, scheme.range_rule, scheme.scale_format)
     if scheme.scale_format == "E4M3":
         rule = replace(rule, tensor_scale=_tensor_scale(max_abs(rows), known))
     if scheme.granularity == "tensor":
@@ -120,6 +122,13 @@ def input_rule(known: NumberFormat, scheme: Scheme, largest: Tensor) -> GroupRul
     return GroupRule(known, size, scheme.input_symmetry, "max", scheme.scale_format, tensor_scale)
 
 
+def _quantizer(rule: GroupRule) -> Callable[[Tensor], QuantizedBlocks]:
+    """The quantizer of a format of GGUF files."""
+    if rule.scale_format == "6-bit":
+        return quantize_q4_k
+    return quantize_q8_0 if rule.number_format.bits == 8 else quantize_q4_0
+
+
 def _tensor_scale(largest: Tensor, known: NumberFormat) -> Tensor:
     """The float32 scale under which the scale of the largest block is the largest E4M3."""
     return usable_scale(largest.float() / (_E4M3.max_code * known.max_code))
@@ -157,8 +166,9 @@ def dequantized_rows(
     scales, clipped = [], 0
     for given, out in _chunks(rows, values, rule.size):
         if rule.range_rule == "gguf":
-            found, scale = dequantized_gguf(given, rule.number_format, rule.scale_format)
-            out.copy_(found)
+            found = _quantizer(rule)(given.reshape(-1, given.shape[-1]))
+            out.copy_(found.values.view_as(out))
+            scale = found.scales
         else:
             scale, zero_point = rule.fixed or _scales(given, rule)
             torch.div(given, scale, out=out)
@@ -185,7 +195,8 @@ def _chunks(rows: Tensor, out: Tensor, size: int | None) -> Iterator[tuple[Tenso
         step = max(1, CHUNK_ELEMENTS * torch.get_num_threads() // columns)
     for start in range(0, count, step):
         given, made = rows[start : start + step], out[start : start + step]
-        yield given[:, :whole].unflatten(1, (-1, size)), made[:, :whole].unflatten(1, (-1, size))
+        shape = (len(given), -1, size)
+        yield given[:, :whole].view(shape), made[:, :whole].view(shape)
         if whole < columns:
             yield given[:, None, whole:], made[:, None, whole:]
 
@@ -211,10 +222,10 @@ def _scales(groups: Tensor, rule: GroupRule) -> tuple[Tensor, Tensor | None]:
         error = _squared_error(groups, *tried, rule)
         is_better = error < least
         least = torch.where(is_better, error, least)
-        best = tuple(
-            None if old is None or new is None else torch.where(is_better, new, old)
-            for old, new in zip(best, tried, strict=True)
-        )
+        zero_point = best[1]
+        if zero_point is not None and tried[1] is not None:
+            zero_point = torch.where(is_better, tried[1], zero_point)
+        best = torch.where(is_better, tried[0], best[0]), zero_point
     return best
 
 

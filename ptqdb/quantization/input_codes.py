@@ -151,9 +151,7 @@ def _with_one_scale(found: InputRange, known: NumberFormat, scheme: Scheme) -> I
     def codes_of(inputs: Tensor) -> Tensor:
         return (inputs / scale).round_().clamp_(-zero, largest - zero)
 
-    return InputCodes(
-        scale, codes_of, lambda inputs: byte_codes(inputs, scale, known, zero), zero
-    )
+    return InputCodes(scale, codes_of, lambda inputs: byte_codes(inputs, scale, known, zero), zero)
 
 
 def channel_dimension(layer: nn.Module) -> int:

@@ -220,12 +220,11 @@ class QuantizedLayer:
     def _integer_product(self, coded: CodedLayer, bias: Tensor | None) -> IntegerProduct | None:
         """The layer's product in integers; None if it must use its own forward."""
         weight, inputs = coded.weight.codes, coded.inputs
-        has_bytes = inputs is not None and inputs.bytes_of is not None
-        if inputs is not None and has_bytes and self.has_torch_forward:
-            if multiplies_bytes(self.layer, weight):
-                zero = inputs.zero_byte
-                return IntegerProduct(self.layer, weight, bias, coded.number_format, zero)
-        return None
+        if inputs is None or inputs.bytes_of is None or not self.has_torch_forward:
+            return None
+        if not multiplies_bytes(self.layer, weight):
+            return None
+        return IntegerProduct(self.layer, weight, bias, coded.number_format, inputs.zero_byte)
 
     def use_scaled_units(self) -> None:
         """Compute in floats with scaled units, exactly: tests the requirements of codes.
@@ -309,7 +308,8 @@ class QuantizedLayer:
             return None
         codes = self._kept_codes(inputs, in_bytes=True)
         if codes is None:
-            assert self._codes.inputs is not None and self._codes.inputs.bytes_of is not None
+            assert self._codes.inputs is not None
+            assert self._codes.inputs.bytes_of is not None
             codes = self._codes.inputs.bytes_of(inputs.float())
             if codes is None:
                 return None

@@ -198,7 +198,9 @@ def _canonical(granularity: str, options: Mapping[str, str]) -> str:
         "bias": "float32",
     }
     said = [
-        f"{key}={options[key]}" for key in _OPTIONS if options.get(key, defaults[key]) != defaults[key]
+        f"{key}={options[key]}"
+        for key in _OPTIONS
+        if options.get(key, defaults[key]) != defaults[key]
     ]
     return ",".join([granularity, *said])
 
@@ -242,9 +244,7 @@ for _name, _text in {
 _GGUF = replace(SCHEMES["group32"], range_rule="gguf")
 SCHEMES["gguf_q8_0"] = replace(_GGUF, name="gguf_q8_0")
 SCHEMES["gguf_q4_0"] = replace(_GGUF, name="gguf_q4_0")
-SCHEMES["gguf_q4_k"] = replace(
-    _GGUF, name="gguf_q4_k", symmetry="zero_point", scale_format="6-bit"
-)
+SCHEMES["gguf_q4_k"] = replace(_GGUF, name="gguf_q4_k", symmetry="zero_point", scale_format="6-bit")
 
 ONLY_FORMATS = MappingProxyType({"gguf_q8_0": "INT_8", "gguf_q4_0": "INT_4", "gguf_q4_k": "INT_4"})
 """The only number format of some schemes, by scheme."""
@@ -293,7 +293,8 @@ def refuse_unfit(number_format: NumberFormat, scheme: Scheme) -> None:
     pair, only = f"{number_format.name}@{scheme.name}", ONLY_FORMATS.get(scheme.name)
     if only is not None and number_format.name != only:
         raise UsageError(
-            f"--number-formats: {pair}: {scheme.name} scales {only} alone; give {only}@{scheme.name}"
+            f"--number-formats: {pair}: {scheme.name} scales {only} alone; give "
+            f"{only}@{scheme.name}"
         )
     if scheme.is_of_study:
         return
@@ -307,6 +308,8 @@ def refuse_unfit(number_format: NumberFormat, scheme: Scheme) -> None:
             f"--number-formats: {pair}: bias=INT32 needs integers, such as INT_8, found "
             f"{number_format.name}; give bias=float32"
         )
+    if number_format.family == "NF":
+        return
     if number_format.significant_bits > 22 or not 2.0**-126 <= number_format.unit <= 1:
         raise UsageError(
             f"--number-formats: {pair}: expected codes that float32 can scale, such as INT_16 or "
