@@ -142,7 +142,7 @@ def test_normal_float_takes_the_smaller_of_two_equally_near_codes() -> None:
 
 @pytest.mark.parametrize("name", ["NF_4", *EIGHT_BITS])
 def test_infinities_saturate_and_nan_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 3)
+    monkeypatch.setattr("ptqdb.quantization.rounding.CHUNK_ELEMENTS", 3)
     known = number_format(name)
     values = torch.tensor([math.inf, -math.inf, 0.0, math.nan, 1.0, -math.nan])
     found = round_to_codes(values, known, keep_nan=True)
@@ -157,7 +157,7 @@ def test_infinities_saturate_and_nan_is_refused(name: str, monkeypatch: pytest.M
 
 
 def test_normal_float_rounds_any_strides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("ptqdb.quantization.rounding.CHUNK_ELEMENTS", 100)
     values = torch.randn(6, 5, 7, 9, generator=torch.Generator().manual_seed(0))
     last = values.to(memory_format=torch.channels_last)
     scale = values.abs().amax()
