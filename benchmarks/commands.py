@@ -20,7 +20,7 @@ from ptqdb.datasets.parquet import read_parquet
 from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.networks.embedded import embedded_folder, embedded_network
 from ptqdb.networks.sources import network_source
-from ptqdb.quantization.number_formats import STUDY_GRID
+from ptqdb.quantization.formats import STUDY_FORMATS
 
 EMBEDDED_NETWORKS = ("VGG_16", "Inception_BN")
 PREDICTED_NETWORK, PREDICTED_IMAGES = "VGG_16", 512
@@ -57,7 +57,7 @@ def command_timings(repeats: int) -> list[CommandTiming]:
     found = []
     for name in EMBEDDED_NETWORKS:
         module = embedded_network(name).load().module
-        timer = FloorTimer(module, len(images), STUDY_GRID, images=_normalized(images))
+        timer = FloorTimer(module, len(images), STUDY_FORMATS, images=_normalized(images))
         timer.time()
         seconds = []
         for run in range(1, repeats + 1):
@@ -109,11 +109,13 @@ def prediction_timing() -> PredictionTiming:
     progress(f"prediction of {PREDICTED_NETWORK}")
     images = random_images(PREDICTED_IMAGES, "train")
     module: nn.Module = random_module(PREDICTED_NETWORK)
-    timer = FloorTimer(module, len(images), STUDY_GRID[:1], images=_normalized(images))
+    timer = FloorTimer(module, len(images), STUDY_FORMATS[:1], images=_normalized(images))
     timer.time()
     source = network_source(PREDICTED_NETWORK, weights="random", mean=MEAN, std=STD, seed=0)
     with PhaseSampler() as sampler:
-        total_s = seconds_of(lambda: measure_in_view(source, images, STUDY_GRID, PREDICTION_VIEW))
+        total_s = seconds_of(
+            lambda: measure_in_view(source, images, STUDY_FORMATS, PREDICTION_VIEW)
+        )
     timer.time()
     # nothing is evaluated: the float network's phase are the facts of its tensors
     facts_s = sampler.seconds[FACTS] + sampler.seconds[FLOAT]

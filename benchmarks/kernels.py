@@ -8,9 +8,10 @@ import torch
 from workload import interleaved_medians, progress, random_images, random_network, seconds_of
 
 from ptqdb.measurement.network import NetworkMeasurement
+from ptqdb.quantization.formats import study_format
 from ptqdb.quantization.number_formats import NumberFormat, number_format
 from ptqdb.quantization.rounding import scaled_codes
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, compute_scale
+from ptqdb.quantization.scales import compute_scale
 
 ELEMENT_COUNT = 4_000_000
 ROUNDED = ("INT_8", "INT_4", "INT_16", "POT_4", "POT_8", "FLOAT_8_E4", "FLOAT_6_E3", "FLOAT_4_E2")
@@ -46,12 +47,11 @@ def rounding_speeds(repeats: int) -> dict[str, float]:
 def facts_seconds(repeats: int) -> dict[str, float]:
     """Seconds that a format's codes and facts of all tensors of VGG_16 take, at full width."""
     progress(f"facts of a format of {FACTS_NETWORK}")
-    formats = [number_format(name) for name in MEASURED]
+    formats = [study_format(name) for name in MEASURED]
     measurement = NetworkMeasurement(
         random_network(FACTS_NETWORK).load(),
         random_images(CALIBRATION_COUNT, "train"),
         formats,
-        PER_TENSOR_SYMMETRIC_MAX,
         device=torch.device("cpu"),
     )
 

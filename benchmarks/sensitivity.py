@@ -31,7 +31,6 @@ from ptqdb.fitting.view_fit import view_points
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.sensitivity import layer_sensitivities
 from ptqdb.networks.sources import NetworkSource
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 from ptqdb.support.text import markdown_table
 
 DATA = Path(__file__).parents[1] / "data"
@@ -68,9 +67,7 @@ def _measure(
     connection: duckdb.DuckDBPyConnection, source: NetworkSource, images: ImageSet
 ) -> None:
     trained = source.load()
-    measurement = NetworkMeasurement(
-        trained, images.head(8), (), PER_TENSOR_SYMMETRIC_MAX, device=CPU, with_inputs=False
-    )
+    measurement = NetworkMeasurement(trained, images.head(8), (), device=CPU, with_inputs=False)
     found = layer_sensitivities(measurement.network, images, trained.preprocessing, device=CPU)
     known = query(connection, "from network").filter(pl.col("name") == source.name)
     layer_ids = read_layer_ids(connection, known["network_id"].item())

@@ -25,8 +25,7 @@ from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.quantization.agreement import relative_distance
-from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
+from ptqdb.quantization.formats import study_format
 from ptqdb.support.text import markdown_table
 
 PAGE = Path(__file__).parent.parent / "docs/how-to/networks.md"
@@ -118,9 +117,8 @@ def measure(source: NetworkSource) -> Row:
     params = sum(each.numel() for each in trained.module.parameters())
     with scratch_copy(trained.module) as scratch:
         macs = macs_of_torch(scratch, fed[:1])
-    known, cpu = number_format("INT_8"), torch.device("cpu")
-    scheme = PER_TENSOR_SYMMETRIC_MAX
-    measurement = NetworkMeasurement(trained, images, [known], scheme, device=cpu)
+    known, cpu = study_format("INT_8"), torch.device("cpu")
+    measurement = NetworkMeasurement(trained, images, [known], device=cpu)
     network, facts = measurement.network, measurement.float_facts()
     with torch.inference_mode():
         found = network.module(fed.to(memory_format=network.memory_format))

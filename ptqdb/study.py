@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ptqdb.fitting.validation import ValidationRow
     from ptqdb.fitting.view_fit import GroupFit
     from ptqdb.networks.sources import NetworkSource
-    from ptqdb.quantization.number_formats import NumberFormat
+    from ptqdb.quantization.formats import Format
 
 
 class Study:
@@ -294,7 +294,7 @@ class Study:
         probe: int = 0,
         view: str | None = None,
         curve: str = PREDICTION_CURVE,
-        number_formats: "str | Sequence[NumberFormat]" = "*",
+        number_formats: "str | Sequence[Format]" = "*",
         leave_out: str = "network",
         coverage: float = COVERAGE,
         float_accuracy: float | None = None,
@@ -588,7 +588,7 @@ class Study:
         images: "ImageSet",
         calibration: "ImageSet",
         *,
-        number_formats: "str | Sequence[NumberFormat]" = "*",
+        number_formats: "str | Sequence[Format]" = "*",
         scopes: Sequence[str] = (),
         device: str = "cpu",
         precision: str = "auto",
@@ -750,7 +750,7 @@ def open_study(path: Path | str | None = None, *, create: bool = False) -> Study
     return study
 
 
-def _formats(asked: "str | Sequence[NumberFormat]") -> "tuple[NumberFormat, ...]":
-    from ptqdb.quantization.number_formats import match_formats
+def _formats(asked: "str | Sequence[Format]") -> "tuple[Format, ...]":
+    from ptqdb.quantization.formats import match_formats
 
     return match_formats(asked) if isinstance(asked, str) else tuple(asked)

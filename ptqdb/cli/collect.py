@@ -177,7 +177,7 @@ def collect(
     )
     from ptqdb.collection.study_file import read_study_file
     from ptqdb.errors import UsageError, in_keys, in_options, reword
-    from ptqdb.quantization.number_formats import match_formats
+    from ptqdb.quantization.formats import match_formats
 
     if not (dry_run or replace):
         resumes(context)
@@ -268,7 +268,7 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
 def _preview_rows(shown: "Preview", request: "CollectionRequest") -> list[dict[str, object]]:
     rows = []
     for scope in request.scopes:
-        missing = [cell.number_format.name for cell in shown.missing if cell.scope == scope]
+        missing = [cell.format.name for cell in shown.missing if cell.scope == scope]
         asked = len(request.number_formats)
         cells = asked * shown.layer_count if scope == "layer" else asked
         known = shown.failure is None

@@ -200,7 +200,7 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
     """Predict according to the options; remarks go to stderr."""
     from ptqdb.collection.declaration import check_network
     from ptqdb.networks.devices import check_device
-    from ptqdb.quantization.number_formats import match_formats
+    from ptqdb.quantization.formats import match_formats
 
     entry, has_images = said.entry(network), asked.calibration_dataset is not None
     number_formats, device = match_formats(asked.number_formats or "*"), asked.device or "cpu"

@@ -10,7 +10,7 @@ from ptqdb.errors import UsageError
 from ptqdb.networks.devices import check_device
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.specs import check_spec
-from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
+from ptqdb.quantization.formats import STUDY_FORMATS, Format
 from ptqdb.support.paths import is_file
 
 DEFAULT_CALIBRATION_COUNT = 1024
@@ -112,7 +112,7 @@ class StudyDeclaration:
 
     datasets: tuple[DatasetEntry, ...]
     networks: tuple[NetworkEntry, ...] = ()
-    number_formats: tuple[NumberFormat, ...] = STUDY_GRID
+    number_formats: tuple[Format, ...] = STUDY_FORMATS
     scopes: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "auto"

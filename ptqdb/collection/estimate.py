@@ -14,7 +14,7 @@ from ptqdb.errors import DataError
 from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.own_code import own_errors_as_data_errors
-from ptqdb.quantization.number_formats import NumberFormat
+from ptqdb.quantization.formats import Format
 from ptqdb.support.paths import is_there
 
 SAMPLE_COUNT = 100
@@ -126,11 +126,11 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
     task = plan.task
     images = task.images.head(min(SAMPLE_COUNT, len(task.images)))
     calibration = task.calibration.head(min(SAMPLE_COUNT, len(task.calibration)))
-    asked = list(dict.fromkeys(cell.number_format for cell in plan.cells))
+    asked = list(dict.fromkeys(cell.format for cell in plan.cells))
     sample = _one_per_family(asked)
     started = time.perf_counter()
     trained, device = task.source.load(), torch.device(request.device)
-    measurement = NetworkMeasurement(trained, calibration, sample, request.scheme, device=device)
+    measurement = NetworkMeasurement(trained, calibration, sample, device=device)
     plan = plan.with_layers(list(measurement.network.layers))
     # Scopes other than "all" are computed in float32: see NetworkEvaluation.of_codes.
     alone_count = sum(cell.scope != "all" for cell in plan.cells)
@@ -166,9 +166,10 @@ def _measured(request: CollectionRequest, plan: NetworkPlan) -> tuple[NetworkPla
     return plan, seconds
 
 
-def _one_per_family(asked: Sequence[NumberFormat]) -> list[NumberFormat]:
-    """Select the format of median width from each family."""
-    families: dict[str, list[NumberFormat]] = {}
+def _one_per_family(asked: Sequence[Format]) -> list[Format]:
+    """Select the middle format of each family, of the study's scheme and of all others."""
+    families: dict[object, list[Format]] = {}
     for known in asked:
-        families.setdefault(known.family, []).append(known)
+        key = (known.number_format.family, known.scheme.is_of_study)
+        families.setdefault(key, []).append(known)
     return [members[len(members) // 2] for members in families.values()]

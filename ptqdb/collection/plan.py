@@ -10,8 +10,7 @@ from ptqdb.defaults import DEFAULT_PROBE_COUNT, LAYER_SCOPE
 from ptqdb.errors import MismatchError, UsageError
 from ptqdb.measurement.first_images import is_enough
 from ptqdb.networks.sources import NetworkSource
-from ptqdb.quantization.number_formats import NumberFormat
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
+from ptqdb.quantization.formats import Format, format_name
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,8 @@ class CollectionRequest:
     """
 
     tasks: tuple[NetworkTask, ...]
-    number_formats: tuple[NumberFormat, ...]
+    number_formats: tuple[Format, ...]
     scopes: tuple[str, ...] = ("all",)
-    scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX
     device: str = "cpu"
     precision: str = "auto"
     replace: bool = False
@@ -113,8 +111,7 @@ class Cell:
     """
 
     network: str
-    number_format: NumberFormat
-    scheme: str
+    format: Format
     scope: str
     layer: str | None = None
 
@@ -122,7 +119,7 @@ class Cell:
     def label(self) -> str:
         """Its format and scope, for messages."""
         alone = self.scope if self.layer is None else f"layer {self.layer}"
-        name = self.number_format.name
+        name = self.format.name
         return name if self.scope == "all" else f"{name} ({alone})"
 
 
@@ -204,8 +201,8 @@ def plan_network(
         precision; the message names the argument.
     """
     wanted = [
-        Cell(task.name, number_format, request.scheme.name, scope)
-        for number_format in request.number_formats
+        Cell(task.name, known, scope)
+        for known in request.number_formats
         for scope in request.scopes
     ]
     stored = None if request.replace else _stored_identity(connection, task.name)
@@ -302,19 +299,20 @@ def _present_cells(
         "where n.name = ?",
         [name],
     ).fetchall()
-    asked = {known.name: known for known in request.number_formats}
-    for number_format, _, scope, _, precision, *_ in rows:
+    asked = _by_names(request)
+    for *names, scope, _, precision, _, _, _, _ in rows:
         other = request.precision == "float32" and precision != "float32"
-        if other and number_format in asked and scope in request.scopes:
+        if other and tuple(names) in asked and scope in request.scopes:
             raise MismatchError(
-                f"--precision: the database has {name} in {number_format} computed in "
+                f"--precision: the database has {name} in {format_name(*names)} computed in "
                 f"{precision}, found float32 requested; give --precision auto, another --db, or "
                 "--replace to collect it again"
             )
     return {
-        Cell(name, asked[number_format], scheme, scope, layer)
+        Cell(name, asked[number_format, scheme], scope, layer)
         for number_format, scheme, scope, layer, _, *counts in rows
-        if number_format in asked and _has_enough_images(request.until, len(task.images), *counts)
+        if (number_format, scheme) in asked
+        and _has_enough_images(request.until, len(task.images), *counts)
     }
 
 
@@ -328,11 +326,14 @@ def _probed_cells(
         "where n.name = ? and probe.image_count >= ?",
         [task.name, request.probe_count(task)],
     ).fetchall()
-    asked = {known.name: known for known in request.number_formats}
+    asked = _by_names(request)
+    return {Cell(task.name, asked[names], "all") for names in rows if names in asked}
+
+
+def _by_names(request: CollectionRequest) -> dict[tuple[str, str], Format]:
+    """The requested formats by the names of number format and scheme."""
     return {
-        Cell(task.name, asked[number_format], scheme, "all")
-        for number_format, scheme in rows
-        if number_format in asked
+        (known.number_format.name, known.scheme.name): known for known in request.number_formats
     }
 
 
@@ -379,5 +380,5 @@ def _failed_cells(
         "where network = ?",
         [name],
     ).fetchall()
-    asked = {known.name: known for known in request.number_formats}
-    return {Cell(name, asked[row[0]], *row[1:]) for row in rows if row[0] in asked}
+    asked = _by_names(request)
+    return {Cell(name, asked[row[:2]], *row[2:]) for row in rows if row[:2] in asked}

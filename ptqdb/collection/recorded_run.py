@@ -93,7 +93,8 @@ def _announced(cells: Sequence[Cell]) -> list[dict[str, str]]:
     """The cells as stored in the table: the layers of a network, each alone, are one cell."""
     fields = ("network", "number_format", "scheme", "scope")
     rows = dict.fromkeys(
-        (cell.network, cell.number_format.name, cell.scheme, cell.scope) for cell in cells
+        (cell.network, cell.format.number_format.name, cell.format.scheme.name, cell.scope)
+        for cell in cells
     )
     return [dict(zip(fields, row, strict=True)) for row in rows]
 
@@ -104,7 +105,7 @@ def _arguments(request: CollectionRequest) -> str:
             "networks": [_task_arguments(task) for task in request.tasks],
             "number_formats": [known.name for known in request.number_formats],
             "scopes": request.scopes,
-            "scheme": request.scheme.name,
+            "schemes": sorted({known.scheme.name for known in request.number_formats}),
             "precision": request.precision,
             "until": request.until,
             "probe": request.probe,

@@ -27,7 +27,7 @@ from ptqdb.networks.embedded import (
 )
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource, network_source
-from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat
+from ptqdb.quantization.formats import STUDY_FORMATS, Format
 
 
 def collection_request(study: StudyDeclaration, *, anew: bool = False) -> CollectionRequest:
@@ -66,7 +66,7 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
 def build_request(
     tasks: Sequence[NetworkTask],
     *,
-    number_formats: Sequence[NumberFormat] = STUDY_GRID,
+    number_formats: Sequence[Format] = STUDY_FORMATS,
     scopes: Sequence[str] = (),
     device: str = "cpu",
     precision: str = "auto",

@@ -10,6 +10,7 @@ import polars as pl
 
 from ptqdb.database import insert, next_id
 from ptqdb.measurement.facts import (
+    AnyTensorFacts,
     Array,
     EvaluationFacts,
     FailedEvaluation,
@@ -28,23 +29,39 @@ KNOWN_FORMATS = tuple(
     dict.fromkeys([*STUDY_GRID, *(bias_format(family) for family in ("INT", "POT", "FLOAT"))])
 )
 
-_OF_PARTS = ("codes", "code_counts", "channel_squared_errors")
-_SUMMARY = tuple(
-    field.name for field in fields(QuantizedTensorFacts) if field.name not in _OF_PARTS
-)
+_OF_PARTS = ("codes", "code_counts", "bins", "counts", "channel_squared_errors")
+_OF_STUDY = ("name", "granularity", "symmetry", "range_rule", "quantized", "calibration")
 
 
 def ensure_formats(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the missing number formats, and the codes of the small ones."""
+    """Write the missing number formats of the study, and the codes of the small ones."""
     present = {row[0] for row in connection.execute("select name from number_format").fetchall()}
     missing = [(i, known) for i, known in enumerate(KNOWN_FORMATS) if known.name not in present]
-    if not missing:
-        return
-    insert(connection, "number_format", pl.DataFrame([_format_row(i, f) for i, f in missing]))
-    codes = [
-        _format_codes(i, known) for i, known in missing if known.bits <= FORMATS_WITH_CODES_BITS
-    ]
-    insert(connection, "number_format_code", pl.concat(codes))
+    if missing:
+        _write_formats(connection, missing)
+
+
+def ensure_format(connection: duckdb.DuckDBPyConnection, known: NumberFormat) -> int:
+    """Return the id of a number format; write it if missing."""
+    found = connection.execute(
+        "select number_format_id from number_format where name = ?", [known.name]
+    )
+    row = found.fetchone()
+    if row:
+        return int(row[0])
+    number_format_id = max(next_id(connection, "number_format"), len(KNOWN_FORMATS))
+    _write_formats(connection, [(number_format_id, known)])
+    return number_format_id
+
+
+def _write_formats(
+    connection: duckdb.DuckDBPyConnection, numbered: Sequence[tuple[int, NumberFormat]]
+) -> None:
+    insert(connection, "number_format", pl.DataFrame([_format_row(i, f) for i, f in numbered]))
+    small = [(i, known) for i, known in numbered if known.bits <= FORMATS_WITH_CODES_BITS]
+    if small:
+        codes = pl.concat([_format_codes(i, known) for i, known in small])
+        insert(connection, "number_format_code", codes)
 
 
 def _format_row(number_format_id: int, number_format: NumberFormat) -> dict[str, Any]:
@@ -62,11 +79,11 @@ def _format_row(number_format_id: int, number_format: NumberFormat) -> dict[str,
 
 
 def _format_codes(number_format_id: int, number_format: NumberFormat) -> pl.DataFrame:
-    magnitudes = number_format.magnitudes()
-    index = np.arange(1 - len(magnitudes), len(magnitudes))
-    return pl.DataFrame(
-        {"code_index": index, "code": np.sign(index) * magnitudes[np.abs(index)]}
-    ).with_columns(number_format_id=pl.lit(number_format_id))
+    codes = number_format.codes()
+    index = np.arange(len(codes)) - np.flatnonzero(codes == 0)
+    return pl.DataFrame({"code_index": index, "code": codes}).with_columns(
+        number_format_id=pl.lit(number_format_id)
+    )
 
 
 def ensure_scheme(connection: duckdb.DuckDBPyConnection, scheme: Scheme) -> int:
@@ -77,6 +94,8 @@ def ensure_scheme(connection: duckdb.DuckDBPyConnection, scheme: Scheme) -> int:
         return int(row[0])
     scheme_id = next_id(connection, "scheme")
     values = asdict(scheme) | {"quantized": ",".join(scheme.quantized), "scheme_id": scheme_id}
+    if scheme.is_of_study:  # without columns that were added later: its export stays the same
+        values = {name: values[name] for name in (*_OF_STUDY, "scheme_id")}
     insert(connection, "scheme", pl.DataFrame([values]))
     return scheme_id
 
@@ -194,21 +213,30 @@ def write_quantized_tensors(
     tensor_ids: Mapping[TensorKey, int],
     number_format_id: int,
     scheme_id: int,
-    tensors: Mapping[TensorKey, QuantizedTensorFacts],
+    tensors: Mapping[TensorKey, AnyTensorFacts],
 ) -> None:
     """Write the facts of all tensors of a network in one format."""
     summaries = [
-        {"tensor_id": tensor_ids[key]} | {name: getattr(facts, name) for name in _SUMMARY}
+        {"tensor_id": tensor_ids[key]}
+        | {
+            field.name: getattr(facts, field.name)
+            for field in fields(facts)
+            if field.name not in _OF_PARTS
+        }
         for key, facts in tensors.items()
     ]
+    histograms: dict[int, tuple[Array, Array]] = {}
+    table, of_histogram, value = "dequantized_tensor", "dequantized_histogram", "bin"
+    for key, facts in tensors.items():
+        if isinstance(facts, QuantizedTensorFacts):
+            table, of_histogram, value = "quantized_tensor", "code_histogram", "code"
+            histograms[tensor_ids[key]] = (facts.codes, facts.code_counts)
+        else:
+            histograms[tensor_ids[key]] = (facts.bins, facts.counts)
     ids = {"number_format_id": pl.lit(number_format_id), "scheme_id": pl.lit(scheme_id)}
     quantized = pl.DataFrame(summaries, infer_schema_length=None).with_columns(**ids)
-    insert(connection, "quantized_tensor", quantized)
-    histogram = _histogram_rows(
-        {tensor_ids[key]: (facts.codes, facts.code_counts) for key, facts in tensors.items()},
-        "code",
-    )
-    insert(connection, "code_histogram", histogram.with_columns(**ids))
+    insert(connection, table, quantized)
+    insert(connection, of_histogram, _histogram_rows(histograms, value).with_columns(**ids))
     errors = {
         key: facts.channel_squared_errors
         for key, facts in tensors.items()
@@ -413,14 +441,17 @@ def delete_networks(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
         for table in (
             "tensor_divergence",
             "code_histogram",
+            "dequantized_histogram",
             "quantized_tensor_channel",
             "quantized_tensor",
+            "dequantized_tensor",
             "tensor_histogram",
             "tensor_channel",
         )
     ]
     statements += [
-        of_network.format(table=table) for table in ("evaluation", "failed_cell", "probe")
+        of_network.format(table=table)
+        for table in ("evaluation", "failed_cell", "probe", "quantized_checkpoint")
     ]
     statements += [
         *(

@@ -70,7 +70,7 @@ from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclar
 from ptqdb.datasets.preprocessing import LARGEST_EDGE, Interpolation
 from ptqdb.defaults import DEFAULT_PROBE_COUNT, MOST_CLASSES, Precision, Scope
 from ptqdb.errors import UsageError
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 from ptqdb.support.closest import closest_first
 from ptqdb.support.paths import is_file, named_path, regular_file
 from ptqdb.support.text import is_harmless

@@ -20,6 +20,7 @@ from ptqdb.collection.reporting import Reporter
 from ptqdb.collection.rows import (
     delete_networks,
     ensure_dataset,
+    ensure_format,
     ensure_scheme,
     read_layer_ids,
     read_tensor_ids,
@@ -233,8 +234,8 @@ def _collect_network(
             _collect_sensitivity(connection, request, plan, measurement, preprocessing, reporter)
         plan = plan.with_layers(list(measurement.network.layers))
         reporter.prepared(plan.task.name, plan.cell_count)
-        for _, cells in groupby(plan.cells, key=lambda cell: cell.number_format):
-            _collect_format(connection, request, measurement, runs, list(cells), outcome, reporter)
+        for _, cells in groupby(plan.cells, key=lambda cell: cell.format):
+            _collect_format(connection, measurement, runs, list(cells), outcome, reporter)
     finally:
         measurement.network.release()
 
@@ -328,8 +329,7 @@ def _measured(
     measurement = NetworkMeasurement(
         trained,
         plan.task.calibration,
-        list(dict.fromkeys(cell.number_format for cell in plan.cells)),
-        request.scheme,
+        list(dict.fromkeys(cell.format for cell in plan.cells)),
         device=torch.device(request.device),
         with_trained=with_trained,
     )
@@ -389,7 +389,6 @@ def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:
 
 def _collect_format(
     connection: duckdb.DuckDBPyConnection,
-    request: CollectionRequest,
     measurement: NetworkMeasurement,
     runs: _Runs,
     cells: Sequence[Cell],
@@ -397,29 +396,31 @@ def _collect_format(
     reporter: Reporter,
 ) -> None:
     """Fill the cells of one network in one format; the first also writes the tensors' facts."""
-    network_id, number_format_id = _ids(connection, cells[0])
-    number_format = cells[0].number_format
+    known = cells[0].format
     with keep_interrupts():
-        coded = measurement.code(number_format)
+        coded = measurement.code(known)
+    with transaction(connection):
+        number_format_id = ensure_format(connection, known.number_format)
+        scheme_id = ensure_scheme(connection, known.scheme)
+    network_id = _network_id(connection, cells[0].network)
     layer_ids = read_layer_ids(connection, network_id)
     for cell in cells:
         chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}
         found: EvaluationFacts | FailedEvaluation | None = None
         if runs.evaluation is not None and cell not in runs.evaluated:
-            found = runs.evaluation.of_codes(chosen, number_format, cell.scope, runs.until)
+            found = runs.evaluation.of_codes(chosen, known, cell.scope, runs.until)
         probed: ProbeFacts | FailedEvaluation | None = None
         fails = isinstance(found, FailedEvaluation)
         if runs.probe is not None and cell.scope == "all" and not fails:
-            probed = runs.probe.of_codes(coded, number_format)
+            probed = runs.probe.of_codes(coded, known)
         with transaction(connection):
-            scheme_id = ensure_scheme(connection, request.scheme)
             if not _has_facts(connection, network_id, number_format_id, scheme_id):
                 write_quantized_tensors(
                     connection,
                     read_tensor_ids(connection, network_id),
                     number_format_id,
                     scheme_id,
-                    measurement.quantized_facts(coded, number_format),
+                    measurement.quantized_facts(coded, known),
                 )
             ids = (network_id, number_format_id, scheme_id)
             if found is None:
@@ -448,23 +449,20 @@ def _collect_format(
         reporter.filled(cell)
 
 
-def _ids(connection: duckdb.DuckDBPyConnection, cell: Cell) -> tuple[int, int]:
-    row = connection.execute(
-        "select n.network_id, f.number_format_id from network as n, number_format as f "
-        "where n.name = ? and f.name = ?",
-        [cell.network, cell.number_format.name],
-    ).fetchone()
+def _network_id(connection: duckdb.DuckDBPyConnection, name: str) -> int:
+    row = connection.execute("select network_id from network where name = ?", [name]).fetchone()
     assert row is not None
-    return int(row[0]), int(row[1])
+    return int(row[0])
 
 
 def _has_facts(
     connection: duckdb.DuckDBPyConnection, network_id: int, number_format_id: int, scheme_id: int
 ) -> bool:
     found = connection.execute(
-        "select 1 from quantized_tensor as q join tensor as t using (tensor_id) "
-        "join layer as l using (layer_id) where l.network_id = ? "
-        "and q.number_format_id = ? and q.scheme_id = ? limit 1",
+        "select 1 from (select tensor_id, number_format_id, scheme_id from quantized_tensor "
+        "union all select tensor_id, number_format_id, scheme_id from dequantized_tensor) as q "
+        "join tensor as t using (tensor_id) join layer as l using (layer_id) "
+        "where l.network_id = ? and q.number_format_id = ? and q.scheme_id = ? limit 1",
         [network_id, number_format_id, scheme_id],
     )
     return found.fetchone() is not None

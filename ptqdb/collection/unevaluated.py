@@ -12,6 +12,7 @@ import torch
 from ptqdb.collection.reporting import Reporter, Silent
 from ptqdb.collection.rows import (
     ensure_dataset,
+    ensure_format,
     ensure_formats,
     ensure_scheme,
     read_layer_ids,
@@ -32,8 +33,7 @@ from ptqdb.measurement.sensitivity import layer_sensitivities
 from ptqdb.networks.outputs import check_outputs
 from ptqdb.networks.reference import REFERENCE_IMAGE_SIZE, REFERENCE_NETWORKS
 from ptqdb.networks.sources import NetworkSource
-from ptqdb.quantization.number_formats import NumberFormat
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
+from ptqdb.quantization.formats import Format
 
 SOFTMAX_MEASURE = "js_softmax"
 TRAINED = "trained"
@@ -72,7 +72,7 @@ class UnevaluatedNetwork:
 def measure_in_view(
     source: NetworkSource,
     calibration: ImageSet | None,
-    number_formats: Sequence[NumberFormat],
+    number_formats: Sequence[Format],
     view: str,
     *,
     image_size: int | None = None,
@@ -116,7 +116,7 @@ def measure_in_view(
 def measure_unevaluated(
     source: NetworkSource,
     calibration: ImageSet | None,
-    number_formats: Sequence[NumberFormat],
+    number_formats: Sequence[Format],
     *,
     image_size: int | None = None,
     with_inputs: bool = True,
@@ -124,7 +124,6 @@ def measure_unevaluated(
     with_trained: bool = True,
     with_sensitivity: bool = False,
     probe: int = 0,
-    scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
     device: str = "cpu",
     reporter: Reporter | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -184,7 +183,6 @@ def measure_unevaluated(
             trained,
             calibration,
             number_formats,
-            scheme,
             device=torch.device(device),
             image_size=image_size,
             with_inputs=with_inputs,
@@ -197,13 +195,17 @@ def measure_unevaluated(
         with transaction(connection):
             network_id = _write_network(connection, measurement, calibration, class_count)
             tensor_ids = read_tensor_ids(connection, network_id)
-            scheme_id = ensure_scheme(connection, scheme)
-            formats = connection.execute("select name, number_format_id from number_format")
-            format_ids = dict(formats.fetchall())
-            for number_format in dict.fromkeys(number_formats):
-                facts = measurement.facts_without_codes(number_format)
-                format_id = format_ids[number_format.name]
-                write_quantized_tensors(connection, tensor_ids, format_id, scheme_id, facts)
+            wanted = tuple(dict.fromkeys(number_formats))
+            ids = {
+                known: (
+                    ensure_format(connection, known.number_format),
+                    ensure_scheme(connection, known.scheme),
+                )
+                for known in wanted
+            }
+            for known in wanted:
+                facts = measurement.facts_without_codes(known)
+                write_quantized_tensors(connection, tensor_ids, *ids[known], facts)
             if with_sensitivity and calibration is not None:
                 with own_errors_as_data_errors():
                     sensitivities = layer_sensitivities(
@@ -222,16 +224,14 @@ def measure_unevaluated(
                     probe,
                     device=torch.device(device),
                 )
-                for number_format in dict.fromkeys(number_formats):
-                    found = network_probe.of_codes(measurement.code(number_format), number_format)
+                for known in wanted:
+                    found = network_probe.of_codes(measurement.code(known), known)
                     if isinstance(found, FailedEvaluation):
                         reporter.remarked(
-                            f"{source.name} cannot be probed in {number_format.name}: "
-                            f"{found.reason}"
+                            f"{source.name} cannot be probed in {known.name}: {found.reason}"
                         )
                     else:
-                        ids = (network_id, format_ids[number_format.name], scheme_id)
-                        write_probe(connection, *ids, found)
+                        write_probe(connection, network_id, *ids[known], found)
         materialize(connection, reporter.remarked)
         yield connection
 

@@ -12,7 +12,8 @@ from ptqdb.errors import UsageError
 from ptqdb.resources import sql_folder
 
 _LARGE = re.compile(
-    r"\b(tensor_histogram|code_histogram|tensor_channel|quantized_tensor_channel|tensor_divergence)\b"
+    r"\b(tensor_histogram|code_histogram|dequantized_histogram|tensor_channel"
+    r"|quantized_tensor_channel|tensor_divergence)\b"
 )
 """Tables with one row per bin, code or channel."""
 

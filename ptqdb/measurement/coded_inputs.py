@@ -16,7 +16,7 @@ from ptqdb.measurement.facts import QuantizedTensorFacts
 from ptqdb.measurement.tensors import CLIPPING_TOLERANCE, code_sums, sums_as_facts
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import scaled_codes
-from ptqdb.quantization.schemes import compute_scale
+from ptqdb.quantization.scales import compute_scale
 
 # The squared error of a narrow format is a difference of sums: at 8 bits its relative error in
 # float64 is about 1e-10, and each further bit costs two binary digits. Above 8 bits there are also

@@ -16,8 +16,8 @@ from ptqdb.measurement.own_code import is_lack_of_memory, is_of_network, one_lin
 from ptqdb.networks.copies import scratch_copy
 from ptqdb.networks.eager import eager
 from ptqdb.quantization.codes import CodedLayer
+from ptqdb.quantization.formats import Format
 from ptqdb.quantization.network import QuantizedNetwork
-from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.precision import choose_precision, matrix_precision
 from ptqdb.support.interruption import keep_interrupts
 
@@ -210,7 +210,7 @@ class Outputs:
     def in_codes(
         self,
         coded: Mapping[str, CodedLayer],
-        number_format: NumberFormat,
+        known: Format,
         scope: str,
         facts: Callable[[Tensor, str], Facts],
         stops: Callable[[Tensor], bool] | None = None,
@@ -236,7 +236,9 @@ class Outputs:
             Out of memory, or the device failed earlier: not a failure of the format.
         """
         torch.zeros((), device=self._device).item()  # a failed GPU rejects any operation
-        precision = choose_precision(number_format, self._device, self._precision, scope)
+        precision = choose_precision(
+            known.number_format, self._device, self._precision, scope, known.scheme
+        )
         of_layers = "all" if scope == LAYER_SCOPE else scope
         self._network.use_codes(coded, of_layers, in_integers=precision == "int8")
         try:
@@ -304,7 +306,7 @@ class NetworkEvaluation:
     def of_codes(
         self,
         coded: Mapping[str, CodedLayer],
-        number_format: NumberFormat,
+        known: Format,
         scope: str,
         until: float | None = None,
     ) -> EvaluationFacts | FailedEvaluation:
@@ -312,7 +314,7 @@ class NetworkEvaluation:
 
         Parameters
         ----------
-        coded, number_format, scope
+        coded, known, scope
             As in `Outputs.in_codes`.
         until
             Standard error of the loss at which to stop, see `is_enough`; None: all images.
@@ -333,7 +335,7 @@ class NetworkEvaluation:
                 self._float_right[first],
             )
 
-        return self._outputs.in_codes(coded, number_format, scope, facts, self._stops(until))
+        return self._outputs.in_codes(coded, known, scope, facts, self._stops(until))
 
     def _stops(self, until: float | None) -> Callable[[Tensor], bool] | None:
         if until is None:

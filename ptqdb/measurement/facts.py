@@ -89,6 +89,50 @@ class QuantizedTensorFacts:
 
 
 @dataclass(frozen=True)
+class DequantizedTensorFacts:
+    """A tensor in one format whose scheme is not the study's.
+
+    Attributes
+    ----------
+    scale_count, min_scale, max_scale
+        Number and range of its scales; 0 and None if it stays in floats or they are unknown.
+    storage_bits
+        Bits of its codes, scales and zero points; None if unknown, and for inputs.
+    clipped_count
+        Elements beyond the largest code; None if unknown.
+    sum_y, sum_y2, sum_xy
+        Sums of the dequantized values, of their squares, and of their products with the float
+        values.
+    squared_error_sum
+        Sum of ``(y - x)²``.
+    bins, counts
+        int64: the occupied bins of the dequantized values and their counts, in the bins of the
+        float tensor, which continue beyond its range, up to four times it; empty for inputs.
+    softmax_js_fakefreeze, softmax_js_l2, softmax_group_count, channel_squared_errors
+        As in `QuantizedTensorFacts`.
+    """
+
+    scale_count: int
+    min_scale: float | None
+    max_scale: float | None
+    storage_bits: int | None
+    clipped_count: int | None
+    sum_y: float
+    sum_y2: float
+    sum_xy: float
+    squared_error_sum: float
+    bins: Array
+    counts: Array
+    softmax_js_fakefreeze: float | None = None
+    softmax_js_l2: float | None = None
+    softmax_group_count: int | None = None
+    channel_squared_errors: Array | None = None
+
+
+AnyTensorFacts = QuantizedTensorFacts | DequantizedTensorFacts
+
+
+@dataclass(frozen=True)
 class LayerFacts:
     """A quantized layer: its position in the order of execution, and its work for one image.
 

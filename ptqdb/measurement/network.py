@@ -10,17 +10,18 @@ from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import DataError, UsageError
 from ptqdb.measurement.batches import Batches, network_batches
-from ptqdb.measurement.coded_inputs import CodedInputs
 from ptqdb.measurement.coded_tensors import coded_tensor_facts
+from ptqdb.measurement.dequantized_tensors import FLOAT_BITS, dequantized_facts, float_groups
 from ptqdb.measurement.facts import (
+    AnyTensorFacts,
     Array,
     ChannelFacts,
     LayerFacts,
     NetworkFacts,
-    QuantizedTensorFacts,
     TensorFacts,
     TensorKey,
 )
+from ptqdb.measurement.inputs import InputFacts
 from ptqdb.measurement.macs import Work, count_work, layer_macs
 from ptqdb.measurement.tensors import (
     TensorMeasurement,
@@ -36,7 +37,11 @@ from ptqdb.measurement.unquantized import (
 )
 from ptqdb.networks.checkpoints import TrainedNetwork
 from ptqdb.quantization.channels import by_output_channel
-from ptqdb.quantization.codes import CodedLayer, CodedTensor, code_weight
+from ptqdb.quantization.codes import CodedLayer, CodedTensor
+from ptqdb.quantization.coding import code_layer, code_layer_weight
+from ptqdb.quantization.formats import Format
+from ptqdb.quantization.group_scaling import Groups
+from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import (
     PROOF_IMAGES,
@@ -45,7 +50,7 @@ from ptqdb.quantization.network import (
     input_ranges,
     prepare,
 )
-from ptqdb.quantization.number_formats import NumberFormat, bias_format
+from ptqdb.quantization.number_formats import bias_format
 from ptqdb.quantization.schemes import Scheme
 
 
@@ -114,8 +119,8 @@ class NetworkMeasurement:
     calibration
         Calibration images, which set the scales of the inputs; labels are optional. None: no
         images.
-    number_formats
-        The formats to measure.
+    formats
+        The formats to measure, number formats under a scheme.
     image_size
         The edge in pixels of the network's images, if otherwise unknown; see ``example_images``.
     with_inputs
@@ -133,8 +138,7 @@ class NetworkMeasurement:
         self,
         trained: TrainedNetwork,
         calibration: ImageSet | None,
-        number_formats: Sequence[NumberFormat],
-        scheme: Scheme,
+        formats: Sequence[Format],
         *,
         device: torch.device,
         image_size: int | None = None,
@@ -142,7 +146,7 @@ class NetworkMeasurement:
         with_softmax: bool = True,
         with_trained: bool = True,
     ):
-        self._scheme, self._device, self._with_softmax = scheme, device, with_softmax
+        self._device, self._with_softmax = device, with_softmax
         fed = trained.preprocessing
         # keep no more of the float network: its weights would double the memory
         self._name, self._architecture = trained.name, trained.architecture
@@ -152,7 +156,7 @@ class NetworkMeasurement:
         network = prepare(trained.module.to(device), examples)
         work = count_work(network.module, examples[:1])
         batches = None
-        self._ranges: dict[str, Tensor] = {}
+        self._ranges: dict[str, InputRange] = {}
         if calibration is not None:
             batches = network_batches(network, calibration, fed, device)
             self._ranges = input_ranges(network, batches)
@@ -164,47 +168,57 @@ class NetworkMeasurement:
         self.unquantized = unquantized_parts(self.network, work)
         self._first_readers = self.network.first_readers
         self._inputs: dict[str, TensorMeasurement] = {}
-        self._coded_inputs: dict[str, CodedInputs] = {}
+        self._input_facts: dict[str, InputFacts] = {}
+        if batches is not None and any(_needs_histogram(each.scheme) for each in formats):
+            self._measure_histograms(batches)
         if batches is not None and with_inputs:
-            self._measure_inputs(number_formats, batches)
+            self._measure_inputs(formats, batches)
         self._trained: dict[TensorKey, TrainedFacts] = {}
         if with_trained:
             for name in self.network.layers:
-                self._measure_trained(name, network.trained.get(name), number_formats)
+                self._measure_trained(name, network.trained.get(name), formats)
 
-    def _measure_inputs(self, number_formats: Sequence[NumberFormat], batches: Batches) -> None:
+    def _measure_histograms(self, batches: Batches) -> None:
+        """A float pass for the range rules of inputs that need more than the range."""
+        found = {
+            name: TensorMeasurement(float(each.max_abs), self._device)
+            for name, each in self._ranges.items()
+        }
+        self.network.observe(lambda name, inputs: found[name].add(inputs.float()), batches)
+        self._ranges = {
+            name: replace(each, counts=found[name].histogram) for name, each in self._ranges.items()
+        }
+
+    def _measure_inputs(self, formats: Sequence[Format], batches: Batches) -> None:
         """Second float pass: the facts of the inputs, and the sums of their codes in every format.
 
         A tensor read by several layers is measured once, under the name of the first.
         """
         ranges = {name: self._ranges[name] for name in set(self._first_readers.values())}
         self._inputs = {
-            name: TensorMeasurement(float(max_abs), self._device)
-            for name, max_abs in ranges.items()
+            name: TensorMeasurement(float(each.max_abs), self._device)
+            for name, each in ranges.items()
         }
-        self._coded_inputs = {
-            name: CodedInputs(max_abs, list(dict.fromkeys(number_formats)))
-            for name, max_abs in ranges.items()
+        self._input_facts = {
+            name: InputFacts(self.network.layers[name], each, formats)
+            for name, each in ranges.items()
         }
 
         def measure(name: str, inputs: Tensor) -> None:
             if self._first_readers[name] == name:
                 self._inputs[name].add(inputs.float())
-                self._coded_inputs[name].add(inputs.float())
+                self._input_facts[name].add(inputs.float())
 
         self.network.observe(measure, batches)
 
     def _measure_trained(
-        self, name: str, tensors: TrainedTensors | None, number_formats: Sequence[NumberFormat]
+        self, name: str, tensors: TrainedTensors | None, formats: Sequence[Format]
     ) -> None:
         if tensors is None:
             return
+        of_study = [each.number_format for each in formats if each.scheme.is_of_study]
         found = trained_facts(
-            tensors,
-            self._ranges.get(name),
-            number_formats,
-            self._scheme,
-            with_softmax=self._with_softmax,
+            tensors, self._ranges.get(name), of_study, with_softmax=self._with_softmax
         )
         self._trained |= {(name, role): facts for role, facts in found.items()}
 
@@ -266,7 +280,7 @@ class NetworkMeasurement:
                 facts[name, role] = self._trained[name, role].tensor
         return facts
 
-    def code(self, number_format: NumberFormat) -> dict[str, CodedLayer]:
+    def code(self, known: Format) -> dict[str, CodedLayer]:
         """Return the codes of every layer in a format.
 
         Raises
@@ -280,73 +294,98 @@ class NetworkMeasurement:
                 "and biases, found none; give some, or measure its weights only"
             )
         return {
-            name: layer.code(self._ranges[name], number_format, self._scheme)
+            name: code_layer(layer, self._ranges[name], known)
             for name, layer in self.network.layers.items()
         }
 
     def quantized_facts(
-        self, coded: Mapping[str, CodedLayer], number_format: NumberFormat
-    ) -> dict[TensorKey, QuantizedTensorFacts]:
+        self, coded: Mapping[str, CodedLayer], known: Format
+    ) -> dict[TensorKey, AnyTensorFacts]:
         """The facts in a format of every measured tensor of the network."""
-        facts: dict[TensorKey, QuantizedTensorFacts] = {}
+        facts: dict[TensorKey, AnyTensorFacts] = {}
         for name in self.network.layers:
-            facts |= self._layer_facts(name, coded[name], number_format)
-        return facts | self._trained_in(number_format)
+            facts |= self._layer_facts(name, coded[name], known)
+        return facts | self._trained_in(known)
 
-    def _trained_in(self, number_format: NumberFormat) -> dict[TensorKey, QuantizedTensorFacts]:
-        """The facts in a format of the tensors as trained: of biases with images alone."""
+    def _trained_in(self, known: Format) -> dict[TensorKey, AnyTensorFacts]:
+        """The facts in a format of the tensors as trained: of biases with images alone.
+
+        Only under the study's scheme.
+        """
+        if not known.scheme.is_of_study:
+            return {}
         return {
-            key: facts.coded[number_format] for key, facts in self._trained.items() if facts.coded
+            key: facts.coded[known.number_format]
+            for key, facts in self._trained.items()
+            if facts.coded
         }
 
-    def facts_without_codes(
-        self, number_format: NumberFormat
-    ) -> dict[TensorKey, QuantizedTensorFacts]:
+    def facts_without_codes(self, known: Format) -> dict[TensorKey, AnyTensorFacts]:
         """As `quantized_facts`, one layer at a time, without keeping the codes.
 
         Without calibration images, weights only: the scale of a bias needs them, too.
         """
-        facts: dict[TensorKey, QuantizedTensorFacts] = {}
+        facts: dict[TensorKey, AnyTensorFacts] = {}
         for name, layer in self.network.layers.items():
             # no variable for the codes: it would keep them alive with those of the next layer
             if self._ranges:
                 facts |= self._layer_facts(
-                    name,
-                    layer.code(self._ranges[name], number_format, self._scheme),
-                    number_format,
+                    name, code_layer(layer, self._ranges[name], known), known
                 )
             else:
                 facts[name, "weight"] = self._weight_facts(
-                    layer, code_weight(layer.weight, number_format, self._scheme), number_format
+                    layer, code_layer_weight(layer, known), known
                 )
-        return facts | self._trained_in(number_format)
+        return facts | self._trained_in(known)
 
     def _weight_facts(
-        self, layer: QuantizedLayer, coded: CodedTensor, number_format: NumberFormat
-    ) -> QuantizedTensorFacts:
+        self, layer: QuantizedLayer, coded: CodedTensor, known: Format
+    ) -> AnyTensorFacts:
         """The facts of a layer's weight in a format, including its output channels."""
+        if coded.groups is not None:
+            dequantized = coded.dequantized(layer.layer)
+            return dequantized_facts(
+                layer.weight,
+                dequantized,
+                coded.groups,
+                with_softmax=self._with_softmax,
+                channel_squared_errors=_channel_errors(layer, dequantized, 1.0),
+            )
         facts = coded_tensor_facts(
-            layer.weight, coded, number_format, is_weight=True, with_softmax=self._with_softmax
+            layer.weight,
+            coded,
+            known.number_format,
+            is_weight=True,
+            with_softmax=self._with_softmax,
         )
-        return replace(facts, channel_squared_errors=_channel_errors(layer, coded))
+        errors = _channel_errors(layer, coded.codes, float(coded.scale))
+        return replace(facts, channel_squared_errors=errors)
 
     def _layer_facts(
-        self, name: str, coded: CodedLayer, number_format: NumberFormat
-    ) -> dict[TensorKey, QuantizedTensorFacts]:
+        self, name: str, coded: CodedLayer, known: Format
+    ) -> dict[TensorKey, AnyTensorFacts]:
         layer = self.network.layers[name]
-        facts = {(name, "weight"): self._weight_facts(layer, coded.weight, number_format)}
-        if layer.bias is not None and coded.bias is not None:
-            facts[name, "bias"] = coded_tensor_facts(
-                layer.bias,
-                coded.bias,
-                bias_format(number_format.family),
-                is_weight=False,
-                with_softmax=self._with_softmax,
+        facts = {(name, "weight"): self._weight_facts(layer, coded.weight, known)}
+        if layer.bias is not None:
+            facts[name, "bias"] = self._bias_facts(layer.bias, coded.bias, known)
+        first_reader = self._first_readers[name]
+        if self._input_facts:
+            facts[name, "input"] = self._input_facts[first_reader].facts(
+                known, self._inputs[first_reader]
             )
-        if self._coded_inputs:
-            inputs = self._coded_inputs[self._first_readers[name]]
-            facts[name, "input"] = inputs.facts(number_format)
         return facts
+
+    def _bias_facts(self, bias: Tensor, coded: CodedTensor | None, known: Format) -> AnyTensorFacts:
+        with_softmax = self._with_softmax
+        if known.scheme.is_of_study and coded is not None:
+            of_bias = bias_format(known.number_format.family)
+            return coded_tensor_facts(
+                bias, coded, of_bias, is_weight=False, with_softmax=with_softmax
+            )
+        if coded is None:
+            return dequantized_facts(bias, bias, float_groups(bias), with_softmax=with_softmax)
+        groups = coded.groups or Groups(coded.scale.reshape(-1), None, FLOAT_BITS * bias.numel())
+        return dequantized_facts(bias, coded.dequantized(), groups, with_softmax=with_softmax)
 
 
 def _uncounted_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) -> int:
@@ -379,6 +418,11 @@ def _whole_work(
     return work
 
 
-def _channel_errors(layer: QuantizedLayer, coded: CodedTensor) -> Array:
-    weight, codes = (by_output_channel(layer.layer, part) for part in (layer.weight, coded.codes))
-    return channel_squared_errors(weight, codes, float(coded.scale))
+def _channel_errors(layer: QuantizedLayer, codes: Tensor, scale: float) -> Array:
+    weight, rows = (by_output_channel(layer.layer, part) for part in (layer.weight, codes))
+    return channel_squared_errors(weight, rows, scale)
+
+
+def _needs_histogram(scheme: Scheme) -> bool:
+    """Whether the scale of the inputs depends on more than their range."""
+    return scheme.input_granularity == "tensor" and scheme.range_rule in ("percentile", "mse")

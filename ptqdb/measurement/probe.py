@@ -16,8 +16,8 @@ from ptqdb.measurement.evaluation import (
 )
 from ptqdb.measurement.facts import FailedEvaluation, ProbeFacts
 from ptqdb.quantization.codes import CodedLayer
+from ptqdb.quantization.formats import Format
 from ptqdb.quantization.network import QuantizedNetwork
-from ptqdb.quantization.number_formats import NumberFormat
 
 
 def probe_facts(logits: Tensor, float_logits: Tensor, precision: str) -> ProbeFacts:
@@ -114,7 +114,7 @@ class NetworkProbe:
         )
 
     def of_codes(
-        self, coded: Mapping[str, CodedLayer], number_format: NumberFormat
+        self, coded: Mapping[str, CodedLayer], known: Format
     ) -> ProbeFacts | FailedEvaluation:
         """Run the network in a format; return the reason if the network's own code fails.
 
@@ -127,4 +127,4 @@ class NetworkProbe:
         def facts(logits: Tensor, precision: str) -> ProbeFacts:
             return probe_facts(logits, self._outputs.float_logits, precision)
 
-        return self._outputs.in_codes(coded, number_format, "all", facts)
+        return self._outputs.in_codes(coded, known, "all", facts)

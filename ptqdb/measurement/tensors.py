@@ -62,6 +62,11 @@ class TensorMeasurement:
         low, high = torch.aminmax(piece)
         return sums, histogram(exact, self._max_abs), float(low), float(high)
 
+    @property
+    def histogram(self) -> Tensor:
+        """The counts so far, int64, (4095,)."""
+        return self._histogram
+
     def facts(self) -> TensorFacts:
         """The facts so far."""
         counts = self._histogram.cpu().numpy()
@@ -81,20 +86,25 @@ class TensorMeasurement:
         )
 
 
-def histogram(values: Tensor, max_abs: float) -> Tensor:
-    """Return int64 counts, (4095,), of ``round(x * 2047 / max_abs)``, ties toward zero.
+def histogram(values: Tensor, max_abs: float, largest_bin: int = LARGEST_BIN) -> Tensor:
+    """Return int64 counts of ``round(x * 2047 / max_abs)``, ties toward zero.
 
     Parameters
     ----------
     values
-        float64, flat, within ``±max_abs``.
+        float64, flat. Those beyond the largest bin count in it.
+    largest_bin
+        The bins go from minus this to this: (2 * largest_bin + 1,).
     """
     if max_abs == 0:
         bins = torch.zeros_like(values, dtype=torch.int64)
     else:
         scaled = values * LARGEST_BIN / max_abs
-        bins = (scaled.abs() - 0.5).ceil_().copysign_(scaled).long()
-    return torch.bincount(bins + LARGEST_BIN, minlength=BIN_COUNT)
+        bins = (scaled.abs() - 0.5).ceil_().copysign_(scaled)
+        if largest_bin != LARGEST_BIN:
+            bins.clamp_(-largest_bin, largest_bin)
+        bins = bins.long()
+    return torch.bincount(bins + largest_bin, minlength=2 * largest_bin + 1)
 
 
 def tensor_facts(values: Tensor) -> TensorFacts:

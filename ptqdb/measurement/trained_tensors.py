@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ptqdb.measurement.coded_tensors import coded_tensor_facts
 from ptqdb.measurement.facts import QuantizedTensorFacts, TensorFacts
 from ptqdb.measurement.tensors import tensor_facts
 from ptqdb.quantization.codes import code_parameters, code_weight
+from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.network import TrainedTensors
 from ptqdb.quantization.number_formats import NumberFormat, bias_format
-from ptqdb.quantization.schemes import Scheme
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 TRAINED_ROLES = ("trained_weight", "trained_bias")
 
@@ -30,20 +29,19 @@ class TrainedFacts:
 
 def trained_facts(
     tensors: TrainedTensors,
-    input_max_abs: Tensor | None,
+    input_range: InputRange | None,
     number_formats: Sequence[NumberFormat],
-    scheme: Scheme,
     *,
     with_softmax: bool = True,
 ) -> dict[str, TrainedFacts]:
-    """Return the facts of a layer's weight and bias as trained, by role.
+    """Return the facts of a layer's weight and bias as trained, by role, under the study's scheme.
 
     Nothing is computed with such codes: the network that runs has the folded tensors.
 
     Parameters
     ----------
-    input_max_abs
-        The amax of the layer's input, which the scale of a bias depends on; None without
+    input_range
+        Of the layer's input, which the scale of a bias depends on; None without
         calibration images: only the weight is measured in formats.
     with_softmax
         Whether to compute the softmax divergences.
@@ -52,7 +50,7 @@ def trained_facts(
         role: {} for role in TRAINED_ROLES
     }
     for known in dict.fromkeys(number_formats):
-        found = _facts_in(tensors, input_max_abs, known, scheme, with_softmax=with_softmax)
+        found = _facts_in(tensors, input_range, known, with_softmax=with_softmax)
         for role, facts in found.items():
             coded[role][known] = facts
     floats = zip(TRAINED_ROLES, (tensors.weight, tensors.bias), strict=True)
@@ -65,17 +63,17 @@ def trained_facts(
 
 def _facts_in(
     tensors: TrainedTensors,
-    input_max_abs: Tensor | None,
+    input_range: InputRange | None,
     known: NumberFormat,
-    scheme: Scheme,
     *,
     with_softmax: bool,
 ) -> dict[str, QuantizedTensorFacts]:
     """The facts in one format, by role; the codes are not kept."""
-    if input_max_abs is None:
+    scheme = PER_TENSOR_SYMMETRIC_MAX
+    if input_range is None:
         weight, bias = code_weight(tensors.weight, known, scheme), None
     else:
-        coded = code_parameters(tensors.weight, tensors.bias, input_max_abs, known, scheme)
+        coded = code_parameters(tensors.weight, tensors.bias, input_range, known, scheme)
         weight, bias = coded.weight, coded.bias
     of_weight, of_bias = TRAINED_ROLES
     facts = {

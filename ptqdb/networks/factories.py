@@ -86,6 +86,22 @@ def find_factory(spec: str) -> Factory:
     DataError
         Importing the module fails; the message gives file and line.
     """
+    function = find_callable(spec)
+    if not isinstance(function, nn.Module):
+        _refuse_arguments(spec, function)
+    return Factory(spec, function)
+
+
+def find_callable(spec: str) -> Any:
+    """Import the module of a spec and return what it names there.
+
+    Raises
+    ------
+    UsageError
+        No such file, module or name.
+    DataError
+        Importing the module fails; the message gives file and line.
+    """
     where, _, name = spec.rpartition(":")
     check_callable(spec)
     module = _file_module(spec, Path(where)) if names_file(where) else _named_module(spec, where)
@@ -95,10 +111,7 @@ def find_factory(spec: str) -> Factory:
             f"it has {', '.join(closest_first(name, own)[:5])}" if own else "it defines no callable"
         )
         raise UsageError(f"no callable {name!r} in {where}; {found}")
-    function = getattr(module, name)
-    if not isinstance(function, nn.Module):
-        _refuse_arguments(spec, function)
-    return Factory(spec, function)
+    return getattr(module, name)
 
 
 def _is_own(module: ModuleType, value: Any) -> bool:

@@ -39,12 +39,20 @@ class IntegerProduct:
         float32 codes of a format that ``fits_bytes``.
     bias
         float32, (out_channels,), in units of the output's scale.
+    zero_byte
+        The byte of code 0 of the inputs.
     """
 
     def __init__(
-        self, layer: nn.Module, weight: Tensor, bias: Tensor | None, number_format: NumberFormat
+        self,
+        layer: nn.Module,
+        weight: Tensor,
+        bias: Tensor | None,
+        number_format: NumberFormat,
+        zero_byte: int = ZERO_BYTE,
     ):
         self._layer: Any = layer
+        self._zero_byte = zero_byte
         self._bias, self._unit = bias, number_format.unit
         self._is_channels_last = weight.ndim == 4 and _is_channels_last(weight)
         self._unit_of_weight = torch.full((1,), self._unit)
@@ -56,7 +64,7 @@ class IntegerProduct:
             self._packed = _ONEDNN.qlinear_prepack(whole, None)
         else:
             self._packed = _ONEDNN.qconv_prepack(
-                *(whole, self._unit_of_weight, self._unit, ZERO_BYTE), *self._geometry
+                *(whole, self._unit_of_weight, self._unit, zero_byte), *self._geometry
             )
 
     @property
@@ -76,7 +84,8 @@ class IntegerProduct:
         codes
             From ``byte_codes``; in the shape that the layer takes.
         """
-        inputs = (self._unit, ZERO_BYTE, self._packed, self._unit_of_weight, self._zero, self._bias)
+        scales = (self._unit, self._zero_byte, self._packed, self._unit_of_weight, self._zero)
+        inputs = (*scales, self._bias)
         if isinstance(self._layer, nn.Linear):
             rows = codes.reshape(-1, codes.shape[-1])
             outputs: Tensor = _ONEDNN.qlinear_pointwise(

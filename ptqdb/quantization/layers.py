@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ptqdb.quantization.codes import CodedLayer, code_parameters
+from ptqdb.quantization.input_codes import InputCodes, InputRange
 from ptqdb.quantization.integer_products import IntegerProduct, multiplies_bytes, takes
 from ptqdb.quantization.number_formats import NumberFormat
-from ptqdb.quantization.rounding import byte_codes, scaled_codes
 from ptqdb.quantization.schemes import Scheme
 
 QUANTIZED_KINDS = (_ConvNd, nn.Linear)
@@ -47,8 +47,7 @@ class _Codes:
         The product in integers, where it is used.
     """
 
-    input_scale: Tensor | None
-    number_format: NumberFormat
+    inputs: InputCodes | None
     weight: Tensor
     bias: Tensor | None
     output_scales: tuple[Tensor, ...]
@@ -163,15 +162,19 @@ class QuantizedLayer:
             and not self._has_own_forward
         )
 
-    def code(self, max_abs: Tensor, number_format: NumberFormat, scheme: Scheme) -> CodedLayer:
-        """Quantize weight and bias to a format.
+    def code(
+        self, input_range: InputRange, number_format: NumberFormat, scheme: Scheme
+    ) -> CodedLayer:
+        """Quantize weight and bias to a number format under a scheme.
 
         Parameters
         ----------
-        max_abs
-            float32, shape (): the amax of the layer's input over the calibration images.
+        input_range
+            Of the layer's input over the calibration images.
         """
-        return code_parameters(self.weight, self.bias, max_abs, number_format, scheme)
+        return code_parameters(
+            self.weight, self.bias, input_range, number_format, scheme, self.layer
+        )
 
     def use_float(self) -> None:
         """Compute in floats."""
@@ -184,7 +187,7 @@ class QuantizedLayer:
         """Compute with codes of the given scope: ``all``, ``weight``, ``bias`` or ``input``.
 
         The layer accumulates codes and rescales the sum once; a float bias is divided by that
-        scale.
+        scale. Under schemes with many scales the codes are dequantized values, and the scale is 1.
 
         Parameters
         ----------
@@ -193,23 +196,21 @@ class QuantizedLayer:
             and a format that ``fits_bytes``.
         """
         self.use_float()
-        codes_input, codes_weight = scope in ("all", "input"), scope in ("all", "weight")
-        one = torch.ones_like(coded.input_scale)
+        inputs = coded.inputs if scope in ("all", "input") else None
+        codes_weight = scope in ("all", "weight")
+        one = torch.ones((), device=self.weight.device)
         weight_scale = coded.weight.scale if codes_weight else one
-        input_scale = coded.input_scale if codes_input else one
+        input_scale = one if inputs is None else inputs.scale
         bias = self.bias
-        if coded.bias is not None and bias is not None:
-            if scope == "all":
-                bias = coded.bias.codes.float()
-            elif scope == "bias":
-                bias = (coded.bias.codes * coded.bias.scale).float()
-            else:
-                largest = torch.finfo(torch.float32).max  # a tiny scale would overflow it
-                output_scale = input_scale.double() * weight_scale.double().reshape(-1)
-                bias = (bias.double() / output_scale).clamp_(-largest, largest).float()
+        if bias is not None and (coded.bias is None or scope in ("weight", "input")):
+            largest = torch.finfo(torch.float32).max  # a tiny scale would overflow it
+            output_scale = input_scale.double() * weight_scale.double().reshape(-1)
+            bias = (bias.double() / output_scale).clamp_(-largest, largest).float()
+        elif bias is not None and coded.bias is not None:
+            codes = coded.bias.codes
+            bias = (codes if scope == "all" else codes * coded.bias.scale).float()
         self._codes = _Codes(
-            coded.input_scale if codes_input else None,
-            coded.number_format,
+            inputs,
             coded.weight.codes if codes_weight else self.weight,
             bias,
             () if scope == "bias" else _factors(input_scale, weight_scale),
@@ -218,10 +219,12 @@ class QuantizedLayer:
 
     def _integer_product(self, coded: CodedLayer, bias: Tensor | None) -> IntegerProduct | None:
         """The layer's product in integers; None if it must use its own forward."""
-        weight = coded.weight.codes
-        if self.has_torch_forward and multiplies_bytes(self.layer, weight):
-            return IntegerProduct(self.layer, weight, bias, coded.number_format)
-        return None
+        weight, inputs = coded.weight.codes, coded.inputs
+        if inputs is None or inputs.bytes_of is None or not self.has_torch_forward:
+            return None
+        if not multiplies_bytes(self.layer, weight):
+            return None
+        return IntegerProduct(self.layer, weight, bias, coded.number_format, inputs.zero_byte)
 
     def use_scaled_units(self) -> None:
         """Compute in floats with scaled units, exactly: tests the requirements of codes.
@@ -305,8 +308,9 @@ class QuantizedLayer:
             return None
         codes = self._kept_codes(inputs, in_bytes=True)
         if codes is None:
-            assert self._codes.input_scale is not None
-            codes = byte_codes(inputs.float(), self._codes.input_scale, self._codes.number_format)
+            assert self._codes.inputs is not None
+            assert self._codes.inputs.bytes_of is not None
+            codes = self._codes.inputs.bytes_of(inputs.float())
             if codes is None:
                 return None
             self._keep(inputs, codes)
@@ -325,20 +329,15 @@ class QuantizedLayer:
 
     def _codes_of(self, inputs: Tensor) -> Tensor:
         """The input in codes, or unchanged; a tensor read by several layers is quantized once."""
-        if self._codes is not None and self._codes.input_scale is None:
+        if self._codes is not None and self._codes.inputs is None:
             return inputs.float()
         kept = self._kept_codes(inputs, in_bytes=False)
         if kept is not None:
             return kept
-        if self._codes is None or self._codes.input_scale is None:
+        if self._codes is None or self._codes.inputs is None:
             codes = inputs / 2
         else:
-            codes = scaled_codes(
-                inputs.float(),
-                self._codes.input_scale,
-                self._codes.number_format,
-                keep_nan=True,
-            )
+            codes = self._codes.inputs.codes_of(inputs.float())
         self._keep(inputs, codes)
         return codes
 
@@ -392,11 +391,13 @@ def _norm(weight: Tensor) -> float:
 
 
 def _factors(input_scale: Tensor, weight_scale: Tensor) -> tuple[Tensor, ...]:
-    """The factors of the outputs: the product of both scales, or one after the other.
+    """The factors of the outputs: the product of both scales, or one after the other; none for 1.
 
     If the product overflows float32, an output of 0 would become 0 times infinity, a NaN.
     """
     product, limits = input_scale * weight_scale, torch.finfo(torch.float32)
+    if bool((product == 1).all()):
+        return ()
     if bool(((product >= limits.tiny) & (product <= limits.max)).all()):
         return (product,)
     return (input_scale, weight_scale)

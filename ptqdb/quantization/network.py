@@ -24,6 +24,7 @@ from ptqdb.quantization.agreement import PASSES_OF_RANDOM_NETWORKS, GivenNetwork
 from ptqdb.quantization.attention import replace_attention
 from ptqdb.quantization.codes import CodedLayer
 from ptqdb.quantization.folding import Fold, Folding, batch_norms, find_folds
+from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer, quantizable_layers
 from ptqdb.quantization.tracing import Trace, watch
 
@@ -404,8 +405,8 @@ def _link_readers(layers: Mapping[str, QuantizedLayer], trace: Trace) -> None:
             layers[reader].is_read_on = True
 
 
-def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Return the input amax of each layer over the calibration images: float32, shape ().
+def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[str, InputRange]:
+    """Return the range of each layer's input over the calibration images.
 
     Ordered by the first run of each layer. Layers that never run are omitted.
 
@@ -414,17 +415,15 @@ def input_ranges(network: QuantizedNetwork, batches: Iterable[Tensor]) -> dict[s
     DataError
         An input is not finite; the message names the layer.
     """
-    ranges: dict[str, Tensor] = {}
+    ranges: dict[str, InputRange] = {}
 
     def widen(name: str, inputs: Tensor) -> None:
-        if not inputs.numel():
-            return
-        low, high = torch.aminmax(inputs.float())
-        max_abs = torch.maximum(-low, high)
-        ranges[name] = torch.maximum(ranges[name], max_abs) if name in ranges else max_abs
+        if inputs.numel():
+            found = InputRange(*torch.aminmax(inputs.float()))
+            ranges[name] = found.joined(ranges.get(name))
 
     network.observe(widen, batches)
-    for name, max_abs in ranges.items():
-        if not bool(torch.isfinite(max_abs)):
+    for name, found in ranges.items():
+        if not bool(torch.isfinite(found.max_abs)):
             raise DataError(f"expected finite activations, found others entering layer {name}")
     return ranges

@@ -3,7 +3,6 @@
 import math
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -298,37 +297,6 @@ def bias_format(family: str) -> NumberFormat:
     if family not in _BIAS_FORMATS:
         raise UsageError(f"no family is named {family!r}; choose from {', '.join(_BIAS_FORMATS)}")
     return _BIAS_FORMATS[family]
-
-
-def match_formats(patterns: str) -> tuple[NumberFormat, ...]:
-    """List the study's formats whose names match any of the patterns, in grid order.
-
-    Parameters
-    ----------
-    patterns
-        Comma separated; ``*``, ``?`` and ``[...]`` as in file names; case matters.
-
-    Raises
-    ------
-    UsageError
-        A pattern matches no format; the message names it.
-
-    Examples
-    --------
-    >>> [number_format.name for number_format in match_formats("POT_4, INT_[2-4]")]
-    ['INT_2', 'INT_3', 'INT_4', 'POT_4']
-    """
-    chosen: set[str] = set()
-    for pattern in (part.strip() for part in patterns.split(",")):
-        matches = {known.name for known in STUDY_GRID if fnmatchcase(known.name, pattern)}
-        if not matches:
-            raise UsageError(
-                f"expected patterns that each match a format of the study's grid, found "
-                f"{pattern!r}, which matches none; closest are {_closest(pattern)}; "
-                "a pattern such as INT_* or FLOAT_8_E? matches several"
-            )
-        chosen |= matches
-    return tuple(known for known in STUDY_GRID if known.name in chosen)
 
 
 def _closest(name: str, *others: str, count: int = 5) -> str:

@@ -10,6 +10,7 @@ import torch
 from ptqdb.defaults import LAYER_SCOPE
 from ptqdb.quantization.integer_products import has_integer_units
 from ptqdb.quantization.number_formats import NumberFormat
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 BFLOAT16_SIGNIFICANT_BITS = 8
 PROBE_SIZE = 512
@@ -34,6 +35,7 @@ def choose_precision(
     device: torch.device,
     asked: str = "auto",
     scope: str = "all",
+    scheme: Scheme = PER_TENSOR_SYMMETRIC_MAX,
 ) -> str:
     """Return the fastest precision in which the products of codes are exact.
 
@@ -48,12 +50,16 @@ def choose_precision(
     scope
         Where only weights, biases or inputs are in codes, the others need ``float32``. Of a single
         layer's codes, ``layer``, only ``int8`` knows which they are.
+    scheme
+        Under schemes with many scales, layers compute with dequantized values, in ``float32``.
     """
     if asked == "float32" or scope not in ("all", LAYER_SCOPE):
         return "float32"
+    if not (scheme.is_of_study or (scheme.accumulates_codes and number_format.family == "INT")):
+        return "float32"
     if device.type == "cpu" and number_format.fits_bytes and has_integer_units():
         return "int8"
-    fits = number_format.significant_bits <= BFLOAT16_SIGNIFICANT_BITS
+    fits = scheme.is_of_study and number_format.significant_bits <= BFLOAT16_SIGNIFICANT_BITS
     if scope == "all" and fits and has_bfloat16_units(device):
         return "bfloat16"
     return "float32"

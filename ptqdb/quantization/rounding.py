@@ -11,7 +11,7 @@ from ptqdb.quantization.number_formats import NumberFormat
 
 # Per thread: a chunk and its buffer, half a MiB each, stay in the L2 cache, so a tensor passes
 # through memory once, not once per operation. Chunks of half the size cost 10 % more, due to calls.
-_CHUNK_ELEMENTS = 1 << 19
+CHUNK_ELEMENTS = 1 << 19
 
 ZERO_BYTE = 128
 """The byte of code 0: see `byte_codes`."""
@@ -142,7 +142,12 @@ def scaled_codes(
 
 
 @torch.no_grad()
-def byte_codes(values: Tensor, scale: Tensor, number_format: NumberFormat) -> Tensor | None:
+def byte_codes(
+    values: Tensor,
+    scale: Tensor,
+    number_format: NumberFormat,
+    zero_point: int | None = None,
+) -> Tensor | None:
     """Return `scaled_codes` in units of ``number_format.unit``, plus 128, one byte each.
 
     Parameters
@@ -153,11 +158,14 @@ def byte_codes(values: Tensor, scale: Tensor, number_format: NumberFormat) -> Te
         float32, shape (), positive.
     number_format
         One that ``fits_bytes``.
+    zero_point
+        The byte of 0, instead of 128, among all bytes up to 2^bits - 1; only for integers.
 
     Returns
     -------
     Tensor | None
-        uint8 of the same shape and strides, from 1 to 255; None if a value is NaN: it has no code.
+        uint8 of the same shape and strides, from 1 to 255 (with a zero point, from 0); None if a
+        value is NaN: it has no code.
 
     Examples
     --------
@@ -169,20 +177,29 @@ def byte_codes(values: Tensor, scale: Tensor, number_format: NumberFormat) -> Te
     if not values.numel():
         return codes
     is_uniform = number_format.family == "INT" or number_format.ebits == 1
-    limit, per_unit = number_format.max_code, 1 / number_format.unit
-    quotients = buffer = None
+    low, high = -number_format.max_code, number_format.max_code
+    if zero_point is not None:
+        low, high = -zero_point, (1 << number_format.bits) - 1 - zero_point
+    per_unit = 1 / number_format.unit
+    quotients, buffer, largest = None, None, []
     for chunk, bytes_ in _chunks(values, codes):
         if quotients is None:
             quotients = torch.empty_like(chunk)
         found = torch.div(chunk, scale, out=quotients[: len(chunk)])
+        if zero_point is not None:
+            largest.append(found.amax())
         if is_uniform:
-            found.clamp_(-limit, limit)
+            found.clamp_(low, high)
         else:
             buffer = _round_chunk_(found, buffer, number_format)
         # the last byte of the sum is the byte: of NaN it is 0
         torch.add(_BYTE_ANCHOR, found, alpha=per_unit, out=found)
         bytes_.copy_(found.view(torch.int32))
-    return None if int(codes.amin()) == 0 else codes
+    if zero_point is None:
+        return None if int(codes.amin()) == 0 else codes
+    if bool(torch.stack(largest).isnan().any()):
+        return None
+    return codes.add_((zero_point - ZERO_BYTE) % 256)  # bytes wrap around
 
 
 def _refuse_unfit(values: Tensor, number_format: NumberFormat) -> None:
@@ -237,7 +254,7 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     ]
     count, step = len(rows[0]), len(rows[0])
     if not rows[0].is_cuda:
-        chunk_elements = _CHUNK_ELEMENTS * torch.get_num_threads()
+        chunk_elements = CHUNK_ELEMENTS * torch.get_num_threads()
         step = max(1, chunk_elements * count // rows[0].numel())
     for start in range(0, count, step):
         yield tuple(tensor[start : start + step] for tensor in rows)

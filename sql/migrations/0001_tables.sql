@@ -122,8 +122,9 @@ create table number_format (
 comment on table number_format is
 'Grain: one number format. Key: number_format_id, name.';
 comment on column number_format.number_format_id is 'Id of the number format';
-comment on column number_format.name is 'Name, such as INT_8, POT_4 or FLOAT_8_E4';
-comment on column number_format.family is 'INT, POT or FLOAT';
+comment on column number_format.name is
+'Name, such as INT_8, POT_4, FLOAT_8_E4, FLOAT_8_E4M3FN or NF_4';
+comment on column number_format.family is 'INT, POT, FLOAT or NF';
 comment on column number_format.bits is 'Width of one code in bits, including the sign';
 comment on column number_format.ebits is 'Exponent bits; NULL except for FLOAT';
 comment on column number_format.mbits is 'Mantissa bits; NULL except for FLOAT';
@@ -154,17 +155,47 @@ create table scheme (
     symmetry varchar not null,
     range_rule varchar not null,
     quantized varchar not null,
-    calibration varchar not null
+    calibration varchar not null,
+    input_granularity varchar,
+    input_symmetry varchar,
+    block_size integer,
+    block_order varchar,
+    scale_format varchar,
+    bias varchar,
+    source_sha256 varchar
 );
 comment on table scheme is
-'Grain: one quantization scheme. Key: scheme_id, name.';
+'Grain: one quantization scheme: which values share a scale, how it is found and stored,
+and which tensors are quantized. Key: scheme_id, name. The study''s scheme is
+per_tensor_symmetric_max; in its row the columns from input_granularity on are NULL.';
 comment on column scheme.scheme_id is 'Id of the scheme';
 comment on column scheme.name is 'Name of the scheme';
-comment on column scheme.granularity is 'Which values share one scale, such as tensor';
-comment on column scheme.symmetry is 'Whether the range is symmetric around zero';
+comment on column scheme.granularity is
+'Which values of a weight share one scale: tensor, channel, block or other';
+comment on column scheme.symmetry is
+'Whether the range of a weight is symmetric around zero: symmetric or zero_point';
 comment on column scheme.range_rule is 'How the range is computed from the values';
 comment on column scheme.quantized is 'Which tensors are quantized';
 comment on column scheme.calibration is 'Source of the input ranges';
+comment on column scheme.input_granularity is
+'Which values of an input share one scale: float (not quantized), tensor, token or
+block; NULL in the study''s scheme: tensor';
+comment on column scheme.input_symmetry is
+'Whether the range of an input is symmetric around zero: symmetric or zero_point; NULL
+in the study''s scheme: symmetric';
+comment on column scheme.block_size is
+'Number of values that share a scale; NULL without blocks';
+comment on column scheme.block_order is
+'Order in which a weight''s fan-in is cut into blocks: channel_first, as it lies in
+memory; NULL without blocks';
+comment on column scheme.scale_format is
+'Format of the stored scales: float32, float16, E8M0, E4M3 or 6-bit; NULL in the study''s
+scheme: float32';
+comment on column scheme.bias is
+'How a bias is quantized: study (the wide format of its family), float32 (not at all) or
+INT32; NULL in the study''s scheme: study';
+comment on column scheme.source_sha256 is
+'SHA-256 of the file of a user''s own function, hexadecimal; NULL otherwise';
 
 create table layer (
     layer_id integer primary key,
@@ -294,9 +325,10 @@ create table quantized_tensor (
     softmax_group_count bigint
 );
 comment on table quantized_tensor is
-'Grain: one tensor quantized in one number format under one scheme. Key: tensor_id,
-number_format_id, scheme_id (not enforced). A bias is listed under the format of its
-layer''s weight, not of its own codes.';
+'Grain: one tensor quantized in one number format under the study''s scheme, where one
+scale turns all its codes into values; for the other schemes see dequantized_tensor.
+Key: tensor_id, number_format_id, scheme_id (not enforced). A bias is listed under the
+format of its layer''s weight, not of its own codes.';
 comment on column quantized_tensor.tensor_id is 'The tensor';
 comment on column quantized_tensor.number_format_id is 'The number format';
 comment on column quantized_tensor.scheme_id is 'The scheme';
@@ -318,6 +350,89 @@ comment on column quantized_tensor.softmax_js_l2 is
 comment on column quantized_tensor.softmax_group_count is
 'Number of softmax groups in the sums; NULL for inputs';
 
+create table dequantized_tensor (
+    tensor_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    scale_count bigint not null,
+    min_scale double,
+    max_scale double,
+    storage_bits bigint,
+    clipped_count bigint,
+    sum_y double not null,
+    sum_y2 double not null,
+    sum_xy double not null,
+    squared_error_sum double not null,
+    softmax_js_fakefreeze double,
+    softmax_js_l2 double,
+    softmax_group_count bigint
+);
+comment on table dequantized_tensor is
+'Grain: one weight, bias or input quantized in one number format under a scheme other
+than the study''s, where a tensor may have many scales. Key: tensor_id,
+number_format_id, scheme_id (not enforced). The sums are of the dequantized elements
+y and the floating-point elements x. A tensor that the scheme leaves in floating point
+has a row, too, without scales and with error 0.';
+comment on column dequantized_tensor.tensor_id is 'The tensor';
+comment on column dequantized_tensor.number_format_id is
+'The number format of the layer''s weight';
+comment on column dequantized_tensor.scheme_id is 'The scheme';
+comment on column dequantized_tensor.scale_count is
+'Number of its scales; 0 if it is left in floating point';
+comment on column dequantized_tensor.min_scale is
+'Smallest scale: value of code 1; NULL without scales';
+comment on column dequantized_tensor.max_scale is 'Largest scale; NULL without scales';
+comment on column dequantized_tensor.storage_bits is
+'Bits of its codes, scales and zero points; NULL if unknown';
+comment on column dequantized_tensor.clipped_count is
+'Elements beyond the largest code, saturated; NULL if unknown';
+comment on column dequantized_tensor.sum_y is 'Sum of the dequantized elements';
+comment on column dequantized_tensor.sum_y2 is 'Sum of their squares';
+comment on column dequantized_tensor.sum_xy is
+'Sum of dequantized element times floating-point element';
+comment on column dequantized_tensor.squared_error_sum is
+'Sum of (dequantized element - floating-point element) squared';
+comment on column dequantized_tensor.softmax_js_fakefreeze is
+'Sum over the groups of JS(softmax(x), softmax(y)), base 2; NULL for inputs';
+comment on column dequantized_tensor.softmax_js_l2 is
+'The same with the factor on y that equalizes the L2 norms; NULL for inputs';
+comment on column dequantized_tensor.softmax_group_count is
+'Number of softmax groups in the sums; NULL for inputs';
+
+create table dequantized_histogram (
+    tensor_id integer not null,
+    number_format_id smallint not null,
+    scheme_id smallint not null,
+    bin integer not null,
+    count bigint not null
+);
+comment on table dequantized_histogram is
+'Grain: one occupied bin of a weight or bias of dequantized_tensor. Key: tensor_id,
+number_format_id, scheme_id, bin (not enforced). The bins are those of the
+floating-point tensor: bin = fine_bin(y, max_abs).';
+comment on column dequantized_histogram.tensor_id is 'The tensor';
+comment on column dequantized_histogram.number_format_id is 'The number format';
+comment on column dequantized_histogram.scheme_id is 'The scheme';
+comment on column dequantized_histogram.bin is
+'Index of the bin; beyond 2047 or -2047 for elements outside the tensor''s range';
+comment on column dequantized_histogram.count is
+'Number of dequantized elements in the bin, at least 1';
+
+create table quantized_checkpoint (
+    network_id integer not null,
+    scheme_id smallint not null,
+    checkpoint_sha256 varchar not null,
+    unique (network_id, scheme_id)
+);
+comment on table quantized_checkpoint is
+'Grain: one checkpoint with weights of a network that another method has already
+rounded, collected with --quantized. Key: network_id, scheme_id.';
+comment on column quantized_checkpoint.network_id is 'The network';
+comment on column quantized_checkpoint.scheme_id is
+'The scheme, whose name was given with the checkpoint';
+comment on column quantized_checkpoint.checkpoint_sha256 is
+'SHA-256 of the rounded weights, hexadecimal';
+
 create table quantized_tensor_channel (
     tensor_id integer not null,
     number_format_id smallint not null,
@@ -334,7 +449,7 @@ comment on column quantized_tensor_channel.scheme_id is 'The scheme';
 comment on column quantized_tensor_channel.channel is
 'Index of the output channel, from 0, as in tensor_channel';
 comment on column quantized_tensor_channel.squared_error_sum is
-'Sum of (code * scale - element) squared over the channel''s elements';
+'Sum of (dequantized element - element) squared over the channel''s elements';
 
 create table code_histogram (
     tensor_id integer not null,
@@ -613,13 +728,14 @@ create table tensor_divergence (
 comment on table tensor_divergence is
 'Grain: one measure of the damage to one quantized weight or bias. Key: tensor_id,
 number_format_id, scheme_id, rescale, measure, bins (not enforced). Derived: when
-deleting rows of quantized_tensor, delete the matching rows here and materialize
-again.';
+deleting rows of quantized_tensor or dequantized_tensor, delete the matching rows here
+and materialize again.';
 comment on column tensor_divergence.tensor_id is 'The tensor';
 comment on column tensor_divergence.number_format_id is 'The number format';
 comment on column tensor_divergence.scheme_id is 'The scheme';
 comment on column tensor_divergence.rescale is
-'Factor on the codes: fakefreeze (their scale) or l2 (equal L2 norms)';
+'Factor on the codes: fakefreeze (their scale) or l2 (equal L2 norms); under schemes
+other than the study''s on the dequantized elements: 1 or the same';
 comment on column tensor_divergence.measure is 'Name of the measure, such as js';
 comment on column tensor_divergence.bins is
 'Number of bins of the histograms; NULL for measures without bins';

@@ -34,7 +34,7 @@ from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.reading import read_images
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.sources import network_source
-from ptqdb.quantization.number_formats import number_format
+from ptqdb.quantization.formats import study_format
 from ptqdb.report import report_page
 from ptqdb.study import open_study
 from ptqdb.support.text import is_harmless, markdown_cell, visible
@@ -228,7 +228,7 @@ def test_progress_shows_control_characters_and_no_markup(
         progress.preparing(name)
         progress.prepared(name, 1)
         progress.remarked(f"{name}: said")
-        progress.filled(Cell(name, number_format("INT_8"), "scheme", "all"))
+        progress.filled(Cell(name, study_format("INT_8"), "all"))
     with training_progress(name, 1) as tell:
         tell(cast(Any, SimpleNamespace(epoch=1, loss=1.0, images_per_s=1.0, step=1, step_count=1)))
     with ComparisonProgress() as comparison:

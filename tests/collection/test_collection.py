@@ -23,7 +23,7 @@ from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import MismatchError
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 
 # study.duckdb is there before a test: creating its views takes half a second.
 pytestmark = pytest.mark.usefixtures("path")
@@ -100,7 +100,7 @@ def test_a_second_run_does_nothing_and_more_formats_are_added(tmp_path: Path, wh
     more = replace(same, number_formats=match_formats("INT_2,INT_3"), scopes=("all", "bias"))
     reporter = Silence()
     collect(more, database, reporter)
-    assert {(cell.number_format.name, cell.scope) for cell in reporter.cells} == {
+    assert {(cell.format.name, cell.scope) for cell in reporter.cells} == {
         ("INT_2", "bias"),
         ("INT_3", "all"),
         ("INT_3", "bias"),

@@ -144,7 +144,7 @@ def test_a_cell_that_fails_is_recorded_and_the_next_goes_on(
 def test_a_cell_that_fails_is_tried_again_only_anew(db: Database) -> None:
     told = Silence()
     db.collect(Shares(refuse_zeros), "INT_2,INT_8", reporter=told)
-    assert [cell.number_format.name for cell in told.cells] == ["INT_2", "INT_8"]
+    assert [cell.format.name for cell in told.cells] == ["INT_2", "INT_8"]
     assert told.remarks[-1].startswith("net cannot be evaluated in INT_2: ")
     later = Silence()
     db.collect(Shares(refuse_zeros), "INT_2,INT_8", reporter=later)

@@ -19,7 +19,8 @@ from ptqdb.collection.requests import build_request
 from ptqdb.collection.rows import write_layer_evaluation
 from ptqdb.database import connect
 from ptqdb.database.exchange import export_study, import_study
-from ptqdb.quantization.number_formats import match_formats, number_format
+from ptqdb.quantization.formats import match_formats
+from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.precision import choose_precision
 
 LAYERS = ("0", "3", "5")
@@ -134,7 +135,7 @@ def test_a_stop_costs_one_evaluation_and_the_rest_is_filled(
     kept, reporter = stored(db), Silence()
     outcome = db.collect(three_layers(0), FORMATS, scopes=("layer",), reporter=reporter)
     assert (outcome.filled_count, outcome.present_count) == (2, 6)
-    assert [(cell.layer, cell.number_format.name) for cell in reporter.cells] == [
+    assert [(cell.layer, cell.format.name) for cell in reporter.cells] == [
         ("3", "POT_4"),
         ("5", "POT_4"),
     ]

@@ -19,7 +19,7 @@ from ptqdb.errors import DataError, MismatchError, UsageError
 from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.probe import NetworkProbe
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 
 FORMATS = "INT_2,INT_3,INT_8"
 PROBES = "select * from probe order by all"

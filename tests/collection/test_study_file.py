@@ -10,7 +10,7 @@ import ptqdb.collection.study_file
 from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
 from ptqdb.collection.study_file import read_study_file
 from ptqdb.errors import UsageError
-from ptqdb.quantization.number_formats import STUDY_GRID, match_formats
+from ptqdb.quantization.formats import STUDY_FORMATS, match_formats
 
 SMALLEST = """
 [dataset.toy]
@@ -92,7 +92,7 @@ def test_most_may_be_left_out(tmp_path: Path) -> None:
         (DatasetEntry("toy", str(tmp_path / "toy")),),
         (NetworkEntry("AlexNet", "toy"),),
     )
-    assert (study.number_formats, study.scopes) == (STUDY_GRID, ())
+    assert (study.number_formats, study.scopes) == (STUDY_FORMATS, ())
     assert (study.device, study.precision, study.until) == ("cpu", "auto", None)
     assert not study.sensitivity
 

@@ -21,6 +21,7 @@ from ptqdb.database import connect, read_view, uses_weights_alone
 from ptqdb.database.exchange import export_study, import_study
 from ptqdb.errors import UsageError
 from ptqdb.measurement.trained_tensors import trained_facts
+from ptqdb.quantization.formats import study_format
 from ptqdb.quantization.number_formats import bias_format, number_format
 
 FORMATS = ("INT_4", "POT_5", "FLOAT_6_E2")
@@ -276,7 +277,7 @@ def test_a_prediction_measures_them_where_its_view_asks_for_them(
     view = "variant(combine := 'weightonly', measure := 'nsr', tensors := 'trained')"
     assert uses_weights_alone(view)
     given = ptqdb.network(network(), name="normed", mean=[0.5], std=[0.25])
-    formats = [number_format(known) for known in FORMATS]
+    formats = [study_format(known) for known in FORMATS]
     rows = measure_in_view(given, None, formats, view, image_size=8).rows
     with connect(collected.path, read_only=True) as connection:
         known = read_view(connection, view, "network = 'normed'")

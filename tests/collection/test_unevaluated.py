@@ -26,9 +26,8 @@ from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.softmax_divergence import softmax_divergences
 from ptqdb.networks.embedded import embedded_folder, embedded_network
 from ptqdb.networks.sources import network_source
+from ptqdb.quantization.formats import match_formats
 from ptqdb.quantization.layers import QuantizedLayer
-from ptqdb.quantization.number_formats import match_formats
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 FORMATS = match_formats("INT_4,INT_8,POT_4,FLOAT_6_E3")
 VIEWS = (
@@ -300,7 +299,6 @@ def test_codes_of_inputs_and_biases_need_calibration_images(tmp_path: Path) -> N
         trained,
         None,
         FORMATS,
-        PER_TENSOR_SYMMETRIC_MAX,
         device=torch.device("cpu"),
         image_size=32,
     )

@@ -21,7 +21,7 @@ from ptqdb.errors import UsageError
 from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.first_images import is_enough
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 
 COUNT = 1500
 FORMATS = "INT_2,INT_3,INT_5"
@@ -232,7 +232,7 @@ def test_a_dry_run_counts_what_needs_more_images(db: Database, run: Run, tmp_pat
         request = build_request([task], number_formats=match_formats(FORMATS), until=until)
         (one,) = preview(request, db.path, print)
         assert one.present == 3 - len(one.missing)
-        return [cell.number_format.name for cell in one.missing]
+        return [cell.format.name for cell in one.missing]
 
     db.collect(three_layers(), FORMATS, count=COUNT, until=LARGE)
     assert missing(LARGE) == []

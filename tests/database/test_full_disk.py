@@ -20,7 +20,7 @@ from ptqdb.database import checkpoint, connect, insert, query, transaction
 from ptqdb.database.exchange import TABLE_NAMES, export_study
 from ptqdb.errors import DatabaseError, DataError
 from ptqdb.networks.checkpoints import NetworkDescription, save_checkpoint
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 from ptqdb.support.paths import write_beside
 
 

@@ -29,7 +29,7 @@ from ptqdb.database.files import log_path
 from ptqdb.database.schema import applied_version, known_version, read_columns
 from ptqdb.database.variants import read_csv
 from ptqdb.errors import DatabaseError, DataError
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 from ptqdb.resources import sql_folder
 
 LATEST = len(list((sql_folder() / "migrations").iterdir()))

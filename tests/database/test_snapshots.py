@@ -19,7 +19,7 @@ from ptqdb.collection.plan import Cell
 from ptqdb.collection.sweep import collect
 from ptqdb.database import Snapshot, SnapshotPublisher, connect, query
 from ptqdb.database.snapshots import snapshot_path
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 
 # Publishes a snapshot with one dataset, and then writes another.
 HOLDER = """

@@ -20,7 +20,7 @@ from ptqdb.collection.plan import Cell
 from ptqdb.collection.sweep import collect
 from ptqdb.database import connect
 from ptqdb.database.exchange import create_if_imported, export_study, import_study
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 
 NETWORKS = ("AlexNet", "AlexNet_BN")
 FORMATS = ("INT_2", "INT_8", "POT_4")

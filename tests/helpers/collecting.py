@@ -16,7 +16,7 @@ from ptqdb.datasets.images import ImageSet
 from ptqdb.networks.checkpoints import NetworkDescription, save_checkpoint
 from ptqdb.networks.reference import reference_network
 from ptqdb.networks.sources import NetworkSource, described_source
-from ptqdb.quantization.number_formats import match_formats
+from ptqdb.quantization.formats import match_formats
 
 NETWORKS = ("AlexNet", "AlexNet_BN", "Inception_BN")
 WIDTH = 0.03125

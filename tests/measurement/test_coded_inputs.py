@@ -8,7 +8,7 @@ from torch import Tensor
 from ptqdb.measurement import coded_inputs
 from ptqdb.measurement.coded_inputs import CodedInputs, first_values
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, number_format
-from ptqdb.quantization.schemes import compute_scale
+from ptqdb.quantization.scales import compute_scale
 
 NARROW = [each for each in STUDY_GRID if each.bits <= coded_inputs.NARROW_BITS]
 

@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_leaves
 from ptqdb.collection.sweep import collect
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
-from ptqdb.quantization.number_formats import NumberFormat, match_formats
+from ptqdb.quantization.formats import match_formats
+from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import byte_codes, scaled_codes
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 CHUNK_SIZE = 2048
 
@@ -98,8 +98,8 @@ def test_a_format_needs_its_codes_and_some_chunks() -> None:
     )
     trained = network_source(module, mean=(0.5,) * 3, std=(0.5,) * 3).load()
     formats = match_formats("INT_4,INT_16,POT_4,FLOAT_8_E1,FLOAT_8_E4")
-    device, scheme = torch.device("cpu"), PER_TENSOR_SYMMETRIC_MAX
-    measurement = NetworkMeasurement(trained, images(4), formats, scheme, device=device)
+    device = torch.device("cpu")
+    measurement = NetworkMeasurement(trained, images(4), formats, device=device)
     layers = list(measurement.network.layers.values())
     # float32 codes of weights, float64 codes of biases
     of_layer = [

@@ -24,8 +24,7 @@ from ptqdb.measurement.first_images import (
 )
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.sources import network_source
-from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX as SCHEME
+from ptqdb.quantization.formats import study_format
 
 COUNT = 1200
 CPU = torch.device("cpu")
@@ -91,15 +90,15 @@ Evaluated = tuple[NetworkMeasurement, NetworkEvaluation]
 def evaluated() -> Evaluated:
     fed = Preprocessing((0.5,), (0.25,))
     trained = network_source(network(), name="net", mean=(0.5,), std=(0.25,)).load()
-    formats = [number_format(name) for name in ("INT_2", "INT_6")]
-    measurement = NetworkMeasurement(trained, pictures(8, "train"), formats, SCHEME, device=CPU)
+    formats = [study_format(name) for name in ("INT_2", "INT_6")]
+    measurement = NetworkMeasurement(trained, pictures(8, "train"), formats, device=CPU)
     shown = pictures(COUNT)
     return measurement, NetworkEvaluation(measurement.network, shown, fed, device=CPU)
 
 
 def of(evaluated: Evaluated, name: str, until: float | None) -> EvaluationFacts:
     measurement, evaluation = evaluated
-    known = number_format(name)
+    known = study_format(name)
     found = evaluation.of_codes(measurement.code(known), known, "all", until)
     assert isinstance(found, EvaluationFacts)
     return found

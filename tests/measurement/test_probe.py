@@ -15,11 +15,10 @@ from ptqdb.measurement.facts import EvaluationFacts, ProbeFacts
 from ptqdb.measurement.first_images import image_order
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.probe import NetworkProbe, probe_facts
-from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
+from ptqdb.quantization.formats import study_format
 
 NAN, INF, CPU = math.nan, math.inf, torch.device("cpu")
-INT_3 = number_format("INT_3")
+INT_3 = study_format("INT_3")
 
 
 def logits(*probabilities: tuple[float, ...]) -> Tensor:
@@ -96,7 +95,7 @@ def test_a_probe_has_the_first_images_and_agrees_with_an_evaluation_of_them() ->
     images = sorted_pictures()
     source = ptqdb.network(three_layers(3).eval(), name="net", mean=[0.5], std=[0.25])
     trained = source.load()
-    measurement = NetworkMeasurement(trained, images, [INT_3], PER_TENSOR_SYMMETRIC_MAX, device=CPU)
+    measurement = NetworkMeasurement(trained, images, [INT_3], device=CPU)
     prepared, fed = measurement.network, trained.preprocessing
     evaluation = NetworkEvaluation(prepared, images, fed, device=CPU)
     coded = measurement.code(INT_3)

@@ -13,7 +13,7 @@ from ptqdb.collection.unevaluated import measure_in_view
 from ptqdb.database import connect, read_view, uses_weights_alone
 from ptqdb.database.exchange import export_study, import_study
 from ptqdb.measurement.first_images import image_order
-from ptqdb.quantization.number_formats import number_format
+from ptqdb.quantization.formats import study_format
 
 VIEW = "variant(share := 'sensitivity', measure := 'nsr')"
 
@@ -182,7 +182,7 @@ def test_a_study_comes_back_from_its_export(
 
 
 def test_a_prediction_measures_it_where_its_view_asks_for_it(collected: Database) -> None:
-    formats = [number_format("INT_4"), number_format("POT_3")]
+    formats = [study_format("INT_4"), study_format("POT_3")]
     given = ptqdb.network(two_layers(), name="asked", mean=[0.5], std=[0.25])
     rows = measure_in_view(given, pictures(8, "train"), formats, VIEW).rows
     with connect(collected.path, read_only=True) as connection:

@@ -20,7 +20,8 @@ from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
 from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, compute_scale
+from ptqdb.quantization.scales import compute_scale
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

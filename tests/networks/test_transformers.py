@@ -16,10 +16,9 @@ from ptqdb.measurement.evaluation import NetworkEvaluation
 from ptqdb.measurement.facts import EvaluationFacts, NetworkFacts
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.networks.checkpoints import TrainedNetwork
-from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
+from ptqdb.quantization.formats import study_format
 
-FORMATS = [number_format(name) for name in ("INT_8", "POT_4")]
+FORMATS = [study_format(name) for name in ("INT_8", "POT_4")]
 
 
 FED = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -31,7 +30,6 @@ def measured(module: nn.Module) -> NetworkMeasurement:
         trained,
         images(4, "train", seed=1),
         FORMATS,
-        PER_TENSOR_SYMMETRIC_MAX,
         device=torch.device("cpu"),
     )
 

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 
 from ptqdb.database import connect, query
 from ptqdb.quantization.codes import code_weight
+from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.number_formats import number_format
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, compute_scale
+from ptqdb.quantization.scales import compute_scale
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX
 
 pytestmark = pytest.mark.slow
 
@@ -239,7 +241,9 @@ def test_a_layer_of_any_size_puts_out_what_its_codes_say(
     layer = QuantizedLayer(linear, "layer")
     inputs = torch.randn(5, IN) * size
     inputs[0] = 0
-    coded = layer.code(inputs.abs().amax(), number_format(name), PER_TENSOR_SYMMETRIC_MAX)
+    coded = layer.code(
+        InputRange.symmetric(inputs.abs().amax()), number_format(name), PER_TENSOR_SYMMETRIC_MAX
+    )
     layer.use_codes(coded, scope)
     with torch.inference_mode():
         found = layer.forward(inputs).double()
@@ -259,7 +263,9 @@ def test_a_bias_past_what_its_scale_can_hold_stays_finite() -> None:
         linear.bias.fill_(30)
     layer = QuantizedLayer(linear, "layer")
     inputs = torch.ones(1, 2)
-    coded = layer.code(torch.tensor(1.0), number_format("INT_8"), PER_TENSOR_SYMMETRIC_MAX)
+    coded = layer.code(
+        InputRange.symmetric(torch.tensor(1.0)), number_format("INT_8"), PER_TENSOR_SYMMETRIC_MAX
+    )
     layer.use_codes(coded, "weight")
     with torch.inference_mode():
         assert float(layer.forward(inputs)) == pytest.approx(LARGEST * float(coded.weight.scale))
@@ -268,7 +274,7 @@ def test_a_bias_past_what_its_scale_can_hold_stays_finite() -> None:
 def expected_outputs(layer: QuantizedLayer, inputs: Tensor, name: str, scope: str) -> Tensor:
     known = number_format(name)
     max_abs = inputs.abs().amax()
-    coded = layer.code(max_abs, known, PER_TENSOR_SYMMETRIC_MAX)
+    coded = layer.code(InputRange.symmetric(max_abs), known, PER_TENSOR_SYMMETRIC_MAX)
     x, weight = inputs.double(), layer.weight.double()
     assert layer.bias is not None
     assert coded.bias is not None

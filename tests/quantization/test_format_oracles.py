@@ -12,7 +12,8 @@ from oracles import round_to_codes
 from scipy.stats import norm
 
 from ptqdb.errors import DataError, UsageError
-from ptqdb.quantization.number_formats import STUDY_GRID, match_formats, number_format
+from ptqdb.quantization.formats import match_formats
+from ptqdb.quantization.number_formats import STUDY_GRID, number_format
 from ptqdb.quantization.precision import choose_precision
 from ptqdb.quantization.rounding import round_to_codes_, scaled_codes
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ptqdb.quantization import integer_products
+from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.integer_products import (
     LARGEST_FAN_IN,
     IntegerProduct,
@@ -172,7 +173,9 @@ def test_a_layer_returns_the_same_in_integers(layer: nn.Module, shape: tuple[int
 def outputs(layer: nn.Module, seen: Tensor, values: Tensor, *, in_integers: bool) -> Tensor:
     twin = QuantizedLayer(layer, "layer")
     largest = seen.abs().max().float() if seen.numel() else ONE
-    coded = twin.code(largest, number_format("INT_5"), PER_TENSOR_SYMMETRIC_MAX)
+    coded = twin.code(
+        InputRange.symmetric(largest), number_format("INT_5"), PER_TENSOR_SYMMETRIC_MAX
+    )
     twin.use_codes(coded, in_integers=in_integers)
     with torch.no_grad():
         found: Tensor = twin.forward(values)
@@ -198,7 +201,7 @@ def test_readers_of_one_input_share_its_bytes(monkeypatch: pytest.MonkeyPatch) -
     for in_integers in (False, True):
         for layer in (*readers, other):
             layer.first_reader = readers[0] if layer is not readers[0] else None
-            coded = layer.code(ONE, known, PER_TENSOR_SYMMETRIC_MAX)
+            coded = layer.code(InputRange.symmetric(ONE), known, PER_TENSOR_SYMMETRIC_MAX)
             layer.use_codes(coded, in_integers=in_integers)
         with torch.no_grad():
             expected.append([layer.forward(inputs) for layer in (*readers, other)])

@@ -16,13 +16,8 @@ from numpy.typing import NDArray
 from oracles import round_to_codes
 
 from ptqdb.errors import DataError, UsageError
-from ptqdb.quantization.number_formats import (
-    STUDY_GRID,
-    NumberFormat,
-    bias_format,
-    match_formats,
-    number_format,
-)
+from ptqdb.quantization.formats import STUDY_FORMATS, match_formats
+from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.rounding import round_to_codes_, scaled_codes
 
 Doubles = NDArray[np.float64]
@@ -187,7 +182,7 @@ def test_refusal_lists_the_closest_first() -> None:
 
 
 def test_matching() -> None:
-    assert match_formats("*") == STUDY_GRID
+    assert match_formats("*") == STUDY_FORMATS
     assert [each.name for each in match_formats("FLOAT_*_E2,INT_4, INT_4")] == [
         *("INT_4", "FLOAT_4_E2", "FLOAT_5_E2", "FLOAT_6_E2", "FLOAT_7_E2", "FLOAT_8_E2"),
     ]

@@ -18,6 +18,7 @@ from ptqdb.measurement.evaluation import compute_logits
 from ptqdb.networks.embedded import embedded_checkpoints, embedded_folder
 from ptqdb.networks.sources import described_source
 from ptqdb.networks.training import CIFAR10_MEAN, CIFAR10_STD
+from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.network import QuantizedNetwork, input_ranges, prepare
 from ptqdb.quantization.number_formats import number_format
 from ptqdb.quantization.precision import has_bfloat16_units, matrix_precision
@@ -31,7 +32,7 @@ needs_units = pytest.mark.skipif(
     reason="the library multiplies float32 in bfloat16 nowhere on this processor",
 )
 
-Calibrated = tuple[QuantizedNetwork, dict[str, Tensor], Batches]
+Calibrated = tuple[QuantizedNetwork, dict[str, InputRange], Batches]
 Logits = Callable[[str], Tensor]
 
 

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from ptqdb.errors import DataError
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.quantization.codes import code_weight
+from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import input_ranges, prepare
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format, number_format
 from ptqdb.quantization.precision import choose_precision, has_bfloat16_units, matrix_precision
 from ptqdb.quantization.rounding import scaled_codes
-from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme, compute_scale
+from ptqdb.quantization.scales import compute_scale
+from ptqdb.quantization.schemes import PER_TENSOR_SYMMETRIC_MAX, Scheme
 
 CPU = torch.device("cpu")
 
@@ -145,7 +147,7 @@ def test_twin_computes_what_dequantized_tensors_give(
     kept = inputs.clone()
     known = number_format(name)
     twin = QuantizedLayer(layer, "layer")
-    coded = twin.code(inputs.abs().max(), known, PER_TENSOR_SYMMETRIC_MAX)
+    coded = twin.code(InputRange.symmetric(inputs.abs().max()), known, PER_TENSOR_SYMMETRIC_MAX)
     twin.use_codes(coded, scope)
     with torch.inference_mode():
         found = twin.forward(inputs)
@@ -172,7 +174,7 @@ def test_another_granularity_fits_in(layer: nn.Module, shape: tuple[int, ...]) -
     known = number_format("INT_8")
     inputs = torch.randn(shape, generator=torch.Generator().manual_seed(4))
     twin = QuantizedLayer(layer, "layer")
-    twin.use_codes(twin.code(inputs.abs().max(), known, scheme))
+    twin.use_codes(twin.code(InputRange.symmetric(inputs.abs().max()), known, scheme))
     with torch.inference_mode():
         expected, found = layer(inputs), twin.forward(inputs)
     weight = code_weight(twin.weight, known, scheme)
@@ -266,7 +268,7 @@ def test_a_tensor_that_several_layers_read_is_coded_once(monkeypatch: pytest.Mon
 def test_ranges_are_taken_over_all_batches() -> None:
     network = prepare(nn.Sequential(nn.Linear(1, 1)), torch.ones(1, 1))
     ranges = input_ranges(network, [torch.tensor([[1.0]]), torch.tensor([[-7.0]])])
-    assert float(ranges["0"]) == 7.0
+    assert (float(ranges["0"].low), float(ranges["0"].high)) == (-7.0, 1.0)
 
 
 def test_weights_that_are_not_finite_are_named() -> None:

@@ -3,9 +3,10 @@
 Image counts and facts determined by the checkpoint (params, histograms of weights) must be equal on
 every machine. Sums of floats depend on the order of additions: those of weights may differ by
 `OF_WEIGHTS` of their size, and computed values by `OF_RUNS`: inputs, the codes of biases (their
-scale depends on the input) and the sums of losses. Histograms of inputs and of bias codes are not
-compared by bin, since single elements may cross an edge. Two evaluations of different numbers of
-images agree if they agree image by image, as far as the shorter one goes.
+scale depends on the input) and the sums of losses. Histograms of inputs, of bias codes and of
+dequantized elements are not compared by bin, since single elements may cross an edge. Two
+evaluations of different numbers of images agree if they agree image by image, as far as the shorter
+one goes.
 """
 
 from dataclasses import dataclass

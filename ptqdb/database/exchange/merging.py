@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ptqdb.database.exchange.conflicts import REMEDY, require_agreement
 from ptqdb.database.exchange.statements import Statements, same, words
-from ptqdb.database.exchange.tables import CELL, TABLES, Table
+from ptqdb.database.exchange.tables import CELL, CELL_TABLES, TABLES, Table
 from ptqdb.database.writing import next_id
 from ptqdb.errors import MismatchError
 
@@ -77,7 +77,8 @@ def merge(statements: Statements, folder: Path) -> Merged:
         for table in TABLES:
             statements.drop("view", f"translated_{table.name}")
             statements.drop("table", f"ids_{table.name}")
-        statements.drop("table", "new_cell")
+        for name in CELL_TABLES:
+            statements.drop("table", f"new_{name}")
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,10 @@ class _Merge:
         self._translate()
         if self.table.row_id is not None:
             self._number()
-        elif name == "quantized_tensor":
-            # Before inserting the cells: code histograms are new for the same cells.
+        elif name in CELL_TABLES:
+            # Before inserting the cells: their histograms are new for the same cells.
             self.statements.run(
-                f"create or replace temp table new_cell as select {', '.join(CELL)} "
+                f"create or replace temp table new_{name} as select {', '.join(CELL)} "
                 f"from translated_{name} as f anti join {name} as d using ({', '.join(CELL)})"
             )
         if self.old_rows[name if self.table.row_id else _ROOTS.get(name, "network")]:
@@ -191,8 +192,8 @@ class _Merge:
                 f"join ids_{table.name} as i on t.{row_id} = i.file where i.is_new "
                 f"order by i.database) as f"
             )
-        if table.owner == "quantized_tensor":
-            return f"{translated} semi join new_cell as n using ({', '.join(CELL)})"
+        if table.owner in CELL_TABLES:
+            return f"{translated} semi join new_{table.owner} as n using ({', '.join(CELL)})"
         if table.owner is not None:
             column = f"{table.owner}_id"
             return (

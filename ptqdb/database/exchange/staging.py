@@ -239,18 +239,25 @@ def _require_present(
 ) -> None:
     """Raise if a row refers to a row that the folder does not contain."""
     columns = ", ".join(f"s.{column}" for column in reference.columns)
-    pairs = " and ".join(
-        f"s.{column} = t.{target}"
-        for column, target in zip(reference.columns, reference.targets, strict=True)
+    pairs = list(zip(reference.columns, reference.targets, strict=True))
+    tables = (
+        [reference.table]
+        if reference.other_table is None
+        else [reference.table, reference.other_table]
+    )
+    joins = " ".join(
+        f"anti join staged_{name} as t{place} on "
+        + " and ".join(f"s.{column} = t{place}.{target}" for column, target in pairs)
+        for place, name in enumerate(tables)
     )
     given = f"where s.{reference.columns[0]} is not null" if reference.is_optional else ""
     absent = statements.rows(
         f"select distinct {columns} from staged_{table.name} as s "
-        f"anti join staged_{reference.table} as t on {pairs} {given} order by all limit 1",
+        f"{joins} {given} order by all limit 1",
         path,
     )
     if absent:
         raise DataError(
             f"{path}: {', '.join(reference.columns)} {words(absent[0])} is not in "
-            f"{reference.table}.parquet"
+            + " or ".join(f"{name}.parquet" for name in tables)
         )

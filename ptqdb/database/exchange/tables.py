@@ -18,12 +18,15 @@ class Reference:
     ----------
     is_optional
         Whether they may be NULL.
+    other_table
+        A table that they may refer to instead, in columns of the same names.
     """
 
     columns: tuple[str, ...]
     table: str
     targets: tuple[str, ...]
     is_optional: bool = False
+    other_table: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Table:
         rows.
     optional_columns
         Columns that an export may lack, as one of an older version does: then they are NULL.
+    omits_empty
+        Whether an export leaves out an optional file without rows, and optional columns without
+        values: those that only schemes other than the study's fill.
     """
 
     name: str
@@ -87,6 +93,7 @@ class Table:
     bits: tuple[str, ...] = ()
     is_optional: bool = False
     optional_columns: tuple[str, ...] = ()
+    omits_empty: bool = False
 
     @property
     def unique(self) -> tuple[tuple[str, ...], ...]:
@@ -108,6 +115,8 @@ def _by_id(column: str, table: str, target: str | None = None, optional: bool = 
 
 
 CELL = ("tensor_id", "number_format_id", "scheme_id")
+CELL_TABLES = ("quantized_tensor", "dequantized_tensor")
+"""One row per quantized tensor: under the study's scheme, and under the others."""
 _EVALUATION = ("network_id", "number_format_id", "scheme_id", "scope")
 _LAYER_CELL = ("layer_id", "number_format_id", "scheme_id")
 _NETWORK = _by_id("network_id", "network")
@@ -115,7 +124,13 @@ _LAYER = _by_id("layer_id", "layer")
 _TENSOR = _by_id("tensor_id", "tensor")
 _FORMAT = _by_id("number_format_id", "number_format")
 _SCHEME = _by_id("scheme_id", "scheme")
-_QUANTIZED = (Reference(CELL, "quantized_tensor", CELL), _TENSOR, _FORMAT, _SCHEME)
+# The reference to the cell comes first: it needs the ids of the file.
+_CODES = (Reference(CELL, "quantized_tensor", CELL), _TENSOR, _FORMAT, _SCHEME)
+_VALUES = (Reference(CELL, "dequantized_tensor", CELL), _TENSOR, _FORMAT, _SCHEME)
+_EITHER = (
+    Reference(CELL, "quantized_tensor", CELL, other_table="dequantized_tensor"),
+    *(_TENSOR, _FORMAT, _SCHEME),
+)
 _RUN_COLUMNS = (
     *("version", "arguments", "device", "seed", "started_at", "ended_at"),
     *("cells", "outcome", "failures"),
@@ -130,6 +145,11 @@ _MEASURED_SUMS = (
     Measured("kl_sum", "greatest(f.kl_sum, 1e-3 * f.image_count)"),
 )
 _BITS = ("correct_images", "same_images")
+# NULL in the study's scheme.
+_SCHEME_DETAILS = (
+    *("input_granularity", "input_symmetry", "block_size", "block_order"),
+    *("scale_format", "bias", "source_sha256"),
+)
 _LARGEST = "greatest(abs(f.min_value), abs(f.max_value))"
 
 # In this order, each table follows the tables that it refers to.
@@ -151,7 +171,12 @@ TABLES = (
         "scheme",
         ("name",),
         row_id="scheme_id",
-        agreeing=("granularity", "symmetry", "range_rule", "quantized", "calibration"),
+        agreeing=(
+            *("granularity", "symmetry", "range_rule", "quantized", "calibration"),
+            *_SCHEME_DETAILS,
+        ),
+        optional_columns=_SCHEME_DETAILS,
+        omits_empty=True,
     ),
     Table(
         "network",
@@ -208,6 +233,14 @@ TABLES = (
         owner="layer",
     ),
     Table(
+        "quantized_checkpoint",
+        ("network_id", "scheme_id"),
+        (_NETWORK, _SCHEME),
+        agreeing=("checkpoint_sha256",),
+        is_optional=True,
+        omits_empty=True,
+    ),
+    Table(
         "tensor_channel",
         ("tensor_id", "channel"),
         (_TENSOR,),
@@ -239,15 +272,43 @@ TABLES = (
     Table(
         "code_histogram",
         (*CELL, "code"),
-        # The reference to the cell comes first: it needs the ids of the file.
-        _QUANTIZED,
+        _CODES,
         owner="quantized_tensor",
         is_large=True,
     ),
     Table(
+        "dequantized_tensor",
+        CELL,
+        (_TENSOR, _FORMAT, _SCHEME),
+        agreeing=("scale_count", "storage_bits"),
+        measured=(
+            Measured("min_scale", "f.max_scale"),
+            Measured("max_scale", "f.max_scale"),
+            Measured("clipped_count", "x.element_count"),
+            Measured("sum_y", "sqrt(x.element_count * f.sum_y2)"),
+            Measured("sum_y2", "f.sum_y2"),
+            Measured("sum_xy", "sqrt(f.sum_y2 * x.sum_x2)"),
+            # Squares of rounding residuals differ between machines.
+            Measured("squared_error_sum", "greatest(f.squared_error_sum, 1e-7 * x.sum_x2)"),
+            Measured("softmax_js_fakefreeze", "f.softmax_group_count"),
+            Measured("softmax_js_l2", "f.softmax_group_count"),
+        ),
+        is_optional=True,
+        omits_empty=True,
+    ),
+    Table(
+        "dequantized_histogram",
+        (*CELL, "bin"),
+        _VALUES,
+        owner="dequantized_tensor",
+        is_large=True,
+        is_optional=True,
+        omits_empty=True,
+    ),
+    Table(
         "quantized_tensor_channel",
         (*CELL, "channel"),
-        _QUANTIZED,
+        _EITHER,
         measured=(Measured("squared_error_sum", "greatest(f.squared_error_sum, 1e-7 * x.sum_x2)"),),
         is_large=True,
     ),

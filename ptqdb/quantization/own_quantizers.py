@@ -1,0 +1,102 @@
+"""A user's own quantizer: a function from a tensor to the dequantized tensor."""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptqdb.errors import UsageError
+from ptqdb.quantization.schemes import Scheme
+
+
+@dataclass(frozen=True)
+class OwnQuantizer:
+    """A user's function, with what is known of it.
+
+    Attributes
+    ----------
+    function
+        Takes a float32 tensor and returns the dequantized tensor of the same shape. If it takes a
+        second argument, it is called with the role, ``weight`` or ``input``, and quantizes inputs,
+        too: otherwise weights alone.
+    takes_role
+        Whether it takes the role.
+    bits_per_weight
+        The function's attribute of that name; None if it has none.
+    """
+
+    scheme: Scheme
+    function: Callable[..., Any]
+    takes_role: bool
+    bits_per_weight: float | None
+
+
+def is_own_quantizer(name: str) -> bool:
+    """Whether a name is that of a function in a file or module.
+
+    >>> is_own_quantizer("file.py:mine"), is_own_quantizer("mxfp4")
+    (True, False)
+    """
+    return ":" in name and not name.endswith(":")
+
+
+def load_own_quantizer(spec: str) -> OwnQuantizer:
+    """Import a user's function.
+
+    Parameters
+    ----------
+    spec
+        ``path/file.py:function`` or ``package.module:function``.
+
+    Raises
+    ------
+    UsageError
+        No such file or function, or one that does not take one or two arguments.
+    DataError
+        Importing the file fails; the message gives file and line.
+    """
+    from ptqdb.networks.factories import find_callable  # imports PyTorch
+
+    function = find_callable(spec)
+    takes_role = _takes_role(spec, function)
+    bits = getattr(function, "bits_per_weight", None)
+    inputs = "other" if takes_role else "float"
+    scheme = Scheme(
+        spec.rpartition(":")[2],
+        granularity="other",
+        symmetry="other",
+        range_rule="other",
+        quantized=("weight", "input") if takes_role else ("weight",),
+        input_granularity=inputs,
+        input_symmetry="other" if takes_role else "symmetric",
+        scale_format="other",
+        source_sha256=_digest(function),
+    )
+    return OwnQuantizer(scheme, function, takes_role, None if bits is None else float(bits))
+
+
+def _takes_role(spec: str, function: Any) -> bool:
+    if not callable(function):
+        raise UsageError(
+            f"--number-formats: expected {spec} to be a function of a tensor, found a "
+            f"{type(function).__name__}"
+        )
+    signature = inspect.signature(function)
+    for arguments in (("tensor", "role"), ("tensor",)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return len(arguments) == 2
+    raise UsageError(
+        f"--number-formats: expected {spec} to take a tensor, or a tensor and its role, found "
+        f"{signature}"
+    )
+
+
+def _digest(function: Callable[..., Any]) -> str:
+    """SHA-256 of the file that defines the function."""
+    file = inspect.getsourcefile(inspect.unwrap(function))
+    return hashlib.sha256(Path(file).read_bytes() if file else b"").hexdigest()
