@@ -139,7 +139,7 @@ def test_no_tensor_is_rounded_twice(
 
         return count
 
-    for module in ("codes", "layers"):
+    for module in ("codes", "input_codes"):
         monkeypatch.setattr(f"ptqdb.quantization.{module}.scaled_codes", counted(scaled_codes))
     monkeypatch.setattr("ptqdb.quantization.input_codes.byte_codes", counted(byte_codes))
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")], probe=0)
