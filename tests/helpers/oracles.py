@@ -7,6 +7,8 @@ from ptqdb.measurement.macs import count_work, layer_macs
 from ptqdb.measurement.softmax_divergence import softmax_divergences
 from ptqdb.networks.checkpoints import TrainedNetwork
 from ptqdb.networks.outputs import check_outputs
+from ptqdb.quantization.formats import find_format
+from ptqdb.quantization.group_scaling import dequantized_rows, weight_rule
 from ptqdb.quantization.layers import QUANTIZED_KINDS
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.quantization.rounding import round_to_codes_
@@ -33,3 +35,11 @@ def round_to_codes(
 ) -> Tensor:
     """The nearest code of each value, in a new tensor."""
     return round_to_codes_(values.detach().clone(), number_format, keep_nan=keep_nan)
+
+
+def quantize_rows(name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The dequantized values and the scales of a weight, (out_channels, fan-in), in a format."""
+    known = find_format(name)
+    rule = weight_rule(rows, known.number_format, known.scheme)
+    values, groups = dequantized_rows(rows, rule)
+    return values, groups.scales
