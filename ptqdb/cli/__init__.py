@@ -15,6 +15,7 @@ from ptqdb.cli import (
     compare,
     export,
     fit,
+    formats,
     import_,
     info,
     predict,
@@ -48,8 +49,8 @@ app = App(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    *(collect, predict, fit, compare, validate, chart, report, views, info, sql, check),
-    *(export, import_, train),
+    *(collect, predict, fit, compare, validate, chart, report, formats, views, info),
+    *(sql, check, export, import_, train),
 )
 for module in COMMANDS:
     module.register(app)

@@ -1,5 +1,6 @@
 """``ptqdb collect``: quantize networks in every format and store the measurements."""
 
+from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,6 +104,15 @@ def collect(
         ),
     ] = False,
     number_formats: NumberFormats = None,
+    quantized: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Also collect a checkpoint of the network whose weights another method, such as "
+            "GPTQ, has quantized and dequantized; repeat for several.",
+            rich_help_panel=CELLS,
+        ),
+    ] = None,
     scopes: Annotated[
         str | None,
         typer.Option(
@@ -192,6 +202,10 @@ def collect(
         download=download,
     )
     network_said = said.entry("", name=name, architecture=architecture)
+    if quantized:
+        from ptqdb.collection.declaration import quantized_checkpoints
+
+        network_said = replace_field(network_said, quantized=quantized_checkpoints(quantized))
     cells_said: dict[str, Any] = {
         "number_formats": None if number_formats is None else match_formats(number_formats),
         "scopes": None if scopes is None else split_list(scopes),

@@ -20,10 +20,11 @@ def curves(incomplete: str) -> list[str]:
 
 
 def number_formats(incomplete: str) -> list[str]:
-    """The study's grid; also after a comma."""
-    from ptqdb.quantization.number_formats import STUDY_GRID
+    """The study's formats and the deployed ones; also after a comma."""
+    from ptqdb.quantization.formats import DEPLOYED, DEPLOYED_FORMATS, STUDY, STUDY_FORMATS
 
-    return _after_commas([known.name for known in STUDY_GRID], incomplete)
+    names = [known.name for known in (*STUDY_FORMATS, *DEPLOYED_FORMATS)]
+    return _after_commas([STUDY, DEPLOYED, *names], incomplete)
 
 
 def reference_networks(incomplete: str) -> list[str]:

@@ -77,8 +77,10 @@ ImageColumn = Annotated[
 NumberFormats = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated names or globs, such as `INT_*,FLOAT_8_*`.",
-        show_default="*",
+        help="Comma-separated names, globs or pairs, such as `INT_*,mxfp4,INT_6@channel`; study: "
+        "the study's 43; deployed: those that people ship; file.py:function: your own. `ptqdb "
+        "formats` lists them.",
+        show_default="study",
         autocompletion=completion.number_formats,
         rich_help_panel=CELLS,
     ),

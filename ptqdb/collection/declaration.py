@@ -10,8 +10,9 @@ from ptqdb.errors import UsageError
 from ptqdb.networks.devices import check_device
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 from ptqdb.networks.specs import check_spec
-from ptqdb.quantization.formats import STUDY_FORMATS, Format
+from ptqdb.quantization.formats import STUDY_FORMATS, Format, refuse_taken
 from ptqdb.support.paths import is_file
+from ptqdb.support.text import is_harmless
 
 DEFAULT_CALIBRATION_COUNT = 1024
 
@@ -75,6 +76,9 @@ class NetworkEntry:
         See ``Geometry``; None: from the network's own description.
     class_count, seed
         For random weights.
+    quantized
+        Names and files of checkpoints with dequantized weights, each a format of this network; see
+        ``ptqdb.collection.quantized_checkpoints``.
     """
 
     spec: str
@@ -90,6 +94,7 @@ class NetworkEntry:
     interpolation: str | None = None
     class_count: int | None = None
     seed: int | None = None
+    quantized: tuple[tuple[str, Path], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,52 @@ def check_network(entry: NetworkEntry) -> None:
     require_both(entry.mean, entry.std)
     if entry.mean is not None and entry.std is not None:
         Preprocessing(entry.mean, entry.std)
+
+
+def quantized_checkpoints(said: Sequence[str]) -> tuple[tuple[str, Path], ...]:
+    """Return names and files of ``--quantized NAME=FILE``.
+
+    Raises
+    ------
+    UsageError
+        No name, no such file, or a name that a format has already.
+
+    Examples
+    --------
+    >>> quantized_checkpoints(["gptq4"])
+    Traceback (most recent call last):
+        ...
+    ptqdb.errors.UsageError: quantized: expected NAME=FILE, found 'gptq4'
+    """
+    found = {}
+    for each in said:
+        name, sign, file = each.partition("=")
+        if not (sign and name and file):
+            raise UsageError(f"--quantized: expected NAME=FILE, found {each!r}")
+        if name in found:
+            raise UsageError(f"--quantized: expected each name once, found {name} twice")
+        found[name] = Path(file)
+    for name, path in found.items():
+        check_quantized(name, path)
+    return tuple(found.items())
+
+
+def check_quantized(name: str, path: Path) -> None:
+    """Refuse a name that cannot be that of a scheme, or a missing file.
+
+    Raises
+    ------
+    UsageError
+        The message says what is wrong.
+    """
+    if not is_harmless(name) or any(sign in name for sign in ",@:= "):
+        raise UsageError(
+            f"--quantized: expected a name without spaces, commas and @, such as gptq4, found "
+            f"{name!r}"
+        )
+    refuse_taken("--quantized", name)
+    if not is_file(path):
+        raise UsageError(f"--quantized: no file {path} for {name}")
 
 
 def check_scopes(scopes: Sequence[str]) -> None:

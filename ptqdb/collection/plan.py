@@ -5,6 +5,10 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
+from ptqdb.collection.quantized_checkpoints import (
+    QuantizedCheckpoint,
+    refuse_other_checkpoints,
+)
 from ptqdb.datasets.images import ImageSet
 from ptqdb.defaults import DEFAULT_PROBE_COUNT, LAYER_SCOPE
 from ptqdb.errors import MismatchError, UsageError
@@ -23,6 +27,8 @@ class NetworkTask:
         The network, not loaded yet.
     images, calibration
         Labelled images for evaluation; images for calibration, which need no labels.
+    quantized
+        Checkpoints with dequantized weights, each a format of this network.
 
     Raises
     ------
@@ -33,6 +39,7 @@ class NetworkTask:
     source: NetworkSource
     images: ImageSet
     calibration: ImageSet
+    quantized: tuple[QuantizedCheckpoint, ...] = ()
 
     def __post_init__(self) -> None:
         self.images.known_labels()
@@ -205,17 +212,19 @@ def plan_network(
         for known in request.number_formats
         for scope in request.scopes
     ]
+    wanted += [Cell(task.name, each.format, "all") for each in task.quantized]
     stored = None if request.replace else _stored_identity(connection, task.name)
     if stored is None:
         return NetworkPlan(task, True, tuple(wanted), 0, lacks_sensitivity=request.sensitivity)
     _refuse_differences(task, stored)
+    refuse_other_checkpoints(connection, task.name, task.quantized)
     layers = _layers(connection, task.name)
     wanted = [each for cell in wanted for each in _by_layer(cell, layers)]
     present = _present_cells(connection, request, task)
     evaluated = present - _probed_cells(connection, request, task)
     evaluated = {cell for cell in evaluated if cell.scope == "all"} if request.probe else set()
     present -= evaluated
-    known_to_fail = _failed_cells(connection, request, task.name)
+    known_to_fail = _failed_cells(connection, request, task)
     failed = tuple(cell for cell in wanted if cell in known_to_fail)
     missing = tuple(cell for cell in wanted if cell not in present | known_to_fail)
     return NetworkPlan(
@@ -297,9 +306,9 @@ def _present_cells(
         "join network as n using (network_id) join number_format as f using (number_format_id) "
         "join scheme as s using (scheme_id) left join layer as l using (layer_id) "
         "where n.name = ?",
-        [name],
+        [task.name],
     ).fetchall()
-    asked = _by_names(request)
+    asked = _by_names(request, task)
     for *names, scope, _, precision, _, _, _, _ in rows:
         other = request.precision == "float32" and precision != "float32"
         if other and tuple(names) in asked and scope in request.scopes:
@@ -326,15 +335,14 @@ def _probed_cells(
         "where n.name = ? and probe.image_count >= ?",
         [task.name, request.probe_count(task)],
     ).fetchall()
-    asked = _by_names(request)
+    asked = _by_names(request, task)
     return {Cell(task.name, asked[names], "all") for names in rows if names in asked}
 
 
-def _by_names(request: CollectionRequest) -> dict[tuple[str, str], Format]:
-    """The requested formats by the names of number format and scheme."""
-    return {
-        (known.number_format.name, known.scheme.name): known for known in request.number_formats
-    }
+def _by_names(request: CollectionRequest, task: NetworkTask) -> dict[tuple[str, str], Format]:
+    """The requested formats of a network by the names of number format and scheme."""
+    asked = [*request.number_formats, *(each.format for each in task.quantized)]
+    return {(known.number_format.name, known.scheme.name): known for known in asked}
 
 
 def _has_sensitivity(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
@@ -373,12 +381,12 @@ def _layers(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
 
 
 def _failed_cells(
-    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, name: str
+    connection: duckdb.DuckDBPyConnection, request: CollectionRequest, task: NetworkTask
 ) -> set[Cell]:
     rows = connection.execute(
         "select number_format, scheme, scope, quantized_layer from failed_cell_overview "
         "where network = ?",
-        [name],
+        [task.name],
     ).fetchall()
-    asked = _by_names(request)
-    return {Cell(name, asked[row[:2]], *row[2:]) for row in rows if row[:2] in asked}
+    asked = _by_names(request, task)
+    return {Cell(task.name, asked[row[:2]], *row[2:]) for row in rows if row[:2] in asked}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ptqdb.collection.declaration import (
     DEFAULT_CALIBRATION_COUNT,
@@ -14,6 +15,7 @@ from ptqdb.collection.declaration import (
     check_until,
 )
 from ptqdb.collection.plan import CollectionRequest, NetworkTask
+from ptqdb.collection.quantized_checkpoints import QuantizedCheckpoint
 from ptqdb.datasets.images import ImageSet
 from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.datasets.reading import read_images
@@ -51,7 +53,10 @@ def collection_request(study: StudyDeclaration, *, anew: bool = False) -> Collec
     found = [(entry, find_network(entry)) for entry in networks]
     images = _Images()
     return build_request(
-        [images.task(source, study.dataset_of(entry)) for entry, source in found],
+        [
+            images.task(source, study.dataset_of(entry), entry.quantized or ())
+            for entry, source in found
+        ],
         number_formats=study.number_formats,
         scopes=study.scopes,
         device=study.device,
@@ -170,8 +175,13 @@ class _Images:
     def __init__(self) -> None:
         self._read: dict[object, ImageSet] = {}
 
-    def task(self, source: NetworkSource, entry: DatasetEntry) -> NetworkTask:
-        """Return the network with its images."""
+    def task(
+        self,
+        source: NetworkSource,
+        entry: DatasetEntry,
+        quantized: Sequence[tuple[str, Path]] = (),
+    ) -> NetworkTask:
+        """Return the network with its images and its checkpoints of dequantized weights."""
         preprocessing = source.known_preprocessing()
         count = entry.calibration
         at_most = DEFAULT_CALIBRATION_COUNT if count is None else None
@@ -180,6 +190,7 @@ class _Images:
             source,
             self._of(entry, preprocessing, count=entry.images),
             self._of(calibration, preprocessing, count=count, at_most=at_most),
+            tuple(QuantizedCheckpoint(*each) for each in quantized),
         )
 
     def _of(

@@ -245,6 +245,17 @@ def write_quantized_tensors(
     write_channel_errors(connection, tensor_ids, number_format_id, scheme_id, errors)
 
 
+def write_quantized_checkpoint(
+    connection: duckdb.DuckDBPyConnection, network_id: int, scheme_id: int, sha256: str
+) -> None:
+    """Write which weights a scheme of a user's own has for a network."""
+    connection.execute(
+        "insert into quantized_checkpoint by name select ? as network_id, ? as scheme_id, "
+        "? as checkpoint_sha256 on conflict do nothing",
+        [network_id, scheme_id, sha256],
+    )
+
+
 def write_channel_errors(
     connection: duckdb.DuckDBPyConnection,
     tensor_ids: Mapping[TensorKey, int],

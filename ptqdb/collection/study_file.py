@@ -39,6 +39,7 @@
     resize = 32                             # shorter edge in pixels
     crop = 32                               # centre square in pixels
     interpolation = "bilinear"
+    quantized = {gptq4 = "gptq4.safetensors"}   # dequantized weights of another method: a format
 
     [dataset.fashion]
     path = "torchvision:FashionMNIST"
@@ -58,7 +59,7 @@ Paths are relative to the file. An unknown key is an error, not a setting withou
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -66,7 +67,12 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from ptqdb.collection.declaration import DatasetEntry, NetworkEntry, StudyDeclaration
+from ptqdb.collection.declaration import (
+    DatasetEntry,
+    NetworkEntry,
+    StudyDeclaration,
+    check_quantized,
+)
 from ptqdb.datasets.preprocessing import LARGEST_EDGE, Interpolation
 from ptqdb.defaults import DEFAULT_PROBE_COUNT, MOST_CLASSES, Precision, Scope
 from ptqdb.errors import UsageError
@@ -138,6 +144,9 @@ class _NetworkTable(_Table):
     crop: Edge | None = None
     interpolation: Interpolation | None = None
     class_count: Classes | None = None
+    quantized: Annotated[
+        dict[str, Text], Meta(description="a table of names and files, such as {gptq4 = FILE}")
+    ] = {}
     seed: Count | None = None
 
 
@@ -285,7 +294,19 @@ def _network(place: str, values: object, datasets: list[str], folder: Path) -> N
         interpolation=table.interpolation,
         class_count=table.class_count,
         seed=table.seed,
+        quantized=tuple(_quantized(place, table.quantized, folder)) or None,
     )
+
+
+def _quantized(place: str, files: Mapping[str, str], folder: Path) -> Iterator[tuple[str, Path]]:
+    """The checkpoints with dequantized weights, by name."""
+    for name, file in files.items():
+        path = Path(_located(file, folder))
+        try:
+            check_quantized(name, path)
+        except UsageError as error:
+            raise UsageError(f"{place}: {error}") from error
+        yield name, path
 
 
 def _require_channels(place: str, table: _NetworkTable) -> None:

@@ -30,6 +30,7 @@ from ptqdb.collection.rows import (
     write_layer_evaluation,
     write_network,
     write_probe,
+    write_quantized_checkpoint,
     write_quantized_tensors,
     write_sensitivities,
 )
@@ -235,7 +236,7 @@ def _collect_network(
         plan = plan.with_layers(list(measurement.network.layers))
         reporter.prepared(plan.task.name, plan.cell_count)
         for _, cells in groupby(plan.cells, key=lambda cell: cell.format):
-            _collect_format(connection, measurement, runs, list(cells), outcome, reporter)
+            _collect_format(connection, plan, measurement, runs, list(cells), outcome, reporter)
     finally:
         measurement.network.release()
 
@@ -326,12 +327,19 @@ def _measured(
     trained = plan.task.source.load()
     for remark in trained.remarks:
         reporter.remarked(f"{trained.name}: {remark}")
+    wanted = list(dict.fromkeys(cell.format for cell in plan.cells))
+    quantized = {each.format: each for each in plan.task.quantized}
     measurement = NetworkMeasurement(
         trained,
         plan.task.calibration,
-        list(dict.fromkeys(cell.format for cell in plan.cells)),
+        [known for known in wanted if known not in quantized],
         device=torch.device(request.device),
         with_trained=with_trained,
+        quantized={
+            known: each.load(plan.task.source)
+            for known, each in quantized.items()
+            if known in wanted
+        },
     )
     for remark in measurement.remarks:
         reporter.remarked(f"{plan.task.name}: {remark}")
@@ -389,6 +397,7 @@ def _ensure(connection: duckdb.DuckDBPyConnection, images: ImageSet) -> int:
 
 def _collect_format(
     connection: duckdb.DuckDBPyConnection,
+    plan: NetworkPlan,
     measurement: NetworkMeasurement,
     runs: _Runs,
     cells: Sequence[Cell],
@@ -402,7 +411,10 @@ def _collect_format(
     with transaction(connection):
         number_format_id = ensure_format(connection, known.number_format)
         scheme_id = ensure_scheme(connection, known.scheme)
-    network_id = _network_id(connection, cells[0].network)
+        network_id = _network_id(connection, plan.task.name)
+        for each in plan.task.quantized:
+            if each.format == known:
+                write_quantized_checkpoint(connection, network_id, scheme_id, each.sha256)
     layer_ids = read_layer_ids(connection, network_id)
     for cell in cells:
         chosen = coded if cell.layer is None else {cell.layer: coded[cell.layer]}

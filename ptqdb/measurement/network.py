@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from ptqdb.measurement.facts import (
     TensorFacts,
     TensorKey,
 )
+from ptqdb.measurement.given_weights import given_weights
 from ptqdb.measurement.inputs import InputFacts
 from ptqdb.measurement.macs import Work, count_work, layer_macs
 from ptqdb.measurement.tensors import (
@@ -132,6 +134,9 @@ class NetworkMeasurement:
         Whether to measure weights and biases as trained, too, where a batch norm was folded into
         them. They are measured in every format at once, layer by layer, while the given network
         is in memory.
+    quantized
+        The same network with dequantized weights of somebody else's method, each under a format of
+        its own.
     """
 
     def __init__(
@@ -145,6 +150,7 @@ class NetworkMeasurement:
         with_inputs: bool = True,
         with_softmax: bool = True,
         with_trained: bool = True,
+        quantized: Mapping[Format, TrainedNetwork] = MappingProxyType({}),
     ):
         self._device, self._with_softmax = device, with_softmax
         fed = trained.preprocessing
@@ -164,6 +170,10 @@ class NetworkMeasurement:
         run = self._ranges if batches is not None else work.run.intersection(network.layers)
         kept = network.keep([name for name in network.layers if name in run])
         self.network = replace(kept, trained={})
+        self._given = {
+            known: given_weights(self.network, each.module.to(device), examples, known.scheme)
+            for known, each in quantized.items()
+        }
         self._macs = layer_macs(work, list(self.network.layers))
         self.unquantized = unquantized_parts(self.network, work)
         self._first_readers = self.network.first_readers
@@ -293,6 +303,8 @@ class NetworkMeasurement:
                 f"expected calibration images for {self._name}, to set the scales of inputs "
                 "and biases, found none; give some, or measure its weights only"
             )
+        if known in self._given:
+            return self._given[known]
         return {
             name: code_layer(layer, self._ranges[name], known)
             for name, layer in self.network.layers.items()

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from ptqdb.errors import DataError, UsageError
 from ptqdb.networks.builder import Unpublished
 from ptqdb.networks.copies import full_copy
-from ptqdb.networks.specs import WAYS, check_callable, names_file
+from ptqdb.networks.specs import check_callable, names_file, ways
 from ptqdb.support.closest import closest_first
 
 
@@ -92,8 +92,13 @@ def find_factory(spec: str) -> Factory:
     return Factory(spec, function)
 
 
-def find_callable(spec: str) -> Any:
+def find_callable(spec: str, option: str = "--network") -> Any:
     """Import the module of a spec and return what it names there.
+
+    Parameters
+    ----------
+    option
+        What messages name.
 
     Raises
     ------
@@ -103,8 +108,9 @@ def find_callable(spec: str) -> Any:
         Importing the module fails; the message gives file and line.
     """
     where, _, name = spec.rpartition(":")
-    check_callable(spec)
-    module = _file_module(spec, Path(where)) if names_file(where) else _named_module(spec, where)
+    check_callable(spec, option)
+    is_file = names_file(where)
+    module = _file_module(spec, Path(where)) if is_file else _named_module(spec, where, option)
     if not hasattr(module, name):
         own = [key for key, value in vars(module).items() if _is_own(module, value)]
         found = (
@@ -134,7 +140,7 @@ def _refuse_arguments(spec: str, function: Any) -> None:
         ) from error
 
 
-def _named_module(spec: str, name: str) -> ModuleType:
+def _named_module(spec: str, name: str, option: str) -> ModuleType:
     """Import a module from the path, including the working folder."""
     try:
         with _in_one_line(spec), _importable(Path.cwd()):
@@ -143,7 +149,7 @@ def _named_module(spec: str, name: str) -> ModuleType:
         missing = error.__cause__
         if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, name):
             raise UsageError(
-                f"--network: no module named {missing.name!r} for {spec!r}; expected {WAYS}"
+                f"{option}: no module named {missing.name!r} for {spec!r}; expected {ways(option)}"
             ) from error
         raise
 

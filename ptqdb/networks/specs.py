@@ -6,10 +6,8 @@ from ptqdb.errors import UsageError
 from ptqdb.networks.reference import REFERENCE_NETWORKS, reference_network
 from ptqdb.support.paths import is_file, shorten
 
-WAYS = (
-    "a reference network's name, torchvision:NAME, timm:NAME, package.module:callable or "
-    "path/file.py:callable"
-)
+CALLABLES = "package.module:callable or path/file.py:callable"
+WAYS = f"a reference network's name, torchvision:NAME, timm:NAME, {CALLABLES}"
 RANDOM = "random"
 """Name of fresh random weights, drawn with a seed."""
 ZOOS = ("torchvision", "timm")
@@ -53,7 +51,12 @@ def check_spec(spec: str, *, has_checkpoint: bool, weights: str | None) -> None:
         raise UsageError(f"{spec} has no weights yet; give --checkpoint FILE or --weights random")
 
 
-def check_callable(spec: str) -> None:
+def ways(option: str) -> str:
+    """What an option takes that may name a user's own code."""
+    return WAYS if option == "--network" else CALLABLES
+
+
+def check_callable(spec: str, option: str = "--network") -> None:
     """Raise if a spec of a user's own code lacks the callable, or its file is missing.
 
     Raises
@@ -63,9 +66,9 @@ def check_callable(spec: str) -> None:
     """
     where, _, name = spec.rpartition(":")
     if not where or not name:
-        raise UsageError(f"--network: expected {WAYS}, found {spec!r}")
+        raise UsageError(f"{option}: expected {ways(option)}, found {spec!r}")
     if names_file(where) and not is_file(Path(where)):
-        raise UsageError(f"--network: no file {shorten(Path(where))} for {shorten(Path(spec))!r}")
+        raise UsageError(f"{option}: no file {shorten(Path(where))} for {shorten(Path(spec))!r}")
 
 
 def names_file(where: str) -> bool:

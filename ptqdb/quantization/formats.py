@@ -97,6 +97,32 @@ class Format:
         return self.number_format.bits + shared / size
 
     @property
+    def code_count(self) -> int:
+        """Number of codes of a weight.
+
+        >>> find_format("INT_4").code_count, find_format("q4_0").code_count
+        (15, 16)
+        """
+        uses_all = self.scheme.symmetry == "zero_point" or self.scheme.name == "gguf_q4_0"
+        return 1 << self.number_format.bits if uses_all else self.number_format.code_count
+
+    @property
+    def computes_in(self) -> str:
+        """What a layer computes with.
+
+        ``bytes``: codes, on the integer units of a processor that has them. ``codes``: codes in
+        float32 or, where exact, bfloat16; the sum is scaled once. ``dequantized``: float32 values.
+
+        >>> [find_format(name).computes_in for name in ("int8", "FLOAT_8_E4", "mxfp4")]
+        ['bytes', 'codes', 'dequantized']
+        """
+        codes = self.number_format
+        accumulates = self.scheme.accumulates_codes and codes.family == "INT"
+        if not (self.scheme.is_of_study or accumulates):
+            return "dequantized"
+        return "bytes" if codes.fits_bytes else "codes"
+
+    @property
     def bits_per_block(self) -> float:
         """Bits of scale and zero point of one block (channel, tensor) of a weight."""
         if self.scheme.scale_format == "6-bit":
@@ -217,6 +243,7 @@ def _matching(pattern: str, known: Sequence[Format]) -> Iterable[Format]:
         return DEPLOYED_FORMATS
     if is_own_quantizer(pattern):
         own = load_own_quantizer(pattern)
+        refuse_taken("--number-formats", own.scheme.name)
         return (Format(OWN_VALUES, own.scheme, own),)
     if "@" in pattern:
         return (_pair(pattern),)
@@ -228,6 +255,19 @@ def _matching(pattern: str, known: Sequence[Format]) -> Iterable[Format]:
             "FLOAT_8_E? matches several, `ptqdb formats` lists all"
         )
     return matches
+
+
+def refuse_taken(option: str, name: str) -> None:
+    """Refuse a name of a user's own for which a format or a scheme is known.
+
+    Raises
+    ------
+    UsageError
+        The message begins with the option.
+    """
+    taken = {each.name for each in (*STUDY_FORMATS, *DEPLOYED_FORMATS)}
+    if name in taken | {STUDY, DEPLOYED, PER_TENSOR_SYMMETRIC_MAX.name, *SCHEMES}:
+        raise UsageError(f"{option}: {name} is the name of a format or scheme; take another one")
 
 
 def _closest(name: str, count: int = 5) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ptqdb.errors import UsageError
-from ptqdb.quantization.schemes import Scheme
+from ptqdb.quantization.schemes import OTHER, Scheme
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,18 @@ def load_own_quantizer(spec: str) -> OwnQuantizer:
     """
     from ptqdb.networks.factories import find_callable  # imports PyTorch
 
-    function = find_callable(spec)
+    function = find_callable(spec, "--number-formats")
     takes_role = _takes_role(spec, function)
     bits = getattr(function, "bits_per_weight", None)
-    inputs = "other" if takes_role else "float"
     scheme = Scheme(
         spec.rpartition(":")[2],
-        granularity="other",
-        symmetry="other",
-        range_rule="other",
+        granularity=OTHER,
+        symmetry=OTHER,
+        range_rule=OTHER,
         quantized=("weight", "input") if takes_role else ("weight",),
-        input_granularity=inputs,
-        input_symmetry="other" if takes_role else "symmetric",
-        scale_format="other",
+        input_granularity=OTHER if takes_role else "float",
+        input_symmetry=OTHER if takes_role else "symmetric",
+        scale_format=OTHER,
         source_sha256=_digest(function),
     )
     return OwnQuantizer(scheme, function, takes_role, None if bits is None else float(bits))

@@ -10,6 +10,8 @@ from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.support.closest import closest_first
 
 LARGEST_BLOCK = 1 << 16
+OTHER = "other"
+"""What a user's own function or checkpoint does, which nothing is known of."""
 SCALE_BITS = MappingProxyType({"float32": 32, "float16": 16, "E8M0": 8, "E4M3": 8})
 """Bits of a stored scale, by scale format."""
 RANGE_RULES = ("max", "percentile", "mse")
