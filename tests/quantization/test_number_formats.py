@@ -302,7 +302,7 @@ def test_float64_is_not_rounded_to_float32_first(values: list[float], each: Numb
 def test_shapes_strides_and_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     each = number_format(name)
     # Several chunks, the last one short, however many threads there are.
-    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("ptqdb.quantization.rounding.CHUNK_ELEMENTS", 100)
     values = torch.linspace(-9.0, 9.0, 7 * 5003).reshape(7, 5003)
     expected = nearest_code(values.double().numpy(), each)
     before = values.clone()
@@ -327,7 +327,7 @@ def test_scaled_codes_are_those_of_a_division_before(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the bit, whatever the strides: 100 elements to a chunk, the last one short."""
-    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("ptqdb.quantization.rounding.CHUNK_ELEMENTS", 100)
     each, generator = number_format(name), torch.Generator().manual_seed(0)
     values = torch.randn(6, 5, 7, 9, generator=generator)
     last = values.to(memory_format=torch.channels_last)
@@ -356,7 +356,7 @@ def test_scaled_codes_are_those_of_a_division_before(
 def test_nan_is_refused_in_whichever_chunk_it_is(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 10)
+    monkeypatch.setattr("ptqdb.quantization.rounding.CHUNK_ELEMENTS", 10)
     for place in (0, 15, 99):
         values = torch.ones(100)
         values[place] = math.nan
@@ -376,7 +376,7 @@ def test_a_nan_that_is_kept_leaves_its_neighbours_exact(
     each: NumberFormat, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside a NaN of either sign, in whichever chunk, and infinities saturate."""
-    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", 10)
+    monkeypatch.setattr("ptqdb.quantization.rounding.CHUNK_ELEMENTS", 10)
     values = torch.randn(40, dtype=dtype, generator=torch.Generator().manual_seed(0))
     values[8], values[9] = math.inf, -math.inf
     scale = torch.tensor(3.0, dtype=dtype) / each.max_code
