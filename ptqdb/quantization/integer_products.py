@@ -160,9 +160,11 @@ def _multiplies_exactly(layer: nn.Conv2d | nn.Linear) -> bool:
         like_weight = torch.full_like(layer.weight, largest)
         for weight in (like_weight, -like_weight, _spread(layer.weight.shape, -largest)):
             exact.weight.copy_(weight)
-            found = IntegerProduct(layer, weight, None, known)(given)
-            if not torch.equal(found.double(), exact(codes.double())):
-                return False
+            for zero_byte in (ZERO_BYTE, 0, 77):
+                found = IntegerProduct(layer, weight, None, known, zero_byte)(given)
+                shifted = codes.double() + (ZERO_BYTE - zero_byte)
+                if not torch.equal(found, exact(shifted).float()):
+                    return False
     return True
 
 

@@ -83,7 +83,7 @@ def test_live_bytes_are_counted() -> None:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks far smaller than a layer, in one thread: a mode sees the calls of its own."""
     monkeypatch.setattr("ptqdb.measurement.chunks.CHUNK_SIZE", CHUNK_SIZE)
-    monkeypatch.setattr("ptqdb.quantization.rounding._CHUNK_ELEMENTS", CHUNK_SIZE)
+    monkeypatch.setattr("ptqdb.quantization.rounding.CHUNK_ELEMENTS", CHUNK_SIZE)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
 
@@ -139,9 +139,9 @@ def test_no_tensor_is_rounded_twice(
 
         return count
 
-    for module in ("codes", "layers"):
+    for module in ("codes", "input_codes"):
         monkeypatch.setattr(f"ptqdb.quantization.{module}.scaled_codes", counted(scaled_codes))
-    monkeypatch.setattr("ptqdb.quantization.layers.byte_codes", counted(byte_codes))
+    monkeypatch.setattr("ptqdb.quantization.input_codes.byte_codes", counted(byte_codes))
     asked = request(tmp_path, networks=[source(tmp_path, "AlexNet")], probe=0)
     assert set(asked.scopes) == {"all", "weight"}
     assert not collect(asked, path, Silence()).failures

@@ -191,7 +191,7 @@ def test_readers_of_one_input_share_its_bytes(monkeypatch: pytest.MonkeyPatch) -
         calls += 1
         return byte_codes(*args)
 
-    monkeypatch.setattr("ptqdb.quantization.layers.byte_codes", counted)
+    monkeypatch.setattr("ptqdb.quantization.input_codes.byte_codes", counted)
     readers = [QuantizedLayer(nn.Conv2d(3, 4, 3), "a"), QuantizedLayer(nn.Conv2d(3, 2, 3), "b")]
     other = QuantizedLayer(nn.ConvTranspose2d(3, 2, 3), "c")
     readers[0].is_read_on = True

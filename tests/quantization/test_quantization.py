@@ -251,7 +251,7 @@ def test_a_tensor_that_several_layers_read_is_coded_once(monkeypatch: pytest.Mon
         rounded.append(values)
         return scaled_codes(values, scale, known, keep_nan=keep_nan)
 
-    monkeypatch.setattr("ptqdb.quantization.layers.scaled_codes", round_and_count)
+    monkeypatch.setattr("ptqdb.quantization.input_codes.scaled_codes", round_and_count)
     network.use_codes(coded)
     with torch.inference_mode():
         found = network.module(inputs)
