@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from oracles import round_to_codes
 from scipy.stats import norm
+from torch import nn
 
 from ptqdb.errors import DataError, UsageError
-from ptqdb.quantization.formats import match_formats
+from ptqdb.quantization.codes import code_weight
+from ptqdb.quantization.formats import PRESETS, find_format, match_formats
 from ptqdb.quantization.number_formats import STUDY_GRID, number_format
 from ptqdb.quantization.precision import choose_precision
 from ptqdb.quantization.rounding import round_to_codes_, scaled_codes
@@ -175,3 +177,27 @@ def test_powers_of_two_are_the_scales_of_microscaling() -> None:
     np.testing.assert_array_equal(codes.view(ml_dtypes.float8_e8m0fnu).astype(np.float64), expected)
     of_torch = torch.from_numpy(codes).view(torch.float8_e8m0fnu).double().numpy()
     np.testing.assert_array_equal(of_torch, expected)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
+def test_weights_that_are_not_finite_are_refused(name: str, wrong: float) -> None:
+    known, weight = find_format(name), torch.ones(2, 70)
+    weight[1, 69] = wrong
+    with pytest.raises(DataError, match="expected finite weights"):
+        code_weight(weight, known.number_format, known.scheme)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 9), (2, 257), (4, 3, 5)])
+def test_blocks_may_be_tiny(name: str, shape: tuple[int, ...]) -> None:
+    """Constants survive in every block, however short; what a scale cannot hold becomes zero."""
+    known = find_format(name)
+    layer = nn.Linear(1, 1) if len(shape) == 2 else nn.Conv1d(1, 1, 1)
+    layer.weight = nn.Parameter(torch.empty(shape))
+    for constant, error in [(0.0, 0.0), (1e-30, 1.001e-30), (-0.3, 0.051)]:
+        weight = torch.full(shape, constant)
+        coded = code_weight(weight, known.number_format, known.scheme, layer)
+        values = coded.dequantized(layer)
+        assert (values.shape, values.dtype) == (weight.shape, torch.float32)
+        assert float((values - weight).abs().max()) <= error

@@ -12,8 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from oracles import quantize_rows, round_to_codes
-from torch import Tensor
+from torch import Tensor, nn
 
+from ptqdb.quantization.codes import code_weight
+from ptqdb.quantization.formats import find_format
+from ptqdb.quantization.input_codes import InputRange, input_codes
 from ptqdb.quantization.number_formats import NumberFormat, number_format
 
 with warnings.catch_warnings():
@@ -133,8 +136,9 @@ def by_element(scales: Tensor, rows: Tensor) -> Tensor:
     return scales.reshape(len(rows), -1).repeat_interleave(rows.numel() // scales.numel(), 1)
 
 
-def nvfp4(rows: Tensor) -> tuple[Tensor, Tensor]:
-    of_tensor = nvfp4_tensor.per_tensor_amax_to_scale(rows.abs().amax())
+def nvfp4(rows: Tensor, largest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    largest = rows.abs().amax() if largest is None else largest
+    of_tensor = nvfp4_tensor.per_tensor_amax_to_scale(largest)
     scales, packed = nvfp4_tensor.nvfp4_quantize(rows, 16, of_tensor)
     codes = mx_tensor.f4_unpacked_to_f32(mx_tensor.unpack_uint4(packed))
     steps = (of_tensor * scales.float()).flatten()
@@ -339,10 +343,57 @@ def test_ragged_rows(columns: int) -> None:
     """The last block of a row is shorter; zeros behind it, which torchao needs, change nothing."""
     for rows in kinds_of_rows(number_format("INT_4")).values():
         ragged = rows[:, :columns].contiguous()
-        padded = torch.nn.functional.pad(ragged, (0, -columns % 32))
+        whole = padded(ragged, 32)
         for name in MX_ELEMENTS:
             values, scales = quantize_rows(name, ragged)
-            assert torch.equal(values, to_mx(padded, name)[0][:, :columns])
+            assert torch.equal(values, to_mx(whole, name)[0][:, :columns])
             assert len(scales) == len(ragged) * -(-columns // 32)
         values, _ = quantize_rows("int4_g32", ragged)
-        assert torch.equal(values, quantize_rows("int4_g32", padded)[0][:, :columns])
+        assert torch.equal(values, quantize_rows("int4_g32", whole)[0][:, :columns])
+
+
+def padded(rows: Tensor, size: int) -> Tensor:
+    return torch.nn.functional.pad(rows, (0, -rows.shape[-1] % size))
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "int4_g32"])
+def test_blocks_of_a_convolution_run_along_its_channels(name: str) -> None:
+    """Then along the positions of the kernel: 360 = 11 x 32 + 8 weights to an output channel."""
+    weight = torch.randn(5, 40, 3, 3, generator=torch.Generator().manual_seed(0))
+    rows = padded(weight.permute(0, 2, 3, 1).reshape(5, 360), 32)
+    known = find_format(name)
+    found = code_weight(weight, known.number_format, known.scheme, nn.Conv2d(40, 5, 3))
+    if name == "mxfp4":
+        expected, _ = to_mx(rows, name)
+    elif name == "nvfp4":
+        expected, _ = nvfp4(rows)
+    else:
+        expected, _, _ = affine(rows, 32, MappingType.SYMMETRIC, (-7, 7), storage=torch.float16)
+    in_order = expected[:, :360].reshape(5, 3, 3, 40).permute(0, 3, 1, 2)
+    assert torch.equal(found.dequantized(), in_order)
+
+
+@pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp4", "nvfp4", "int8_dynamic", "fp8_rowwise"])
+@pytest.mark.parametrize("layer", [nn.Conv2d(40, 2, 3), nn.Linear(40, 2)], ids=["conv", "linear"])
+def test_inputs_are_quantized_along_their_channels(name: str, layer: nn.Module) -> None:
+    """At each position of an image, in each row; calibrated on half of what comes."""
+    is_linear = isinstance(layer, nn.Linear)
+    shape = (7, 40) if is_linear else (2, 40, 5, 6)
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    largest = inputs.abs().amax() / 2
+    known = find_format(name)
+    codes = input_codes(layer, InputRange.symmetric(largest), known.number_format, known.scheme)
+    assert codes is not None
+    rows = inputs if is_linear else inputs.permute(0, 2, 3, 1).reshape(-1, 40)
+    if name == "nvfp4":  # the calibrated range gives the scale of the tensor
+        expected, _ = nvfp4(padded(rows, 16), largest)
+    elif name == "int8_dynamic":
+        expected, _, _ = affine(rows, 40, MappingType.SYMMETRIC, (-127, 127))
+    elif name == "fp8_rowwise":
+        scales = quant_primitives._choose_scale_float8(rows, (1, 40))
+        expected = quant_primitives._quantize_affine_float8(rows, scales).float() * scales
+    else:
+        expected, _ = to_mx(padded(rows, 32), name)
+    found, _ = codes.dequantized(inputs)
+    in_rows = found if is_linear else found.permute(0, 2, 3, 1).reshape(-1, 40)
+    assert torch.equal(in_rows, expected[:, :40])
