@@ -135,7 +135,7 @@ def read_distributions(
             "tensor_distribution",
             f"{of_layer} and role = 'weight' and (number_format is null "
             f"or number_format in ({names}) "
-            "and scheme = (select min_by(name, scheme_id) from scheme))",
+            "and scheme = study_scheme())",
         )
         divergences = query(
             connection, _DIVERGENCES + f" where {of_layer} and number_format in ({names})"

@@ -115,7 +115,8 @@ def _missing(path: Path) -> str:
                 "with last as (select unnest(cells) as cell from collection_run "
                 "where run_id = (select max(run_id) from collection_run)) "
                 "select count(*), count(m.network) from last left join missing_cell as m "
-                "on m.network = cell.network and m.number_format = cell.number_format "
+                "on m.network = cell.network "
+                "and m.number_format = format_name(cell.number_format, cell.scheme) "
                 "and m.scheme = cell.scheme and m.scope = cell.scope"
             ).fetchone()
     except (duckdb.Error, DatabaseError):

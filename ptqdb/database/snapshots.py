@@ -25,7 +25,8 @@ _PROGRESS = """
         select cell.network, count(missing.network) as missing_count
         from (select unnest(cells) as cell from collection_run where outcome = 'running')
         left join missing_cell as missing
-            on cell.network = missing.network and cell.number_format = missing.number_format
+            on cell.network = missing.network
+            and format_name(cell.number_format, cell.scheme) = missing.number_format
             and cell.scheme = missing.scheme and cell.scope = missing.scope
         group by cell.network
     )

@@ -21,7 +21,8 @@ from missing_cell
 inner join announced
     on
         missing_cell.network = announced.cell.network
-        and missing_cell.number_format = announced.cell.number_format
+        and missing_cell.number_format
+        = format_name(announced.cell.number_format, announced.cell.scheme)
         and missing_cell.scheme = announced.cell.scheme
         and missing_cell.scope = announced.cell.scope
 group by all

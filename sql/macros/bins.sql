@@ -15,6 +15,9 @@ create or replace macro fine_bin(value, max_abs) as
         else sign(value) * ceil(abs(value) * 2047 / max_abs - 0.5)
     end::bigint;
 
+-- Value at the centre of a fine bin.
+create or replace macro bin_centre(bin, max_abs) as bin * max_abs / 2047;
+
 -- Coarse bin of a fine bin, for a number of bins that is an odd divisor of 4095.
 create or replace macro coarse_bin(bin, bins) as
     sign(bin) * ((abs(bin) + (4095 // bins - 1) // 2) // (4095 // bins));

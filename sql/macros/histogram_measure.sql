@@ -46,13 +46,16 @@ create or replace macro bounded_similarity(product, norm2_product, are_equal) as
 -- empty, too. deviation: the standard deviation of the float tensor; its max_abs if the
 -- tensor is constant or the deviation is lost in the rounding of the sums; NULL for a
 -- tensor of zeros.
--- Grain: one (weight or bias, format, scheme). Key: cell_id; tensor_id,
--- number_format_id, scheme_id.
-create or replace macro pending_cell(the_rescale, the_measure, the_bins) as table
+-- Grain: one (weight or bias, format) under one of the chosen schemes. Key: cell_id;
+-- tensor_id, number_format_id, scheme_id.
+create or replace macro pending_cell(
+    the_rescale, the_measure, the_bins, the_scheme := '*'
+) as table
 select
-    quantized_tensor.tensor_id,
-    quantized_tensor.number_format_id,
-    quantized_tensor.scheme_id,
+    sums.tensor_id,
+    sums.number_format_id,
+    sums.scheme_id,
+    sums.has_code_grid,
     number_format.family,
     tensor.element_count,
     tensor.sum_abs,
@@ -75,25 +78,20 @@ select
             ))
         else nullif(max_abs(tensor.min_value, tensor.max_value), 0)
     end as deviation,
-    rescale_factor(
-        the_rescale,
-        quantized_tensor.scale,
-        tensor.sum_x2,
-        quantized_tensor.sum_codes2
-    ) as factor
-from quantized_tensor
-inner join tensor on quantized_tensor.tensor_id = tensor.tensor_id
+    rescale_factor(the_rescale, sums.scale, tensor.sum_x2, sums.sum_codes2) as factor
+from quantized_sums(the_scheme) as sums
+inner join tensor on sums.tensor_id = tensor.tensor_id
 inner join number_format
-    on quantized_tensor.number_format_id = number_format.number_format_id
+    on sums.number_format_id = number_format.number_format_id
 where
     list_contains(parameter_roles(), tensor.role)
     and not exists (
         select 1
         from tensor_divergence
         where
-            tensor_divergence.tensor_id = quantized_tensor.tensor_id
-            and tensor_divergence.number_format_id = quantized_tensor.number_format_id
-            and tensor_divergence.scheme_id = quantized_tensor.scheme_id
+            tensor_divergence.tensor_id = sums.tensor_id
+            and tensor_divergence.number_format_id = sums.number_format_id
+            and tensor_divergence.scheme_id = sums.scheme_id
             and tensor_divergence.rescale = the_rescale
             and tensor_divergence.measure = the_measure
             and tensor_divergence.bins is not distinct from the_bins
@@ -109,15 +107,18 @@ where
 --     wasserstein: area between the cumulative histograms, in standard deviations
 --     bin_cosine, bin_pearson: 1 - similarity of the two vectors of counts, at least 0
 --     uncovered, uncovered_bins: fraction of the elements, and of the occupied bins, in
---     bins without a code of the grid
+--     bins without a code of the grid; NULL without one grid for the whole tensor, as
+--     under all schemes but the study's
 -- Sums are ordered by bin, or of integers below 2^53: they do not depend on the number
 -- of threads.
-create or replace macro histogram_measure(the_rescale, the_bins) as table
+create or replace macro histogram_measure(
+    the_rescale, the_bins, the_scheme := '*'
+) as table
 with cell as (
     select
         pending.*,
         (4095 // the_bins) * pending.max_abs / 2047 as bin_width
-    from pending_cell(the_rescale, 'js', the_bins) as pending
+    from pending_cell(the_rescale, 'js', the_bins, the_scheme) as pending
 ),
 
 float_bin as (
@@ -133,14 +134,14 @@ float_bin as (
 code_place as (
     select
         cell.cell_id,
-        code_histogram.count,
-        fine_bin(code_histogram.code * cell.factor, cell.max_abs) as bin
-    from code_histogram
+        coded.count,
+        fine_bin(coded.code * cell.factor, cell.max_abs) as bin
+    from quantized_histogram() as coded
     inner join cell
         on
-            code_histogram.tensor_id = cell.tensor_id
-            and code_histogram.number_format_id = cell.number_format_id
-            and code_histogram.scheme_id = cell.scheme_id
+            coded.tensor_id = cell.tensor_id
+            and coded.number_format_id = cell.number_format_id
+            and coded.scheme_id = cell.scheme_id
 ),
 
 occupied as (
@@ -287,6 +288,11 @@ select
         * (moments.bin_count * moments.sum_q2 - moments.square_count),
         moments.difference = 0
     ) as bin_pearson,
-    coalesce(moments.uncovered, 0) / moments.element_count as uncovered,
-    moments.uncovered_bins / moments.float_bins as uncovered_bins
+    case
+        when moments.has_code_grid
+            then coalesce(moments.uncovered, 0) / moments.element_count
+    end as uncovered,
+    case
+        when moments.has_code_grid then moments.uncovered_bins / moments.float_bins
+    end as uncovered_bins
 from moments;

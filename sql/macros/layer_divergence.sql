@@ -15,7 +15,8 @@ create or replace macro layer_addend(aggregate, share, divergence, layer_count) 
 -- Contribution of each layer to the network's divergence in variant, with the same
 -- parameters. The contributions of the layers sum to that divergence (with the
 -- aggregate max it is the largest of them); scope has no effect.
--- Grain: one layer in one number format. Key: network, number_format, layer.
+-- Grain: one layer in one number format under one of the chosen schemes. Key: network,
+-- number_format, scheme, layer.
 create or replace macro layer_divergence(
     rescale := 'fakefreeze',
     combine := 'half',
@@ -49,7 +50,8 @@ with checked as (
 added as (
     select
         network.name as network,
-        number_format.name as number_format,
+        format_name(number_format.name, chosen.name) as number_format,
+        chosen.name as scheme,
         layer.position,
         layer.name as layer,
         layer.kind,
@@ -66,9 +68,10 @@ added as (
         of_weight.divergence as weight_nsr,
         of_channel.value as weight_channelnsr,
         sqnr_db(of_weight.divergence) as weight_sqnr_db,
-        number_format.number_format_id
+        number_format.number_format_id,
+        chosen.scheme_id
     from measured_layer(
-        rescale, combine, correction, measure, bins, tensors
+        rescale, combine, correction, measure, bins, tensors, scheme
     ) as measured
     inner join chosen_scheme(scheme) as chosen on measured.scheme_id = chosen.scheme_id
     inner join layer on measured.layer_id = layer.layer_id
@@ -78,7 +81,7 @@ added as (
         on measured.number_format_id = number_format.number_format_id
     inner join tensor on layer.layer_id = tensor.layer_id and tensor.role = 'weight'
     inner join tensor_fan_in() as wired on tensor.tensor_id = wired.tensor_id
-    inner join paired_measure('fakefreeze', 'nsr') as of_weight
+    inner join paired_measure('fakefreeze', 'nsr', scheme) as of_weight
         on
             tensor.tensor_id = of_weight.tensor_id
             and measured.number_format_id = of_weight.number_format_id
@@ -94,10 +97,11 @@ added as (
     from checked
 )
 
-select * exclude (number_format_id)
+select * exclude (number_format_id, scheme_id)
 from added
 order by
     added.network asc,
     added.number_format_id asc,
+    added.scheme_id asc,
     added.contribution desc,
     added.position asc;

@@ -72,22 +72,25 @@ create or replace macro sqnr_db(nsr) as -10 * log10(nullif(nsr, 0));
 -- A paired measure of every quantized tensor that has it: js_softmax (measured; not for
 -- inputs), nsr and its two parts coherent and orthogonal, cosine, pearson (1 -
 -- similarity; for a constant, the cosine's), and the baseline bits, 2^(1 - bits).
--- Grain: one quantized tensor. Key: tensor_id, number_format_id, scheme_id.
-create or replace macro paired_measure(the_rescale, the_measure) as table
+-- Grain: one quantized tensor under one of the chosen schemes. Key: tensor_id,
+-- number_format_id, scheme_id.
+create or replace macro paired_measure(
+    the_rescale, the_measure, the_scheme := '*'
+) as table
 with fact as (
     select
-        quantized_tensor.*,
+        sums.*,
         number_format.bits,
         tensor.element_count as n,
         tensor.sum_x,
         tensor.sum_x2,
-        quantized_tensor.scale * quantized_tensor.sum_codes as sum_y,
-        quantized_tensor.scale ** 2 * quantized_tensor.sum_codes2 as sum_y2,
-        quantized_tensor.scale * quantized_tensor.sum_code_x as product
-    from quantized_tensor
-    inner join tensor on quantized_tensor.tensor_id = tensor.tensor_id
+        sums.scale * sums.sum_codes as sum_y,
+        sums.scale ** 2 * sums.sum_codes2 as sum_y2,
+        sums.scale * sums.sum_code_x as product
+    from quantized_sums(the_scheme) as sums
+    inner join tensor on sums.tensor_id = tensor.tensor_id
     inner join number_format
-        on quantized_tensor.number_format_id = number_format.number_format_id
+        on sums.number_format_id = number_format.number_format_id
     where list_contains(paired_measure_words(), the_measure)
 ),
 

@@ -1,6 +1,7 @@
 -- The factor on the codes before comparison with the float tensor. fakefreeze: the
 -- scale, as in the quantized network. l2: sqrt(sum x^2 / sum code^2), which equalizes
--- the L2 norms; the scale if all codes are 0.
+-- the L2 norms; the scale if all codes are 0. A dequantized element counts as a code of
+-- scale 1.
 
 -- Factor on the codes: their scale (fakefreeze), or the one that equalizes the L2 norms
 -- (l2).

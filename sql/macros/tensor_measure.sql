@@ -20,14 +20,16 @@ where list_contains(parameter_roles(), tensor.role)
 group by tensor.tensor_id, tensor.element_count;
 
 -- Difference between the fractions of float elements and of the format's codes within
--- the tensor's mean range, for every cell without it in tensor_divergence.
+-- the tensor's mean range, for every cell without it in tensor_divergence that has one
+-- grid of codes for the whole tensor: those of the study's scheme.
 -- Grain: one pending cell. Key: tensor_id, number_format_id, scheme_id.
-create or replace macro sharpness_gap(the_rescale) as table
+create or replace macro sharpness_gap(the_rescale, the_scheme := '*') as table
 with cell as (
     select
         pending.*,
         pending.sum_abs / pending.element_count / pending.factor as mean_abs
-    from pending_cell(the_rescale, 'sharpness_gap', null) as pending
+    from pending_cell(the_rescale, 'sharpness_gap', null, the_scheme) as pending
+    where pending.has_code_grid
 )
 
 select
@@ -57,9 +59,10 @@ create or replace macro measure_bins(measure, bins) as
 
 -- Two measures of every quantized tensor that has either, materialized or else computed
 -- live. Both at once, to build their histograms only once.
--- Grain: one quantized tensor. Key: tensor_id, number_format_id, scheme_id.
+-- Grain: one quantized tensor under one of the chosen schemes. Key: tensor_id,
+-- number_format_id, scheme_id.
 create or replace macro tensor_measure(
-    the_rescale, the_measure, the_other, the_bins
+    the_rescale, the_measure, the_other, the_bins, the_scheme := '*'
 ) as table
 with found as (
     select
@@ -71,6 +74,8 @@ with found as (
         case when tensor_divergence.measure = the_other then tensor_divergence.value
         end as other
     from tensor_divergence
+    semi join chosen_scheme(the_scheme) as chosen
+        on tensor_divergence.scheme_id = chosen.scheme_id
     where
         tensor_divergence.rescale = the_rescale
         and (
@@ -101,7 +106,7 @@ with found as (
             when 'uncovered' then live.uncovered
             when 'uncovered_bins' then live.uncovered_bins
         end as other
-    from histogram_measure(the_rescale, the_bins) as live
+    from histogram_measure(the_rescale, the_bins, the_scheme) as live
     where
         measure_bins(the_measure, the_bins) is not null
         or measure_bins(the_other, the_bins) is not null
@@ -113,7 +118,7 @@ with found as (
         case when the_measure = 'sharpness_gap' then live.sharpness_gap end
             as divergence,
         case when the_other = 'sharpness_gap' then live.sharpness_gap end as other
-    from sharpness_gap(the_rescale) as live
+    from sharpness_gap(the_rescale, the_scheme) as live
     where the_measure = 'sharpness_gap' or the_other = 'sharpness_gap'
     union all
     select
@@ -122,7 +127,7 @@ with found as (
         paired.scheme_id,
         paired.divergence,
         null as other
-    from paired_measure(the_rescale, the_measure) as paired
+    from paired_measure(the_rescale, the_measure, the_scheme) as paired
 )
 
 select

@@ -1,12 +1,18 @@
 -- Accuracy loss against divergence: the formula of every named view.
--- Grain: one (network, number format) under one scheme. Key: network, number_format.
+-- Grain: one (network, number format) under one of the chosen schemes. Key: network,
+-- number_format, scheme.
 --     divergence = factor(network) * aggregate over its layers of
 --         share(layer) * combine(divergence(weight), divergence(bias))
 -- Parameters: rescale, combine, share, mac_weight, correction, measure, aggregate,
 -- scope and tensors take the words of words.sql; bins is a divisor of 4095, without
--- effect on measures without bins; scheme is the name of a row of the table scheme,
--- NULL for the first. Corrections apply to weights and biases; coherence also to
--- inputs. The measure channelnsr requires rescale fakefreeze. With tensors trained, the
+-- effect on measures without bins; scheme is the name of a row of the table scheme, '*'
+-- for all of them, NULL for the study's. number_format is named as --number-formats
+-- takes it: see format_name. Only under the study's scheme does one grid of codes serve
+-- a whole tensor: under the others there is no row with a measure (uncovered,
+-- uncovered_bins, sharpness_gap) or correction (sharpness, coverage, bincoverage) that
+-- compares with the grid, nor with tensors trained for a network with folded batch
+-- norms, whose tensors as trained they do not quantize. Corrections apply to weights and
+-- biases; coherence also to inputs. The measure channelnsr requires rescale fakefreeze. With tensors trained, the
 -- weights and biases of layers count as they were before batch norm was folded into
 -- them, and a bias that exists only by folding does not; there is no row for a network
 -- that an older version measured. With share sensitivity there are rows only for
@@ -97,31 +103,15 @@ from (
                 where not coalesce(list_contains(given.words, given.word), false)
             ),
             bins_message(bins),
-            case
-                when scheme is not null then
-                    (
-                        select
-                            word_message(
-                                'scheme', scheme, list(s.name order by s.scheme_id)
-                            )
-                        from scheme as s
-                    )
-            end
+            scheme_message(scheme)
         ) as message
 ) as problem
 where problem.message is not null;
 
--- The id of the scheme with this name; for NULL, the first scheme.
--- Grain: one row.
-create or replace macro chosen_scheme(scheme) as table
-select min(s.scheme_id) as scheme_id
-from scheme as s
-where scheme is null or s.name = scheme;
-
--- Evaluations of one scope and scheme, paired with the correct count of the float
--- network on the same images.
--- Grain: one evaluated (network, format) under the scheme. Key: network_id,
--- number_format_id.
+-- Evaluations of one scope under the chosen schemes, paired with the correct count of
+-- the float network on the same images.
+-- Grain: one evaluated (network, format, scheme). Key: network_id, number_format_id,
+-- scheme_id.
 create or replace macro paired_evaluation(the_scope, the_scheme) as table
 select
     compared.network_id,
@@ -139,8 +129,8 @@ where compared.scope = the_scope and compared.float_correct_top1 is not null;
 
 -- The rows of variant: each paired evaluation, and, for networks without any
 -- evaluation, each format with facts of the weights.
--- Grain: one (network, format) under the scheme. Key: network_id, number_format_id.
--- The counts are NULL without an evaluation.
+-- Grain: one (network, format) under one of the chosen schemes. Key: network_id,
+-- number_format_id, scheme_id. The counts are NULL without an evaluation.
 create or replace macro variant_cell(the_scope, the_scheme) as table
 select
     paired.network_id,
@@ -155,14 +145,12 @@ from paired_evaluation(the_scope, the_scheme) as paired
 union all by name
 select distinct
     layer.network_id,
-    quantized_tensor.number_format_id,
-    quantized_tensor.scheme_id
+    sums.number_format_id,
+    sums.scheme_id
 from layer
 inner join tensor
     on layer.layer_id = tensor.layer_id and tensor.role = 'weight'
-inner join quantized_tensor on tensor.tensor_id = quantized_tensor.tensor_id
-inner join chosen_scheme(the_scheme) as chosen
-    on quantized_tensor.scheme_id = chosen.scheme_id
+inner join quantized_sums(the_scheme) as sums on tensor.tensor_id = sums.tensor_id
 where layer.network_id not in (select evaluation.network_id from evaluation);
 
 -- Fan-in of the layer of each tensor: the number of weight elements per output channel.
@@ -205,15 +193,17 @@ create or replace macro input_measure(measure) as
 -- which does not average out and grows with the depth:
 --     divergence(tensor) / fan-in
 --     + coherence_ratio * quantized layers * coherent(weight)
--- Grain: one layer in one format. Key: layer_id, number_format_id, scheme_id.
--- divergence is NULL if a measure that counts is missing; under weightonly biases do
--- not count.
+-- Grain: one layer in one format under one of the chosen schemes. Key: layer_id,
+-- number_format_id, scheme_id. divergence is NULL if a measure that counts is missing;
+-- under weightonly biases do not count.
 create or replace macro measured_layer(
-    rescale, combine, correction, measure, bins, tensors
+    rescale, combine, correction, measure, bins, tensors, the_scheme := '*'
 ) as table
 with measured as (
     select *
-    from tensor_measure(rescale, measure, correction_measure(correction), bins)
+    from tensor_measure(
+        rescale, measure, correction_measure(correction), bins, the_scheme
+    )
 ),
 
 corrected as (
@@ -250,7 +240,7 @@ coherent as (
         coherence_ratio() * network.quantized_layer_count * paired.divergence
             as divergence
     from paired_measure(
-        rescale, case when correction = 'coherence' then 'coherent' end
+        rescale, case when correction = 'coherence' then 'coherent' end, the_scheme
     ) as paired
     inner join tensor
         on
@@ -271,7 +261,8 @@ of_inputs as (
         end as divergence
     from paired_measure(
         rescale,
-        case when tensors in ('inputs', 'both') then input_measure(measure) end
+        case when tensors in ('inputs', 'both') then input_measure(measure) end,
+        the_scheme
     ) as paired
     inner join tensor_fan_in() as wired on paired.tensor_id = wired.tensor_id
 ),
@@ -393,6 +384,7 @@ aggregated as (
     select
         cell.network_id,
         cell.number_format_id,
+        cell.scheme_id,
         aggregated_divergence(
             aggregate,
             shared.share_of_network,
@@ -403,13 +395,13 @@ aggregated as (
     inner join layer_share(share) as shared
         on cell.network_id = shared.network_id
     left join measured_layer(
-        rescale, combine, correction, measure, bins, tensors
+        rescale, combine, correction, measure, bins, tensors, scheme
     ) as of_layer
         on
             shared.layer_id = of_layer.layer_id
             and cell.number_format_id = of_layer.number_format_id
             and cell.scheme_id = of_layer.scheme_id
-    group by cell.network_id, cell.number_format_id
+    group by cell.network_id, cell.number_format_id, cell.scheme_id
     having
         count(*) = count(of_layer.divergence)
         and (share != 'sensitivity' or count(*) = count(shared.share_of_network))
@@ -419,6 +411,7 @@ damaged as (
     select
         aggregated.network_id,
         aggregated.number_format_id,
+        aggregated.scheme_id,
         aggregated.divergence * network_factor(
             mac_weight, network.macs, network.quantized_layer_count
         ) as divergence
@@ -428,6 +421,7 @@ damaged as (
     select
         cell.network_id,
         cell.number_format_id,
+        cell.scheme_id,
         probed.divergence
     from cell
     inner join probe_measure(measure) as probed
@@ -458,9 +452,11 @@ checked as (
 select
     network.name as network,
     network.architecture,
-    number_format.name as number_format,
+    format_name(number_format.name, chosen.name) as number_format,
+    chosen.name as scheme,
     number_format.family,
     number_format.bits,
+    stored.bits_per_weight,
     number_format.ebits,
     damaged.divergence,
     cell.correct_top1 / cell.image_count as accuracy,
@@ -478,6 +474,13 @@ inner join damaged
     on
         cell.network_id = damaged.network_id
         and cell.number_format_id = damaged.number_format_id
+        and cell.scheme_id = damaged.scheme_id
+inner join chosen_scheme(scheme) as chosen on cell.scheme_id = chosen.scheme_id
+left join weight_storage() as stored
+    on
+        cell.network_id = stored.network_id
+        and cell.number_format_id = stored.number_format_id
+        and cell.scheme_id = stored.scheme_id
 inner join network on cell.network_id = network.network_id
 inner join dataset on network.dataset_id = dataset.dataset_id
 inner join number_format
@@ -543,8 +546,10 @@ select
     plain.network,
     plain.architecture,
     plain.number_format,
+    plain.scheme,
     plain.family,
     plain.bits,
+    plain.bits_per_weight,
     plain.ebits,
     case
         when plain.divergence > pool.breakpoint then pool.breakpoint

@@ -102,7 +102,7 @@ create or replace macro word_message(parameter, word, words) as
         when coalesce(list_contains(words, word), false) then null
         else
             'variant: ' || parameter || ' is one of '
-            || coalesce(array_to_string(words, ', '), '(none yet)')
+            || array_to_string(words, ', ')
             || '; found ' || coalesce(word::varchar, 'NULL')
     end;
 

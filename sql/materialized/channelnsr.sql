@@ -24,15 +24,15 @@ with of_tensor as (
     group by of_codes.tensor_id, of_codes.number_format_id, of_codes.scheme_id
     union all
     select
-        quantized_tensor.tensor_id,
-        quantized_tensor.number_format_id,
-        quantized_tensor.scheme_id,
+        sums.tensor_id,
+        sums.number_format_id,
+        sums.scheme_id,
         noise_to_signal(
-            'fakefreeze', quantized_tensor.squared_error_sum, tensor.sum_x2, null
+            'fakefreeze', sums.squared_error_sum, tensor.sum_x2, null
         ) as value
-    from quantized_tensor
+    from quantized_sums() as sums
     inner join tensor
-        on quantized_tensor.tensor_id = tensor.tensor_id and tensor.role = 'bias'
+        on sums.tensor_id = tensor.tensor_id and tensor.role = 'bias'
 )
 
 select

@@ -189,8 +189,8 @@ comment on column scheme.block_order is
 'Order in which a weight''s fan-in is cut into blocks: channel_first, as it lies in
 memory; NULL without blocks';
 comment on column scheme.scale_format is
-'Format of the stored scales: float32, float16, E8M0, E4M3 or 6-bit; NULL in the study''s
-scheme: float32';
+'Format of the stored scales: float32, float16, E8M0, E4M3 or 6-bit; NULL in the
+study''s scheme: float32';
 comment on column scheme.bias is
 'How a bias is quantized: study (the wide format of its family), float32 (not at all) or
 INT32; NULL in the study''s scheme: study';

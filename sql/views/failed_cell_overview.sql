@@ -23,7 +23,7 @@ with failed as (
 
 select
     network.name as network,
-    number_format.name as number_format,
+    format_name(number_format.name, scheme.name) as number_format,
     scheme.name as scheme,
     failed.scope,
     failed.quantized_layer,

@@ -1,6 +1,7 @@
 -- The contribution of each layer to its network's divergence, the largest first.
--- Grain: one layer in one number format. Key: network, number_format, layer. The macro
--- of the same name takes the words of variant; these are its defaults.
+-- Grain: one layer in one number format, under the study's scheme. Key: network,
+-- number_format, layer. The macro of the same name takes the words of variant; these
+-- are its defaults.
 --     contribution = share * divergence; their sum over the layers is the divergence of
 --     fakefreeze_flops
 
@@ -8,6 +9,7 @@ create or replace view layer_divergence as
 select
     added.network,
     added.number_format,
+    added.scheme,
     added.position,
     added.layer,
     added.kind,
@@ -26,6 +28,7 @@ largest first. With parameters of variant, the contribution to another divergenc
 layer_divergence(measure := ''nsr'', share := ''param'').';
 comment on column layer_divergence.network is 'Name of the network';
 comment on column layer_divergence.number_format is 'Name of the number format';
+comment on column layer_divergence.scheme is 'Name of the scheme: the study''s';
 comment on column layer_divergence.position is 'Position of the layer, from 0';
 comment on column layer_divergence.layer is 'Name of the layer';
 comment on column layer_divergence.kind is 'Kind of the layer';

@@ -1,50 +1,33 @@
 -- The loss when only one layer is quantized, with its contribution to the network's
 -- divergence.
--- Grain: one layer in one number format, under the first scheme. Key: network,
--- number_format, layer. One row for each row of layer_evaluation whose network was
--- evaluated in floating point on the same images and maybe more. For contributions to
--- another divergence, join layer_divergence(...) using (network, number_format, layer).
+-- Grain: one layer in one number format, under the study's scheme. Key: network,
+-- number_format, layer. The macro of the same name takes a scheme.
 
 create or replace view layer_loss as
 select
-    network.name as network,
-    number_format.name as number_format,
-    layer.position,
-    layer.name as layer,
-    layer.kind,
-    alone.image_count as images,
-    alone.non_finite_count as non_finite_images,
-    alone.correct_top1 as correct,
-    alone.correct_top1 / alone.image_count as accuracy,
-    alone.float_correct_top1 / alone.image_count as float_accuracy,
-    accuracy_loss(alone.correct_top1, alone.float_correct_top1) as accuracy_loss,
-    accuracy_loss_se(
-        alone.correct_top1, alone.float_correct_top1, alone.correct_both
-    ) as accuracy_loss_se,
-    added.contribution
-from compared_evaluation() as alone
-inner join chosen_scheme(null) as chosen on alone.scheme_id = chosen.scheme_id
-inner join layer on alone.layer_id = layer.layer_id
-inner join network on layer.network_id = network.network_id
-inner join number_format on alone.number_format_id = number_format.number_format_id
-left join layer_divergence() as added
-    on
-        network.name = added.network
-        and number_format.name = added.number_format
-        and layer.name = added.layer
-where alone.scope = 'layer' and alone.float_correct_top1 is not null
-order by
-    network.name asc,
-    number_format.number_format_id asc,
-    accuracy_loss desc,
-    layer.position asc;
+    alone.network,
+    alone.number_format,
+    alone.scheme,
+    alone.position,
+    alone.layer,
+    alone.kind,
+    alone.images,
+    alone.non_finite_images,
+    alone.correct,
+    alone.accuracy,
+    alone.float_accuracy,
+    alone.accuracy_loss,
+    alone.accuracy_loss_se,
+    alone.contribution
+from layer_loss() as alone;
 
 comment on view layer_loss is
 'Grain: one layer in one number format: the loss when only this layer is quantized, the
 largest first, with its contribution to fakefreeze_flops (layer_divergence). Filled by
-`ptqdb collect --scopes layer`.';
+`ptqdb collect --scopes layer`. Under every scheme: from layer_loss(scheme := ''*'').';
 comment on column layer_loss.network is 'Name of the network';
 comment on column layer_loss.number_format is 'Name of the number format';
+comment on column layer_loss.scheme is 'Name of the scheme: the study''s';
 comment on column layer_loss.position is 'Position of the layer, from 0';
 comment on column layer_loss.layer is 'Name of the layer';
 comment on column layer_loss.kind is 'Kind of the layer';

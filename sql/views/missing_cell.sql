@@ -1,7 +1,7 @@
 -- The expected cells that are missing.
 -- Grain: one cell. Key: network, number_format, scheme, scope. A cell is expected if a
--- run announced it, and for every combination of a network of this file, a format of
--- the study's grid and a scheme of this file, with everything quantized. A cell that
+-- run announced it, and, if this file has the study's scheme, for every network of this
+-- file and each format of the study's grid, with everything quantized. A cell that
 -- was tried and cannot be evaluated is not missing: see failed_cell_overview. The scope
 -- layer is one cell, missing until each single layer of the network was tried. A cell
 -- evaluated on fewer images than others is not missing.
@@ -15,7 +15,8 @@ with announced as (
 expected as (
     select
         announced.cell.network,
-        announced.cell.number_format,
+        format_name(announced.cell.number_format, announced.cell.scheme)
+            as number_format,
         announced.cell.scheme,
         announced.cell.scope
     from announced
@@ -23,10 +24,10 @@ expected as (
     select
         network.name as network,
         number_format.name as number_format,
-        scheme.name as scheme,
+        study.name as scheme,
         'all' as scope
     from network
-    cross join scheme
+    cross join chosen_scheme(null) as study
     cross join number_format
     where number_format.in_study_grid
 ),
@@ -48,7 +49,7 @@ tried_layer as (
 tried_layers as (
     select
         network.name as network,
-        number_format.name as number_format,
+        format_name(number_format.name, scheme.name) as number_format,
         scheme.name as scheme
     from tried_layer
     inner join layer on tried_layer.layer_id = layer.layer_id
@@ -63,7 +64,7 @@ tried_layers as (
 evaluated as (
     select
         network.name as network,
-        number_format.name as number_format,
+        format_name(number_format.name, scheme.name) as number_format,
         scheme.name as scheme,
         evaluation.scope
     from evaluation

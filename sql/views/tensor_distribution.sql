@@ -2,7 +2,8 @@
 -- number format: the input of the Jensen-Shannon divergence of the named views.
 -- Grain: one occupied bin of a weight or bias, in floating point or in one number
 -- format under one scheme. Key: network, layer, role, number_format, scheme, bin.
---     bin = coarse_bin(fine_bin(x, max_abs), 63), of code times scale where quantized
+--     bin = coarse_bin(fine_bin(x, max_abs), 63), of the dequantized element where
+--     quantized
 
 create or replace view tensor_distribution as
 with parameter as (
@@ -40,23 +41,22 @@ code_bin as (
         parameter.role,
         parameter.max_abs,
         parameter.element_count,
-        number_format.name as number_format,
+        format_name(number_format.name, scheme.name) as number_format,
         scheme.name as scheme,
         coarse_bin(
-            fine_bin(code_histogram.code * quantized_tensor.scale, parameter.max_abs),
-            63
+            fine_bin(coded.code * sums.scale, parameter.max_abs), 63
         )::integer as bin,
-        sum(code_histogram.count)::bigint as count
-    from code_histogram
-    inner join quantized_tensor
+        sum(coded.count)::bigint as count
+    from quantized_histogram() as coded
+    inner join quantized_sums() as sums
         on
-            code_histogram.tensor_id = quantized_tensor.tensor_id
-            and code_histogram.number_format_id = quantized_tensor.number_format_id
-            and code_histogram.scheme_id = quantized_tensor.scheme_id
-    inner join parameter on code_histogram.tensor_id = parameter.tensor_id
+            coded.tensor_id = sums.tensor_id
+            and coded.number_format_id = sums.number_format_id
+            and coded.scheme_id = sums.scheme_id
+    inner join parameter on coded.tensor_id = parameter.tensor_id
     inner join number_format
-        on code_histogram.number_format_id = number_format.number_format_id
-    inner join scheme on code_histogram.scheme_id = scheme.scheme_id
+        on coded.number_format_id = number_format.number_format_id
+    inner join scheme on coded.scheme_id = scheme.scheme_id
     group by all
 ),
 

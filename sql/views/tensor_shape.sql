@@ -34,7 +34,7 @@ select
     network.name as network,
     layer.name as layer,
     moments.role,
-    number_format.name as number_format,
+    format_name(number_format.name, scheme.name) as number_format,
     scheme.name as scheme,
     moments.element_count,
     (
@@ -48,21 +48,22 @@ select
     end as kurtosis,
     within_mean.share as mean_range_share,
     used.codes_used,
-    quantized_tensor.clipped_count / moments.element_count as clipped_share
-from quantized_tensor
-inner join moments on quantized_tensor.tensor_id = moments.tensor_id
+    sums.clipped_count / moments.element_count as clipped_share
+from quantized_sums() as sums
+inner join moments on sums.tensor_id = moments.tensor_id
 inner join mean_range_share() as within_mean
     on moments.tensor_id = within_mean.tensor_id
-inner join used
+left join used
     on
-        quantized_tensor.tensor_id = used.tensor_id
-        and quantized_tensor.number_format_id = used.number_format_id
-        and quantized_tensor.scheme_id = used.scheme_id
+        sums.tensor_id = used.tensor_id
+        and sums.number_format_id = used.number_format_id
+        and sums.scheme_id = used.scheme_id
 inner join layer on moments.layer_id = layer.layer_id
 inner join network on layer.network_id = network.network_id
 inner join number_format
-    on quantized_tensor.number_format_id = number_format.number_format_id
-inner join scheme on quantized_tensor.scheme_id = scheme.scheme_id
+    on sums.number_format_id = number_format.number_format_id
+inner join scheme on sums.scheme_id = scheme.scheme_id
+where used.codes_used is not null or not sums.has_code_grid
 order by
     network.name asc,
     layer.position asc,
@@ -84,6 +85,7 @@ comment on column tensor_shape.kurtosis is
 comment on column tensor_shape.mean_range_share is
 'Fraction of the elements with |x| at most their mean |x|, by fine bins';
 comment on column tensor_shape.codes_used is
-'Number of distinct codes that occur; formats with more than 4095 codes are binned';
+'Number of distinct codes that occur; formats with more than 4095 codes are binned; NULL
+under schemes other than the study''s, which store no codes';
 comment on column tensor_shape.clipped_share is
-'Fraction of the elements beyond the largest code';
+'Fraction of the elements beyond the largest code; NULL if unknown';

@@ -214,7 +214,8 @@ def test_data_dictionary_covers_everything(study: duckdb.DuckDBPyConnection) -> 
 
 def test_variants_have_one_set_of_columns(study: duckdb.DuckDBPyConnection) -> None:
     expected = [
-        "network", "architecture", "number_format", "family", "bits", "ebits", "divergence",
+        "network", "architecture", "number_format", "scheme", "family", "bits",
+        "bits_per_weight", "ebits", "divergence",
         "accuracy", "float_accuracy", "chance_accuracy", "accuracy_loss", "accuracy_loss_se",
         "images", "non_finite_images", "saturated", "weights_of",
     ]  # fmt: skip

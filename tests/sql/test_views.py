@@ -313,7 +313,7 @@ def test_chance_is_one_of_the_classes(study: duckdb.DuckDBPyConnection) -> None:
     study.execute("update dataset set class_count = 4")
     frame = read_view(study, "fakefreeze_flops_log_segmented")
     study.execute("rollback")
-    assert frame.columns[8:10] == ["float_accuracy", "chance_accuracy"]
+    assert frame.columns[10:12] == ["float_accuracy", "chance_accuracy"]
     assert frame["chance_accuracy"].unique().to_list() == [0.25]
 
 
