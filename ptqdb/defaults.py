@@ -15,6 +15,8 @@ PREDICTION_VIEW = "channelnsr_weightonly_layer_coherence"
 PREDICTION_CURVE = "hill"
 # With --probe: soft agreement, which predicts a loss even without a reference.
 PROBE_VIEW = "probe_soft"
+STUDY_SCHEME = "per_tensor_symmetric_max"
+"""The scheme of the study: its named views show no other."""
 Scope = Literal["all", "weight", "bias", "input", "layer"]
 SCOPES: tuple[Scope, ...] = ("all", "weight", "bias", "input")
 """What an evaluation quantizes in every layer."""

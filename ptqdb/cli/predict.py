@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from ptqdb.fitting.prediction import Predictions
 
 REFERENCE = "The reference"
-TABLE_COLUMNS = ("number_format", "bits", "divergence", "predicted_loss", "lower", "upper")
+TABLE_COLUMNS = (
+    *("number_format", "bits_per_weight", "divergence", "predicted_loss", "lower", "upper"),
+)
 MARKS = ("within_noise", "outside_reference")
 
 Network = Annotated[
@@ -176,10 +178,10 @@ def recommend(
     ] = False,
     output: Format = OutputFormat.TABLE,
 ) -> None:
-    """Recommend number formats within a loss, fewest bits first.
+    """Recommend number formats within a loss, fewest bits per weight first.
 
     A format is recommended if the upper bound of its loss is within --max-loss. Also prints the
-    frontier of bits and loss: formats that no other of as few bits is predicted to beat.
+    frontier of bits per weight and loss: formats that no other of as few is predicted to beat.
     """
     found = _predicted(network, said, asked)
     every_format = found.recommend(max_loss, expected=expected)
@@ -200,10 +202,10 @@ def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> 
     """Predict according to the options; remarks go to stderr."""
     from ptqdb.collection.declaration import check_network
     from ptqdb.networks.devices import check_device
-    from ptqdb.quantization.formats import match_formats
+    from ptqdb.quantization.formats import STUDY, match_formats
 
     entry, has_images = said.entry(network), asked.calibration_dataset is not None
-    number_formats, device = match_formats(asked.number_formats or "*"), asked.device or "cpu"
+    number_formats, device = match_formats(asked.number_formats or STUDY), asked.device or "cpu"
     check_network(entry)
     check_device(device)
     with open_reader(asked.db) as study:

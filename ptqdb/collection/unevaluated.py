@@ -23,7 +23,7 @@ from ptqdb.collection.rows import (
     write_sensitivities,
 )
 from ptqdb.database import IN_MEMORY, connect, materialize, query, read_view, transaction
-from ptqdb.database.variants import variant_words
+from ptqdb.database.variants import variant_words, with_scheme
 from ptqdb.datasets.images import ImageSet
 from ptqdb.measurement.facts import FailedEvaluation
 from ptqdb.measurement.network import NetworkMeasurement, example_images
@@ -38,10 +38,11 @@ from ptqdb.quantization.formats import Format
 SOFTMAX_MEASURE = "js_softmax"
 TRAINED = "trained"
 SENSITIVITY = "sensitivity"
+EVERY_SCHEME = "*"
 _PROBES = (
-    "select number_format.name as number_format, probe.image_count, "
+    "select format_name(number_format.name, scheme.name) as number_format, probe.image_count, "
     "probe.image_count - probe.same_prediction as changed_count "
-    "from probe join number_format using (number_format_id)"
+    "from probe join number_format using (number_format_id) join scheme using (scheme_id)"
 )
 
 
@@ -105,7 +106,8 @@ def measure_in_view(
         device=device,
         reporter=reporter,
     ) as connection:
-        rows = read_view(connection, view)
+        of_study = all(known.scheme.is_of_study for known in number_formats)
+        rows = read_view(connection, view if of_study else with_scheme(view, EVERY_SCHEME))
         checkpoint = query(connection, "select checkpoint_sha256 from network").item()
         probes = query(connection, _PROBES) if probe else None
     remarks = () if calibration is not None else ("no images: only the weights are quantized",)

@@ -33,6 +33,8 @@ LEAST_GAIN = 1e-4
 WORST_SHARE = 0.1
 # One-sided 95 % quantile of a normal distribution, in standard errors.
 NOISE_FACTOR = 1.645
+FORMAT_FIELDS = ("number_format", "scheme", "family", "bits", "bits_per_weight", "ebits")
+ANY = "any format"
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,18 @@ class FormatPrediction:
 
     Attributes
     ----------
+    number_format
+        The format's name, as `--number-formats` takes it.
+    bits_per_weight
+        Bits of the weights' codes, scales and zero points, per weight; None if unknown.
     divergence
         Divergence of this network in this format, from the view.
     predicted_loss, lower, upper
         The curve's value at the divergence, and the prediction interval.
     noise
         Largest loss that the reference's evaluations cannot distinguish from no loss: 1.645 times
-        the median standard error of the loss in this format; None if the reference has none.
+        the median standard error of the loss in this format, or, if the reference does not have
+        it, in any; None if it has no errors.
     within_noise
         Whether the predicted loss is below `noise`.
     outside_reference
@@ -59,8 +66,10 @@ class FormatPrediction:
     """
 
     number_format: str
+    scheme: str
     family: str
     bits: int
+    bits_per_weight: float | None
     ebits: int | None
     divergence: float
     predicted_loss: float
@@ -87,8 +96,8 @@ class Recommendation:
         Whether the upper bound (or, on request, the predicted loss) is within the largest
         acceptable loss.
     on_frontier
-        Whether no format with as few bits is predicted to lose less, and none with fewer bits is
-        predicted to lose at most 1e-4 more.
+        Whether no format with as few bits per weight is predicted to lose less, and none with
+        fewer is predicted to lose at most 1e-4 more.
     """
 
     prediction: FormatPrediction
@@ -130,7 +139,7 @@ class Predictions:
     remarks: tuple[str, ...] = ()
 
     def recommend(self, max_loss: float, *, expected: bool = False) -> "list[Recommendation]":
-        """Return the formats within a loss, fewest bits first, then the others.
+        """Return the formats within a loss, fewest bits per weight first, then the others.
 
         Parameters
         ----------
@@ -144,7 +153,7 @@ class Predictions:
             return row.predicted_loss if expected else row.upper
 
         best, frontier = float("inf"), set()
-        for row in sorted(self.rows, key=lambda row: (row.bits, bound(row))):
+        for row in sorted(self.rows, key=lambda row: (_width(row), bound(row))):
             if bound(row) < best - LEAST_GAIN:
                 best = bound(row)
                 frontier.add(row.number_format)
@@ -154,8 +163,17 @@ class Predictions:
         ]
         return sorted(
             found,
-            key=lambda one: (not one.recommended, one.prediction.bits, bound(one.prediction)),
+            key=lambda one: (
+                not one.recommended,
+                _width(one.prediction),
+                bound(one.prediction),
+            ),
         )
+
+
+def _width(row: FormatPrediction) -> float:
+    """Bits per weight, for sorting; those of a code where unknown."""
+    return row.bits if row.bits_per_weight is None else round(row.bits_per_weight, 3)
 
 
 def predict(
@@ -274,10 +292,10 @@ def predicted_losses(
     noise = _noise(reference)
     rows = []
     for place, row in enumerate(measured.rows(named=True)):
-        loss, known = float(found.loss[place]), noise.get(row["number_format"])
+        loss, known = float(found.loss[place]), noise.get(row["number_format"], noise.get(ANY))
         rows.append(
             FormatPrediction(
-                **{name: row[name] for name in ("number_format", "family", "bits", "ebits")},
+                **{name: row[name] for name in FORMAT_FIELDS},
                 divergence=row["divergence"],
                 predicted_loss=loss,
                 lower=float(found.lower[place]),
@@ -356,7 +374,7 @@ def _as_it_stands(
     found = as_it_stands(measured["divergence"].to_numpy(), sample, coverage)
     rows = tuple(
         FormatPrediction(
-            **{name: row[name] for name in ("number_format", "family", "bits", "ebits")},
+            **{name: row[name] for name in FORMAT_FIELDS},
             divergence=row["divergence"],
             predicted_loss=float(found.loss[place]),
             lower=float(found.lower[place]),
@@ -414,8 +432,10 @@ def coverage_remark(coverages: Mapping[str, float], coverage: float, leave_out: 
 
 
 def _noise(reference: pl.DataFrame) -> dict[str, float]:
-    """By number format: the largest loss that the reference cannot distinguish from no loss."""
-    medians = reference.group_by("number_format").agg(pl.col("accuracy_loss_se").median())
+    """By number format, and for any: the largest loss that cannot be told from no loss."""
+    errors = reference.select("number_format", "accuracy_loss_se")
+    both = pl.concat([errors, errors.with_columns(number_format=pl.lit(ANY))])
+    medians = both.group_by("number_format").agg(pl.col("accuracy_loss_se").median())
     return {name: NOISE_FACTOR * se for name, se in medians.iter_rows() if se is not None}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from ptqdb.defaults import STUDY_SCHEME
 from ptqdb.errors import UsageError
 from ptqdb.quantization.number_formats import NumberFormat
 from ptqdb.support.closest import closest_first
@@ -82,7 +83,7 @@ class Scheme:
     @property
     def is_of_study(self) -> bool:
         """Whether it is the study's scheme, whose facts are stored in codes."""
-        return self.name == PER_TENSOR_SYMMETRIC_MAX.name
+        return self.name == STUDY_SCHEME
 
     @property
     def accumulates_codes(self) -> bool:
@@ -96,7 +97,7 @@ class Scheme:
 
 
 PER_TENSOR_SYMMETRIC_MAX = Scheme(
-    "per_tensor_symmetric_max",
+    STUDY_SCHEME,
     quantized=("weight", "bias", "input"),
     calibration="calibration images",
     bias="study",
