@@ -16,8 +16,9 @@ def distinct_format(frame: pl.DataFrame) -> pl.Series:
 
     Up to a factor, FLOAT_b_E1 has the codes of INT_b, and POT_2 those of INT_2; only the formats of
     the biases differ. POT_5, POT_6, POT_7 and POT_8 differ only in codes below 2^-14 of the
-    largest. So the study's 43 formats are 33; under other schemes no format is nearly the same. In 13 networks the losses of INT_4 and FLOAT_4_E1
-    differed by up to 0.07, all others mostly by less than 0.02, and those of the POT by 0.004.
+    largest. So the study's 43 formats are 33; under other schemes no format is nearly the same.
+    In 13 networks the losses of INT_4 and FLOAT_4_E1 differed by up to 0.07, all others mostly by
+    less than 0.02, and those of the POT by 0.004.
 
     Parameters
     ----------
