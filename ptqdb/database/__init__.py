@@ -21,6 +21,7 @@ from ptqdb.database.variants import (
     needs_evaluations,
     uses_probe,
     uses_weights_alone,
+    with_scheme,
 )
 from ptqdb.database.writing import (
     checkpoint,
@@ -61,4 +62,5 @@ __all__ = [
     "uses_weights_alone",
     "variant_names",
     "view_names",
+    "with_scheme",
 ]

@@ -135,6 +135,53 @@ def _value(value: Any) -> str:
     return literal(value) if isinstance(value, str) else str(value)
 
 
+def with_scheme(view: str, scheme: str | None) -> str:
+    """Return the view under another scheme: a call of ``variant`` or ``segmented_variant``.
+
+    The call names only the parameters that differ from their defaults. A view that has the scheme
+    already is returned as it is.
+
+    Parameters
+    ----------
+    view
+        See ``variant_words``.
+    scheme
+        Name of a scheme, ``*`` for all schemes of the file, or None for the study's.
+
+    Raises
+    ------
+    UsageError
+        The view is not a variant, so its scheme cannot be changed.
+
+    Examples
+    --------
+    >>> with_scheme("l2_flops_segmented", "*")
+    "segmented_variant(rescale := 'l2', scheme := '*')"
+    >>> with_scheme("variant('l2', scheme := 'mx32_e8m0')", None)
+    "variant(rescale := 'l2')"
+    >>> with_scheme("fakefreeze_flops", None)
+    'fakefreeze_flops'
+    """
+    words = variant_words(view)
+    if not words:
+        raise UsageError(
+            f"expected a view that ptqdb ships or a call of {VARIANT_MACROS[0]}, found {view}: "
+            "its scheme cannot be changed"
+        )
+    if words["scheme"] == scheme:
+        return view
+    macro = VARIANT_MACROS[_is_segmented(view)]
+    defaults = variant_words(f"{macro}()")
+    chosen = words | {"scheme": scheme}
+    said = [f"{name} := {_value(chosen[name])}" for name in words if chosen[name] != defaults[name]]
+    return f"{macro}({', '.join(said)})"
+
+
+def _is_segmented(view: str) -> bool:
+    named = {row["name"] for row in read_csv(VARIANTS) if row["segmented"] == "true"}
+    return view in named or view.partition("(")[0].strip() == VARIANT_MACROS[1]
+
+
 def uses_weights_alone(view: str) -> bool:
     """Whether a view's divergences need only facts of weights, not of biases and inputs.
 
@@ -176,9 +223,7 @@ def looks_at_losses(view: str) -> bool:
     >>> looks_at_losses("l2_flops_segmented"), looks_at_losses("l2_flops")
     (True, False)
     """
-    named = {row["name"] for row in read_csv(VARIANTS) if row["segmented"] == "true"}
-    is_segmented = view in named or view.partition("(")[0].strip() == VARIANT_MACROS[1]
-    return is_segmented or needs_evaluations(view)
+    return _is_segmented(view) or needs_evaluations(view)
 
 
 def uses_probe(view: str) -> bool:

@@ -39,26 +39,26 @@ where
     (abs(of_floats.total - tensor.sum_x2) <= 1e-6 * tensor.sum_x2) is distinct from true
 union all
 select
-    quantized_tensor.tensor_id,
+    sums.tensor_id,
     number_format.name as number_format,
-    quantized_tensor.scheme_id,
+    sums.scheme_id,
     of_codes.channel_count,
     of_floats.channel_count as expected_count,
     of_codes.total,
-    quantized_tensor.squared_error_sum as expected_total
+    sums.squared_error_sum as expected_total
 from of_codes
-inner join quantized_tensor
+inner join quantized_sums() as sums
     on
-        of_codes.tensor_id = quantized_tensor.tensor_id
-        and of_codes.number_format_id = quantized_tensor.number_format_id
-        and of_codes.scheme_id = quantized_tensor.scheme_id
+        of_codes.tensor_id = sums.tensor_id
+        and of_codes.number_format_id = sums.number_format_id
+        and of_codes.scheme_id = sums.scheme_id
 inner join number_format
-    on quantized_tensor.number_format_id = number_format.number_format_id
+    on sums.number_format_id = number_format.number_format_id
 left join of_floats on of_codes.tensor_id = of_floats.tensor_id
 where
     of_codes.channel_count is distinct from of_floats.channel_count
     or (
-        abs(of_codes.total - quantized_tensor.squared_error_sum)
-        <= 1e-5 * quantized_tensor.squared_error_sum
+        abs(of_codes.total - sums.squared_error_sum)
+        <= 1e-5 * sums.squared_error_sum
     ) is distinct from true
 order by all;

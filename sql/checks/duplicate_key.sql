@@ -34,6 +34,40 @@ group by
 having count(*) > 1
 union all
 select
+    'dequantized_tensor' as table_name,
+    concat_ws(
+        ', ',
+        dequantized_tensor.tensor_id,
+        dequantized_tensor.number_format_id,
+        dequantized_tensor.scheme_id
+    ) as row_key,
+    count(*) as row_count
+from dequantized_tensor
+group by
+    dequantized_tensor.tensor_id,
+    dequantized_tensor.number_format_id,
+    dequantized_tensor.scheme_id
+having count(*) > 1
+union all
+select
+    'dequantized_histogram' as table_name,
+    concat_ws(
+        ', ',
+        dequantized_histogram.tensor_id,
+        dequantized_histogram.number_format_id,
+        dequantized_histogram.scheme_id,
+        dequantized_histogram.bin
+    ) as row_key,
+    count(*) as row_count
+from dequantized_histogram
+group by
+    dequantized_histogram.tensor_id,
+    dequantized_histogram.number_format_id,
+    dequantized_histogram.scheme_id,
+    dequantized_histogram.bin
+having count(*) > 1
+union all
+select
     'quantized_tensor_channel' as table_name,
     concat_ws(
         ', ',

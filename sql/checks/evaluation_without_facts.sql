@@ -22,15 +22,15 @@ counted as (
         evaluation.scope,
         evaluation.layer_id,
         count(tensor_of_network.tensor_id) as tensor_count,
-        count(quantized_tensor.tensor_id) as quantized_count
+        count(sums.tensor_id) as quantized_count
     from every_evaluation() as evaluation
     left join tensor_of_network
         on evaluation.network_id = tensor_of_network.network_id
-    left join quantized_tensor
+    left join quantized_sums() as sums
         on
-            tensor_of_network.tensor_id = quantized_tensor.tensor_id
-            and evaluation.number_format_id = quantized_tensor.number_format_id
-            and evaluation.scheme_id = quantized_tensor.scheme_id
+            tensor_of_network.tensor_id = sums.tensor_id
+            and evaluation.number_format_id = sums.number_format_id
+            and evaluation.scheme_id = sums.scheme_id
     where evaluation.scope is distinct from 'none'
     group by all
 )

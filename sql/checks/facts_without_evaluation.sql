@@ -5,11 +5,11 @@
 with quantized as (
     select
         layer.network_id,
-        quantized_tensor.number_format_id,
-        quantized_tensor.scheme_id,
+        sums.number_format_id,
+        sums.scheme_id,
         count(*) as tensor_count
-    from quantized_tensor
-    inner join tensor on quantized_tensor.tensor_id = tensor.tensor_id
+    from quantized_sums() as sums
+    inner join tensor on sums.tensor_id = tensor.tensor_id
     inner join layer on tensor.layer_id = layer.layer_id
     group by all
 )

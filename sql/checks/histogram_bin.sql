@@ -1,5 +1,6 @@
 -- A histogram has a bin outside -2047 to 2047, or a bin or code with a count below 1.
--- Grain: one row of tensor_histogram or code_histogram that is wrong.
+-- Grain: one row of tensor_histogram, code_histogram or dequantized_histogram that is
+-- wrong. Dequantized elements may lie outside the range of the float tensor.
 
 select
     'tensor_histogram' as table_name,
@@ -20,4 +21,13 @@ select
     code_histogram.count
 from code_histogram
 where (code_histogram.count >= 1) is distinct from true
+union all
+select
+    'dequantized_histogram' as table_name,
+    dequantized_histogram.tensor_id,
+    dequantized_histogram.number_format_id,
+    dequantized_histogram.bin as bin_or_code,
+    dequantized_histogram.count
+from dequantized_histogram
+where (dequantized_histogram.count >= 1) is distinct from true
 order by all;

@@ -12,19 +12,18 @@ with measured as (
 select
     network.name as network,
     number_format.name as number_format,
-    quantized_tensor.scheme_id,
+    sums.scheme_id,
     count(*) as weight_count
-from quantized_tensor
-inner join tensor
-    on quantized_tensor.tensor_id = tensor.tensor_id and tensor.role = 'weight'
+from quantized_sums() as sums
+inner join tensor on sums.tensor_id = tensor.tensor_id and tensor.role = 'weight'
 inner join layer on tensor.layer_id = layer.layer_id
 inner join network on layer.network_id = network.network_id
 inner join number_format
-    on quantized_tensor.number_format_id = number_format.number_format_id
+    on sums.number_format_id = number_format.number_format_id
 anti join measured
     on
-        quantized_tensor.tensor_id = measured.tensor_id
-        and quantized_tensor.number_format_id = measured.number_format_id
-        and quantized_tensor.scheme_id = measured.scheme_id
+        sums.tensor_id = measured.tensor_id
+        and sums.number_format_id = measured.number_format_id
+        and sums.scheme_id = measured.scheme_id
 group by all
 order by all;

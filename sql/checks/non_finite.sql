@@ -86,6 +86,36 @@ with suspect as (
     from quantized_tensor
     union all
     select
+        'dequantized_tensor' as table_name,
+        concat_ws(
+            ', ',
+            dequantized_tensor.tensor_id,
+            dequantized_tensor.number_format_id,
+            dequantized_tensor.scheme_id
+        ) as row_key,
+        unnest([
+            'min_scale',
+            'max_scale',
+            'sum_y',
+            'sum_y2',
+            'sum_xy',
+            'squared_error_sum',
+            'softmax_js_fakefreeze',
+            'softmax_js_l2'
+        ]) as column_name,
+        unnest([
+            dequantized_tensor.min_scale,
+            dequantized_tensor.max_scale,
+            dequantized_tensor.sum_y,
+            dequantized_tensor.sum_y2,
+            dequantized_tensor.sum_xy,
+            dequantized_tensor.squared_error_sum,
+            dequantized_tensor.softmax_js_fakefreeze,
+            dequantized_tensor.softmax_js_l2
+        ]) as found
+    from dequantized_tensor
+    union all
+    select
         'code_histogram' as table_name,
         concat_ws(
             ', ',

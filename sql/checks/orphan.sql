@@ -2,12 +2,26 @@
 -- Grain: one (table, missing object) that is wrong, with the number of such rows.
 -- Number formats have a check of their own.
 
-with quantized_key as (
+with dequantized_key as (
+    select distinct
+        dequantized_tensor.tensor_id,
+        dequantized_tensor.number_format_id,
+        dequantized_tensor.scheme_id
+    from dequantized_tensor
+),
+
+code_key as (
     select distinct
         quantized_tensor.tensor_id,
         quantized_tensor.number_format_id,
         quantized_tensor.scheme_id
     from quantized_tensor
+),
+
+quantized_key as (
+    select * from code_key
+    union
+    select * from dequantized_key
 )
 
 select
@@ -185,15 +199,67 @@ select
     ) as absent,
     count(*) as row_count
 from code_histogram
-anti join quantized_key
+anti join code_key
     on
-        code_histogram.tensor_id = quantized_key.tensor_id
-        and code_histogram.number_format_id = quantized_key.number_format_id
-        and code_histogram.scheme_id = quantized_key.scheme_id
+        code_histogram.tensor_id = code_key.tensor_id
+        and code_histogram.number_format_id = code_key.number_format_id
+        and code_histogram.scheme_id = code_key.scheme_id
 group by
     code_histogram.tensor_id,
     code_histogram.number_format_id,
     code_histogram.scheme_id
+union all
+select
+    'dequantized_tensor' as table_name,
+    'tensor ' || dequantized_tensor.tensor_id as absent,
+    count(*) as row_count
+from dequantized_tensor
+anti join tensor on dequantized_tensor.tensor_id = tensor.tensor_id
+group by dequantized_tensor.tensor_id
+union all
+select
+    'dequantized_tensor' as table_name,
+    'scheme ' || dequantized_tensor.scheme_id as absent,
+    count(*) as row_count
+from dequantized_tensor
+anti join scheme on dequantized_tensor.scheme_id = scheme.scheme_id
+group by dequantized_tensor.scheme_id
+union all
+select
+    'dequantized_histogram' as table_name,
+    'dequantized tensor ' || concat_ws(
+        ', ',
+        dequantized_histogram.tensor_id,
+        dequantized_histogram.number_format_id,
+        dequantized_histogram.scheme_id
+    ) as absent,
+    count(*) as row_count
+from dequantized_histogram
+anti join dequantized_key
+    on
+        dequantized_histogram.tensor_id = dequantized_key.tensor_id
+        and dequantized_histogram.number_format_id = dequantized_key.number_format_id
+        and dequantized_histogram.scheme_id = dequantized_key.scheme_id
+group by
+    dequantized_histogram.tensor_id,
+    dequantized_histogram.number_format_id,
+    dequantized_histogram.scheme_id
+union all
+select
+    'quantized_checkpoint' as table_name,
+    'network ' || quantized_checkpoint.network_id as absent,
+    count(*) as row_count
+from quantized_checkpoint
+anti join network on quantized_checkpoint.network_id = network.network_id
+group by quantized_checkpoint.network_id
+union all
+select
+    'quantized_checkpoint' as table_name,
+    'scheme ' || quantized_checkpoint.scheme_id as absent,
+    count(*) as row_count
+from quantized_checkpoint
+anti join scheme on quantized_checkpoint.scheme_id = scheme.scheme_id
+group by quantized_checkpoint.scheme_id
 union all
 select
     'tensor_divergence' as table_name,

@@ -18,6 +18,16 @@ with mentioned as (
     from code_histogram
     union
     select
+        'dequantized_tensor' as table_name,
+        dequantized_tensor.number_format_id
+    from dequantized_tensor
+    union
+    select
+        'dequantized_histogram' as table_name,
+        dequantized_histogram.number_format_id
+    from dequantized_histogram
+    union
+    select
         'number_format_code' as table_name,
         number_format_code.number_format_id
     from number_format_code

@@ -11,14 +11,15 @@
 -- a whole tensor: under the others there is no row with a measure (uncovered,
 -- uncovered_bins, sharpness_gap) or correction (sharpness, coverage, bincoverage) that
 -- compares with the grid, nor with tensors trained for a network with folded batch
--- norms, whose tensors as trained they do not quantize. Corrections apply to weights and
--- biases; coherence also to inputs. The measure channelnsr requires rescale fakefreeze. With tensors trained, the
--- weights and biases of layers count as they were before batch norm was folded into
--- them, and a bias that exists only by folding does not; there is no row for a network
--- that an older version measured. With share sensitivity there are rows only for
--- networks collected with --sensitivity. The measures probe_* are of the whole network,
--- whose divergence is that of its probe: rescale, combine, share, mac_weight,
--- correction and aggregate have no effect, the scope is all, and tensors is parameters.
+-- norms, whose tensors as trained they do not quantize. Corrections apply to weights
+-- and biases; coherence also to inputs. The measure channelnsr requires rescale
+-- fakefreeze. With tensors trained, the weights and biases of layers count as they were
+-- before batch norm was folded into them, and a bias that exists only by folding does
+-- not; there is no row for a network that an older version measured. With share
+-- sensitivity there are rows only for networks collected with --sensitivity. The
+-- measures probe_* are of the whole network, whose divergence is that of its probe:
+-- rescale, combine, share, mac_weight, correction and aggregate have no effect, the
+-- scope is all, and tensors is parameters.
 -- There is a row only if every weight and bias that counts has its measure (never a
 -- partial sum), or the probe if that counts, and either
 --     the format has been evaluated, and the float network on the same images and maybe

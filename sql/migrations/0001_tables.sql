@@ -378,10 +378,11 @@ comment on column dequantized_tensor.number_format_id is
 'The number format of the layer''s weight';
 comment on column dequantized_tensor.scheme_id is 'The scheme';
 comment on column dequantized_tensor.scale_count is
-'Number of its scales; 0 if it is left in floating point';
+'Number of its scales; 0 if it is left in floating point, or if they are unknown';
 comment on column dequantized_tensor.min_scale is
-'Smallest scale: value of code 1; NULL without scales';
-comment on column dequantized_tensor.max_scale is 'Largest scale; NULL without scales';
+'Smallest scale (absolute value of code 1); NULL if scale_count is 0';
+comment on column dequantized_tensor.max_scale is
+'Largest scale; NULL if scale_count is 0';
 comment on column dequantized_tensor.storage_bits is
 'Bits of its codes, scales and zero points; NULL if unknown';
 comment on column dequantized_tensor.clipped_count is
