@@ -11,7 +11,7 @@ import ptqdb
 from ptqdb.curves.points import Floats
 from ptqdb.database import query, read_view
 from ptqdb.database.variants import with_scheme
-from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW, STUDY_SCHEME
+from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
 from ptqdb.fitting.prediction import FormatPrediction, predicted_losses
 from ptqdb.fitting.view_fit import finite_rows
