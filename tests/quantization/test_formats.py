@@ -319,8 +319,10 @@ def test_one_format_is_asked_for() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["INT_8", "INT_20", "mxfp4", "study", "deployed", "channel", "block7", "gguf_q4_k"]
-    + ["per_tensor_symmetric_max", "channel,range=mse"],
+    [
+        *("INT_8", "INT_20", "mxfp4", "study", "deployed", "channel", "block7", "gguf_q4_k"),
+        *("per_tensor_symmetric_max", "channel,range=mse"),
+    ],
 )
 def test_names_of_formats_and_schemes_are_taken(name: str) -> None:
     with reword(in_options), pytest.raises(UsageError, match=f"--quantized: {name} is the name"):
