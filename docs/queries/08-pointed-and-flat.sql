@@ -38,6 +38,8 @@ measured as (
             and tensor_divergence.bins = 63
     inner join number_format
         on tensor_divergence.number_format_id = number_format.number_format_id
+    inner join chosen_scheme(null) as study
+        on tensor_divergence.scheme_id = study.scheme_id
 )
 
 select

@@ -4,7 +4,8 @@
 -- many would if each format chose its own at random, and which image flips most often.
 with cell as (
     select *
-    from compared_evaluation()
+    from compared_evaluation() as compared
+    semi join chosen_scheme(null) as study on compared.scheme_id = study.scheme_id
     where
         scope = 'all'
         and abs(accuracy_loss(correct_top1, float_correct_top1)) < 0.05

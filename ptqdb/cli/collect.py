@@ -20,7 +20,7 @@ from ptqdb.cli.network_options import (
     NumberFormats,
 )
 from ptqdb.cli.options import Database, Wait, split_list
-from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli.output import OutputFormat, print_rows, prints_to_stderr, say
 from ptqdb.cli.resuming import resumes
 from ptqdb.defaults import DEFAULT_DATABASE, DEFAULT_PROBE_COUNT, Precision
 
@@ -229,7 +229,8 @@ def collect(
         check_declaration(declared)
         from ptqdb.collection.requests import collection_request  # imports PyTorch
 
-        request = collection_request(declared, anew=replace)
+        with prints_to_stderr():
+            request = collection_request(declared, anew=replace)
         if dry_run:
             _print_preview(request, db, output)
             return
@@ -238,6 +239,7 @@ def collect(
         _collect(request, db, wait)
 
 
+@prints_to_stderr()
 def _collect(request: "CollectionRequest", db: Path, wait_s: float) -> None:
     from ptqdb.cli.progress import CollectionProgress
     from ptqdb.study import open_study
@@ -259,7 +261,8 @@ def _print_preview(request: "CollectionRequest", db: Path, output: OutputFormat)
     from ptqdb.collection.estimate import preview
     from ptqdb.collection.remaining_time import duration
 
-    previews = preview(request, db, say)
+    with prints_to_stderr():
+        previews = preview(request, db, say)
     rows = [row for shown in previews for row in _preview_rows(shown, request)]
     print_rows(list(rows[0]), rows, output)
     for shown in previews:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -88,6 +88,13 @@ def say(text: str, *, lines: bool = False) -> None:
     with suppress(OSError):
         sys.stderr.write(visible(text, keep="\n\t" if lines else "") + "\n")
         sys.stderr.flush()
+
+
+@contextmanager
+def prints_to_stderr() -> Iterator[None]:
+    """Send what a network's own code prints to stderr: stdout is for the command's data."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def write(data: str | bytes) -> None:

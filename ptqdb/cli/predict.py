@@ -16,7 +16,7 @@ from ptqdb.cli.network_options import (
     NumberFormats,
 )
 from ptqdb.cli.options import Coverage, Format, LeaveOutOption, ReadDatabase
-from ptqdb.cli.output import OutputFormat, print_rows, say
+from ptqdb.cli.output import OutputFormat, print_rows, prints_to_stderr, say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import (
     COVERAGE,
@@ -198,6 +198,7 @@ def recommend(
         say(f"no format's {bound} is within {max_loss:g}")
 
 
+@prints_to_stderr()
 def _predicted(network: str, said: NetworkOptions, asked: PredictionOptions) -> "Predictions":
     """Predict according to the options; remarks go to stderr."""
     from ptqdb.collection.declaration import check_network

@@ -281,3 +281,24 @@ def test_validate_leaves_out_architectures(run: Run) -> None:
     few = run("validate", "--where", "network like 'VGG%'")
     assert few.code == 1
     assert "expected three or more networks" in few.err
+
+
+def test_what_a_network_prints_is_no_data(run: Run, tmp_path: Path) -> None:
+    """A network that prints while it is built and while it runs leaves JSON on stdout."""
+    (tmp_path / "loud.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Loud(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        print('forward')\n"
+        "        return super().forward(x)\n\n\n"
+        "def net():\n"
+        "    print('built')\n"
+        "    return Loud(nn.Flatten(), nn.Linear(192, 4))\n"
+    )
+    spec = ("--network", "loud.py:net", "--weights", "random", "--image-size", "8")
+    fed = ("--mean", "0,0,0", "--std", "1,1,1")
+    result = run("predict", *spec, *fed, "--number-formats", "mxfp4,INT_8", "--format", "json")
+    rows = json.loads(result.out)
+    assert {row["number_format"] for row in rows} == {"INT_8", "mxfp4"}
+    assert "built" in result.err
+    assert "forward" in result.err

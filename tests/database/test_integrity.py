@@ -17,6 +17,12 @@ from ptqdb.database.checks import CheckResult, check
 from ptqdb.errors import QueryError
 from ptqdb.resources import sql_folder
 
+# Shown to fail in test_integrity_of_schemes.
+CHECKS_OF_OTHER_SCHEMES = {
+    *("dequantized_histogram_count", "dequantized_sums", "dequantized_tensor_values"),
+    "wrong_table",
+}
+
 RUN = (
     "insert into collection_run values (1, '0', '{{}}', 'cpu', 0, '2026-01-01', null, "
     "[{{network: 'Plain', number_format: '{}', scheme: 'per_tensor_symmetric_max', "
@@ -608,7 +614,7 @@ def test_a_good_study_passes_every_check(study: duckdb.DuckDBPyConnection) -> No
     assert [result.name for result in results if not result.has_passed] == []
     assert all(result.meaning and result.rows.is_empty() for result in results)
     # No check goes without a corruption that it finds.
-    assert sorted({name for name, *_ in CORRUPTIONS}) == files
+    assert sorted({name for name, *_ in CORRUPTIONS} | CHECKS_OF_OTHER_SCHEMES) == files
 
 
 def test_a_database_without_facts_passes_every_check(

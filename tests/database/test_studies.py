@@ -161,7 +161,7 @@ def test_a_round_trip_is_the_same_to_the_byte(
     assert set(bytes_of(exported)) == {f"{table}.parquet" for table in TABLE_NAMES} - {
         f"{table}.parquet" for table in OF_OTHER_SCHEMES
     }
-    assert pl.read_parquet_schema(exported / "scheme.parquet").names() == [
+    assert list(pl.read_parquet_schema(exported / "scheme.parquet")) == [
         *("scheme_id", "name", "granularity", "symmetry", "range_rule", "quantized"),
         "calibration",
     ]

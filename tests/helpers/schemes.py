@@ -4,7 +4,9 @@ import duckdb
 
 NAME = "rewritten"
 SCHEME_ID = 2
-_CELLS = "number_format_id in (select number_format_id from number_format where name in ({formats}))"
+_CELLS = (
+    "number_format_id in (select number_format_id from number_format where name in ({formats}))"
+)
 # The dequantized element is y = scale * code.
 _STATEMENTS = (
     """
@@ -52,9 +54,7 @@ _STATEMENTS = (
 )
 
 
-def rewrite(
-    connection: duckdb.DuckDBPyConnection, network: str, formats: tuple[str, ...]
-) -> None:
+def rewrite(connection: duckdb.DuckDBPyConnection, network: str, formats: tuple[str, ...]) -> None:
     """Add the facts of a network in some formats again, under the scheme ``rewritten``."""
     networks = f"network_id in (select network_id from network where name = '{network}')"
     layers = f"layer_id in (select layer_id from layer where {networks})"
