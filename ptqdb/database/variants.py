@@ -57,8 +57,8 @@ def variant_words(view: str) -> dict[str, Any]:
     Parameters
     ----------
     view
-        The name of a view that ptqdb ships, or a call of ``variant`` or ``segmented_variant``.
-        Views added by a user are not variants.
+        The name of a view that ptqdb ships, ``NAME@SCHEME``, or a call of ``variant`` or
+        ``segmented_variant``. Views added by a user are not variants.
 
     Examples
     --------
@@ -68,6 +68,7 @@ def variant_words(view: str) -> dict[str, Any]:
     >>> variant_words("format_frontier")
     {}
     """
+    view = called_view(view)
     path = sql_folder() / "macros" / "variant.sql"
     named = next((row for row in read_csv(VARIANTS) if row["name"] == view), None)
     call = view if named is None else named_call(named)
@@ -169,7 +170,7 @@ def with_scheme(view: str, scheme: str | None) -> str:
             "its scheme cannot be changed"
         )
     if words["scheme"] == scheme:
-        return view
+        return called_view(view)
     macro = VARIANT_MACROS[_is_segmented(view)]
     defaults = variant_words(f"{macro}()")
     chosen = words | {"scheme": scheme}
@@ -177,7 +178,25 @@ def with_scheme(view: str, scheme: str | None) -> str:
     return f"{macro}({', '.join(said)})"
 
 
+def called_view(view: str) -> str:
+    """Return what to read for a view: for ``NAME@SCHEME`` a call, otherwise the view itself.
+
+    Raises
+    ------
+    UsageError
+        The named view is not a variant.
+
+    Examples
+    --------
+    >>> called_view("l2_flops@*"), called_view("l2_flops")
+    ("variant(rescale := 'l2', scheme := '*')", 'l2_flops')
+    """
+    name, sign, scheme = view.partition("@")
+    return with_scheme(name, scheme) if sign and "(" not in name else view
+
+
 def _is_segmented(view: str) -> bool:
+    view = called_view(view)
     named = {row["name"] for row in read_csv(VARIANTS) if row["segmented"] == "true"}
     return view in named or view.partition("(")[0].strip() == VARIANT_MACROS[1]
 
