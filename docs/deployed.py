@@ -95,7 +95,7 @@ def _columns(rows: Iterable[FormatPrediction]) -> dict[str, pl.Series]:
     }
 
 
-def tier_rows(tiers: Mapping[str, Deployed]) -> Rows:
+def deployed_tier_rows(tiers: Mapping[str, Deployed]) -> Rows:
     """What is known of a network: all formats, those of weights and inputs, of weights alone."""
     alone = pl.col("number_format").is_in(
         [each.name for each in DEPLOYED_FORMATS if each.scheme.input_granularity == "float"]
@@ -112,7 +112,7 @@ def tier_rows(tiers: Mapping[str, Deployed]) -> Rows:
     return rows
 
 
-def network_rows(tiers: Mapping[str, Deployed]) -> Rows:
+def deployed_network_rows(tiers: Mapping[str, Deployed]) -> Rows:
     """Each network, left out, by what is known of it."""
     rows: Rows = []
     for name in tiers["weights"].networks:
