@@ -163,18 +163,33 @@ def with_scheme(view: str, scheme: str | None) -> str:
     >>> with_scheme("fakefreeze_flops", None)
     'fakefreeze_flops'
     """
+    return _with_word(view, "scheme", scheme)
+
+
+def with_scope(view: str, scope: str) -> str:
+    """Return the view with the losses of another scope; see `with_scheme`.
+
+    Examples
+    --------
+    >>> with_scope("l2_flops", "weight")
+    "variant(rescale := 'l2', scope := 'weight')"
+    """
+    return _with_word(view, "scope", scope)
+
+
+def _with_word(view: str, name: str, word: str | None) -> str:
     words = variant_words(view)
     if not words:
         raise UsageError(
             f"expected a view that ptqdb ships or a call of {VARIANT_MACROS[0]}, found {view}: "
-            "its scheme cannot be changed"
+            f"its {name} cannot be changed"
         )
-    if words["scheme"] == scheme:
+    if words[name] == word:
         return called_view(view)
     macro = VARIANT_MACROS[_is_segmented(view)]
     defaults = variant_words(f"{macro}()")
-    chosen = words | {"scheme": scheme}
-    said = [f"{name} := {_value(chosen[name])}" for name in words if chosen[name] != defaults[name]]
+    chosen = words | {name: word}
+    said = [f"{each} := {_value(chosen[each])}" for each in words if chosen[each] != defaults[each]]
     return f"{macro}({', '.join(said)})"
 
 
