@@ -9,11 +9,11 @@ import polars as pl
 
 import ptqdb
 from ptqdb.curves.points import Floats
-from ptqdb.database import query, read_view, uses_probe
+from ptqdb.database import query, read_view
 from ptqdb.database.variants import with_scheme, with_scope
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
-from ptqdb.fitting.prediction import FormatPrediction, by_what_is_quantized
+from ptqdb.fitting.prediction import FormatPrediction, by_what_is_quantized, ignores_inputs
 from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.quantization.formats import DEPLOYED_FORMATS, PRESETS
 
@@ -49,7 +49,7 @@ class Deployed:
         """Predict each network from the others, by a view and the default curve."""
         reference = finite_rows(read_view(connection, view))
         of_weights = None
-        if not uses_probe(view):
+        if ignores_inputs(view):
             of_weights = finite_rows(read_view(connection, with_scope(view, "weight")))
         rows = finite_rows(read_view(connection, with_scheme(view, "*")))
         rows = rows.filter(pl.col("number_format").is_in(list(PRESETS)))
@@ -58,7 +58,7 @@ class Deployed:
             is_other = pl.col("network") != name
             found = by_what_is_quantized(
                 measured,
-                OF_WEIGHTS_ALONE,
+                OF_WEIGHTS_ALONE if ignores_inputs(view) else (),
                 reference.filter(is_other),
                 None if of_weights is None else of_weights.filter(is_other),
                 view=view,

@@ -232,7 +232,7 @@ def predict(
     else:
         found = by_what_is_quantized(
             network.rows,
-            network.of_weights_alone,
+            network.of_weights_alone if ignores_inputs(view) else frozenset(),
             reference,
             _of_weights_alone(connection, view, twins) if network.of_weights_alone else None,
             view=view,
@@ -247,11 +247,16 @@ def predict(
     )
 
 
+def ignores_inputs(view: str) -> bool:
+    """Whether a view's divergences are the same whether or not inputs are quantized."""
+    return variant_words(view).get("tensors") in ("parameters", "trained") and not uses_probe(view)
+
+
 def _of_weights_alone(
     connection: "DuckDBPyConnection", view: str, twins: Sequence[str]
 ) -> pl.DataFrame | None:
     """The view's rows with the losses of quantized weights alone, if two networks have them."""
-    if not variant_words(view):
+    if not ignores_inputs(view):
         return None
     rows = read_view(connection, with_scope(view, "weight"))
     rows = finite_rows(rows.filter(~pl.col("network").is_in(twins)))
