@@ -11,6 +11,14 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from deployed import (
+    channel_rows,
+    deployed_network_rows,
+    deployed_tier_rows,
+    format_rows,
+    lite_rows,
+    tiers_of,
+)
 from jinja2 import StrictUndefined, Template
 from predictions import (
     PUBLISHED_COLUMNS,
@@ -47,6 +55,7 @@ from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.database.exchange import import_study
 from ptqdb.database.schema import known_version, read_columns
 from ptqdb.networks.reference import REFERENCE_NETWORKS
+from ptqdb.quantization.formats import PRESETS
 from ptqdb.resources import sql_folder
 from ptqdb.support.text import markdown_table
 
@@ -56,6 +65,7 @@ FOLDERS = {
     "results.md": DOCS / "explanation",
     "prediction.md": DOCS / "explanation",
     "published.md": DOCS / "explanation",
+    "deployed.md": DOCS / "explanation",
 }
 FULL_STUDY = DOCS.parent / "data" / "cifar10"
 EMBEDDED_STUDY = DOCS.parent / "data" / "embedded" / "facts"
@@ -71,7 +81,7 @@ def main() -> None:
     if sys.argv[1:] == ["tables.csv"]:
         write_tables()
         return
-    pages = {"sql.md": sql_page, "results.md": results_page}
+    pages = {"sql.md": sql_page, "results.md": results_page, "deployed.md": deployed_page}
     folder = os.environ.get("PTQDB_TEST_DATA")
     asked = sys.argv[1:] or [*pages, "prediction.md", *(["published.md"] if folder else [])]
     if "prediction.md" in asked:
@@ -153,6 +163,33 @@ def prediction_page(connection: duckdb.DuckDBPyConnection, comparison: Compariso
         "versus": "more than" if chosen[0] > nsr else "less than",
     }  # fmt: skip
     return _filled("prediction.md", parts)
+
+
+def deployed_page(embedded: duckdb.DuckDBPyConnection) -> str:
+    """The page about formats that people ship, in both shipped studies."""
+    del embedded  # both studies are imported together
+    with TemporaryDirectory() as folder, full_study(Path(folder), WIDE) as both:
+        import_study(both, EMBEDDED_STUDY)
+        tiers = tiers_of(both)
+        found = tiers["weights"]
+        figures = ("points", "R²", "median error", "bias", "inside")
+        by = [f"{word}, {tier}" for tier in tiers for word in ("R²", "median error", "inside")]
+        parts = {
+            "network_count": str(len(found.networks)),
+            "format_count": str(len(PRESETS)),
+            "tiers": _table(("known", "view", "formats", *figures), deployed_tier_rows(tiers)),
+            "networks": _table(("network", *by), deployed_network_rows(tiers)),
+            "formats": _table(("format", *found.networks), format_rows(found)),
+            "channels": _table(
+                ("format", "accuracy", "float accuracy", "loss"),
+                channel_rows(both, f"{WIDE}MobileNetV2"),
+            ),
+            "lite": _table(
+                ("format", "bits per weight", "divergence", "predicted loss", "interval"),
+                lite_rows(),
+            ),
+        }
+    return _filled("deployed.md", parts)
 
 
 def published_page(folder: Path) -> str:

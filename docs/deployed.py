@@ -9,11 +9,11 @@ import polars as pl
 
 import ptqdb
 from ptqdb.curves.points import Floats
-from ptqdb.database import query, read_view
-from ptqdb.database.variants import with_scheme
-from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW, STUDY_SCHEME
+from ptqdb.database import query, read_view, uses_probe
+from ptqdb.database.variants import with_scheme, with_scope
+from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
-from ptqdb.fitting.prediction import FormatPrediction, predicted_losses
+from ptqdb.fitting.prediction import FormatPrediction, by_what_is_quantized
 from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.quantization.formats import DEPLOYED_FORMATS, PRESETS
 
@@ -25,6 +25,8 @@ TIERS = (
 )
 LITE_MEAN = LITE_STD = (0.5, 0.5, 0.5)
 LITE_SIZE = 224
+
+OF_WEIGHTS_ALONE = [each.name for each in DEPLOYED_FORMATS if each.scheme.is_of_weights_alone]
 
 Rows = list[tuple[str, ...]]
 
@@ -46,15 +48,22 @@ class Deployed:
     def of(cls, connection: duckdb.DuckDBPyConnection, view: str) -> "Deployed":
         """Predict each network from the others, by a view and the default curve."""
         reference = finite_rows(read_view(connection, view))
+        of_weights = None
+        if not uses_probe(view):
+            of_weights = finite_rows(read_view(connection, with_scope(view, "weight")))
         rows = finite_rows(read_view(connection, with_scheme(view, "*")))
         rows = rows.filter(pl.col("number_format").is_in(list(PRESETS)))
         parts = []
         for (name,), measured in rows.group_by("network", maintain_order=True):
-            weights = measured["weights_of"][0]
-            others = reference.filter(
-                pl.col("network") != name, pl.col("weights_of").ne_missing(weights)
+            is_other = pl.col("network") != name
+            found = by_what_is_quantized(
+                measured,
+                OF_WEIGHTS_ALONE,
+                reference.filter(is_other),
+                None if of_weights is None else of_weights.filter(is_other),
+                view=view,
+                curve=PREDICTION_CURVE,
             )
-            found = predicted_losses(measured, others, view=view, curve=PREDICTION_CURVE)
             parts.append(measured.with_columns(**_columns(found.rows)))
         return cls(pl.concat(parts))
 
@@ -95,11 +104,9 @@ def _columns(rows: Iterable[FormatPrediction]) -> dict[str, pl.Series]:
     }
 
 
-def tier_rows(tiers: Mapping[str, Deployed]) -> Rows:
+def deployed_tier_rows(tiers: Mapping[str, Deployed]) -> Rows:
     """What is known of a network: all formats, those of weights and inputs, of weights alone."""
-    alone = pl.col("number_format").is_in(
-        [each.name for each in DEPLOYED_FORMATS if each.scheme.input_granularity == "float"]
-    )
+    alone = pl.col("number_format").is_in(OF_WEIGHTS_ALONE)
     rows: Rows = []
     for tier, view in TIERS:
         found = tiers[tier]
@@ -112,7 +119,7 @@ def tier_rows(tiers: Mapping[str, Deployed]) -> Rows:
     return rows
 
 
-def network_rows(tiers: Mapping[str, Deployed]) -> Rows:
+def deployed_network_rows(tiers: Mapping[str, Deployed]) -> Rows:
     """Each network, left out, by what is known of it."""
     rows: Rows = []
     for name in tiers["weights"].networks:

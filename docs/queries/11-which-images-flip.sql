@@ -4,10 +4,10 @@
 -- many would if each format chose its own at random, and which image flips most often.
 with cell as (
     select *
-    from compared_evaluation() as compared
-    semi join chosen_scheme(null) as study on compared.scheme_id = study.scheme_id
+    from compared_evaluation()
     where
         scope = 'all'
+        and scheme_id in (select study.scheme_id from chosen_scheme(null) as study)
         and abs(accuracy_loss(correct_top1, float_correct_top1)) < 0.05
 ),
 

@@ -8,6 +8,7 @@ import duckdb
 from ptqdb.collection.quantized_checkpoints import (
     QuantizedCheckpoint,
     refuse_other_checkpoints,
+    refuse_other_schemes,
 )
 from ptqdb.datasets.images import ImageSet
 from ptqdb.defaults import DEFAULT_PROBE_COUNT, LAYER_SCOPE
@@ -213,6 +214,8 @@ def plan_network(
         for scope in request.scopes
     ]
     wanted += [Cell(task.name, each.format, "all") for each in task.quantized]
+    replaced = [each.name for each in request.tasks] if request.replace else []
+    refuse_other_schemes(connection, _asked(request, task), replaced)
     stored = None if request.replace else _stored_identity(connection, task.name)
     if stored is None:
         return NetworkPlan(task, True, tuple(wanted), 0, lacks_sensitivity=request.sensitivity)
@@ -341,8 +344,12 @@ def _probed_cells(
 
 def _by_names(request: CollectionRequest, task: NetworkTask) -> dict[tuple[str, str], Format]:
     """The requested formats of a network by the names of number format and scheme."""
-    asked = [*request.number_formats, *(each.format for each in task.quantized)]
-    return {(known.number_format.name, known.scheme.name): known for known in asked}
+    return {(known.number_format.name, known.scheme.name): known for known in _asked(request, task)}
+
+
+def _asked(request: CollectionRequest, task: NetworkTask) -> list[Format]:
+    """The requested formats of a network."""
+    return [*request.number_formats, *(each.format for each in task.quantized)]
 
 
 def _has_sensitivity(connection: duckdb.DuckDBPyConnection, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Checkpoints whose weights somebody else's method has already quantized."""
+"""What users bring: checkpoints that somebody else's method has quantized, their own functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,11 +7,20 @@ from pathlib import Path
 
 import duckdb
 
-from ptqdb.errors import MismatchError
+from ptqdb.errors import MismatchError, UsageError
 from ptqdb.networks.checkpoints import TrainedNetwork, checkpoint_sha256
 from ptqdb.networks.sources import NetworkSource
 from ptqdb.quantization.formats import OWN_VALUES, Format
 from ptqdb.quantization.schemes import OTHER, Scheme
+
+_STORED = "select quantized, source_sha256 from scheme where name = ?"
+_USERS = (
+    "select network.name from network where exists (select 1 from evaluation as e "
+    "join scheme as s using (scheme_id) where e.network_id = network.network_id and s.name = $1) "
+    "or exists (select 1 from dequantized_tensor as d join scheme as s using (scheme_id) "
+    "join tensor as t using (tensor_id) join layer as l using (layer_id) "
+    "where l.network_id = network.network_id and s.name = $1)"
+)
 
 
 @dataclass(frozen=True)
@@ -87,4 +96,45 @@ def refuse_other_checkpoints(
             raise MismatchError(
                 f"--quantized: the database has {each.name} of {network} with other weights; give "
                 "another name, another --db, or --replace to collect it again"
+            )
+
+
+def refuse_other_schemes(
+    connection: duckdb.DuckDBPyConnection, asked: Sequence[Format], replaced: Sequence[str]
+) -> None:
+    """Refuse functions and checkpoints under a name that stands for another one.
+
+    Parameters
+    ----------
+    asked
+        Every format of a network.
+    replaced
+        Networks that will be deleted first, with what the name stands for there.
+
+    Raises
+    ------
+    UsageError
+        A function and a checkpoint have one name.
+    MismatchError
+        The database has facts of another function, or of a file that has changed since.
+    """
+    schemes: dict[str, Scheme] = {}
+    for each in asked:
+        scheme = each.scheme
+        if schemes.setdefault(scheme.name, scheme) != scheme:
+            raise UsageError(
+                f"--quantized: {scheme.name} is also the name of a function in --number-formats; "
+                "take another one"
+            )
+        if scheme.granularity != OTHER:
+            continue
+        stored = connection.execute(_STORED, [scheme.name]).fetchone()
+        if stored is None or stored == (",".join(scheme.quantized), scheme.source_sha256):
+            continue
+        users = {name for (name,) in connection.execute(_USERS, [scheme.name]).fetchall()}
+        if users.difference(replaced):
+            raise MismatchError(
+                f"--number-formats: the database has {scheme.name} of another function or file; "
+                "give it another name, another --db, or --replace to collect again all networks "
+                "that have it"
             )

@@ -22,7 +22,7 @@ from ptqdb.measurement.facts import (
     TensorKey,
 )
 from ptqdb.quantization.number_formats import STUDY_GRID, NumberFormat, bias_format
-from ptqdb.quantization.schemes import Scheme
+from ptqdb.quantization.schemes import OTHER, Scheme
 
 FORMATS_WITH_CODES_BITS = 8
 KNOWN_FORMATS = tuple(
@@ -87,15 +87,19 @@ def _format_codes(number_format_id: int, number_format: NumberFormat) -> pl.Data
 
 
 def ensure_scheme(connection: duckdb.DuckDBPyConnection, scheme: Scheme) -> int:
-    """Return the id of a scheme; write it if missing."""
-    found = connection.execute("select scheme_id from scheme where name = ?", [scheme.name])
+    """Return the id of a scheme; write it if missing, or of another function."""
+    found = connection.execute(
+        "select scheme_id, source_sha256 from scheme where name = ?", [scheme.name]
+    )
     row = found.fetchone()
-    if row:
+    if row and (scheme.granularity != OTHER or row[1] == scheme.source_sha256):
         return int(row[0])
-    scheme_id = next_id(connection, "scheme")
+    scheme_id = int(row[0]) if row else next_id(connection, "scheme")
     values = asdict(scheme) | {"quantized": ",".join(scheme.quantized), "scheme_id": scheme_id}
     if scheme.is_of_study:  # without columns that were added later: its export stays the same
         values = {name: values[name] for name in (*_OF_STUDY, "scheme_id")}
+    # Nothing refers to what had the name of a user's own before: the plan refuses it otherwise.
+    _delete_row(connection, "scheme", {"scheme_id": scheme_id})
     insert(connection, "scheme", pl.DataFrame([values]))
     return scheme_id
 

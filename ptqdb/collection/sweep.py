@@ -406,8 +406,13 @@ def _collect_format(
 ) -> None:
     """Fill the cells of one network in one format; the first also writes the tensors' facts."""
     known = cells[0].format
-    with keep_interrupts():
-        coded = measurement.code(known)
+    try:
+        with keep_interrupts():
+            coded = measurement.code(known)
+    except DataError as error:  # other formats may fit these weights
+        outcome.failures.append(Failure(plan.task.name, f"{known.name}: {error}"))
+        reporter.remarked(f"{plan.task.name} cannot be quantized in {known.name}: {error}")
+        return
     with transaction(connection):
         number_format_id = ensure_format(connection, known.number_format)
         scheme_id = ensure_scheme(connection, known.scheme)

@@ -1,6 +1,6 @@
 """Predicts a network's loss in each number format from its divergence."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,14 @@ import numpy as np
 import polars as pl
 
 from ptqdb.curves import curve as curve_by_name
-from ptqdb.database import needs_evaluations, read_view, uses_probe, uses_weights_alone
+from ptqdb.database import (
+    needs_evaluations,
+    read_view,
+    uses_probe,
+    uses_weights_alone,
+    with_scope,
+)
+from ptqdb.database.variants import variant_words
 from ptqdb.defaults import (
     COVERAGE,
     DEFAULT_PROBE_COUNT,
@@ -223,9 +230,11 @@ def predict(
             float_accuracy=float_accuracy,
         )
     else:
-        found = predicted_losses(
+        found = by_what_is_quantized(
             network.rows,
+            network.of_weights_alone,
             reference,
+            _of_weights_alone(connection, view, twins) if network.of_weights_alone else None,
             view=view,
             curve=curve,
             leave_out=leave_out,
@@ -235,6 +244,64 @@ def predict(
     remarks = [f"{name} is the same network: left out of the reference" for name in twins]
     return replace(
         found, network=network.name, remarks=(*remarks, *network.remarks, *found.remarks)
+    )
+
+
+def _of_weights_alone(
+    connection: "DuckDBPyConnection", view: str, twins: Sequence[str]
+) -> pl.DataFrame | None:
+    """The view's rows with the losses of quantized weights alone, if two networks have them."""
+    if not variant_words(view):
+        return None
+    rows = read_view(connection, with_scope(view, "weight"))
+    rows = finite_rows(rows.filter(~pl.col("network").is_in(twins)))
+    return rows if rows["network"].n_unique() > 1 else None
+
+
+def by_what_is_quantized(
+    measured: pl.DataFrame,
+    of_weights_alone: Collection[str],
+    reference: pl.DataFrame,
+    reference_of_weights: pl.DataFrame | None,
+    **options: Any,
+) -> Predictions:
+    """Predict as `predicted_losses`; formats of weights alone from losses of weights alone.
+
+    Parameters
+    ----------
+    of_weights_alone
+        Names of the formats that keep inputs in floats.
+    reference_of_weights
+        Other networks' rows of the same view with the losses of weights quantized alone (scope
+        ``weight``); None if they have not been evaluated so: then such formats are predicted like
+        all others, and lose less.
+    """
+    is_alone = pl.col("number_format").is_in(list(of_weights_alone))
+    has_divergence = pl.col("divergence").is_not_null()
+    alone, others = (
+        measured.filter(condition, has_divergence) for condition in (is_alone, ~is_alone)
+    )
+    if reference_of_weights is None or alone.is_empty():
+        found = predicted_losses(measured, reference, **options)
+        if alone.is_empty():
+            return found
+        remark = (
+            "the reference has no losses of weights quantized alone, so formats that keep inputs "
+            "in floats are predicted to lose more than they do; `ptqdb collect --scopes weight` "
+            "adds them"
+        )
+        return replace(found, remarks=(*found.remarks, remark))
+    of_alone = predicted_losses(alone, reference_of_weights, **options)
+    if others.is_empty():
+        return of_alone
+    found = predicted_losses(others, reference, **options)
+    by_name = {row.number_format: row for row in (*of_alone.rows, *found.rows)}
+    names = measured.filter(has_divergence)["number_format"].to_list()
+    remark = "formats that keep inputs in floats: from the losses of weights quantized alone"
+    return replace(
+        found,
+        rows=tuple(by_name[name] for name in names),
+        remarks=(*found.remarks, remark),
     )
 
 

@@ -58,10 +58,18 @@ def _refuse_other_parts(network: QuantizedNetwork, other: QuantizedNetwork, name
     missing = next((each for each in network.layers if each not in other.layers), None)
     if missing is not None:
         raise DataError(f"expected the layer {missing} in {name}, found it cannot be quantized")
+    folded = set(network.folding.folded)
+    differing = folded.symmetric_difference(other.folding.folded)
+    if differing:
+        raise DataError(
+            f"expected {name} to fold the same batch norms, found another effect of "
+            f"{min(differing)}"
+        )
     layers = tuple(f"{each}." for each in network.layers)
     expected = network.module.state_dict()
     for key, values in other.module.state_dict().items():
-        if key.startswith(layers) or key.endswith("num_batches_tracked"):
+        is_folded = key.rpartition(".")[0] in folded  # into the weights that are read
+        if is_folded or key.startswith(layers) or key.endswith("num_batches_tracked"):
             continue
         if key not in expected or not torch.equal(values, expected[key]):
             raise DataError(

@@ -12,7 +12,7 @@ from ptqdb.datasets.preprocessing import Preprocessing
 from ptqdb.errors import DataError, UsageError
 from ptqdb.measurement.batches import Batches, network_batches
 from ptqdb.measurement.coded_tensors import coded_tensor_facts
-from ptqdb.measurement.dequantized_tensors import FLOAT_BITS, dequantized_facts, float_groups
+from ptqdb.measurement.dequantized_tensors import dequantized_facts, float_groups
 from ptqdb.measurement.facts import (
     AnyTensorFacts,
     Array,
@@ -42,7 +42,6 @@ from ptqdb.quantization.channels import by_output_channel
 from ptqdb.quantization.codes import CodedLayer, CodedTensor
 from ptqdb.quantization.coding import code_layer, code_layer_weight
 from ptqdb.quantization.formats import Format
-from ptqdb.quantization.group_scaling import Groups
 from ptqdb.quantization.input_codes import InputRange
 from ptqdb.quantization.layers import QuantizedLayer
 from ptqdb.quantization.network import (
@@ -394,10 +393,10 @@ class NetworkMeasurement:
             return coded_tensor_facts(
                 bias, coded, of_bias, is_weight=False, with_softmax=with_softmax
             )
-        if coded is None:
+        if coded is None or coded.groups is None:
             return dequantized_facts(bias, bias, float_groups(bias), with_softmax=with_softmax)
-        groups = coded.groups or Groups(coded.scale.reshape(-1), None, FLOAT_BITS * bias.numel())
-        return dequantized_facts(bias, coded.dequantized(), groups, with_softmax=with_softmax)
+        values = coded.dequantized()
+        return dequantized_facts(bias, values, coded.groups, with_softmax=with_softmax)
 
 
 def _uncounted_params(layer: QuantizedLayer, earlier: Sequence[QuantizedLayer]) -> int:

@@ -95,7 +95,7 @@ def code_weight(
     rows = by_fan_in(layer, weight)
     values, groups = dequantized_rows(rows, weight_rule(rows, known, scheme), counts_clipped=True)
     groups = replace(groups, storage_bits=_storage_bits(rows, len(groups.scales), known, scheme))
-    if not (scheme.accumulates_codes and known.family == "INT"):
+    if not _is_in_codes(known, scheme):
         return CodedTensor(from_fan_in(layer, values, weight), torch.ones_like(largest), groups)
     scales = groups.scales
     codes = from_fan_in(layer, (values / scales[:, None]).round_(), weight)
@@ -136,10 +136,28 @@ def code_parameters(
     coded_weight = code_weight(weight, known, scheme, layer)
     coded_bias = None
     if bias is not None and scheme.bias != "float32" and inputs is not None:
-        bias_scale = inputs.scale.double() * coded_weight.scale.double().reshape(-1)
         of_bias = INT32 if scheme.bias == "INT32" else bias_format(known.family)
-        coded_bias = code_bias(bias, bias_scale.squeeze(), of_bias)
+        coded_bias = code_bias(bias, _output_scale(inputs, coded_weight), of_bias)
+        if not scheme.is_of_study:
+            bits = of_bias.bits * bias.numel()
+            groups = Groups(coded_bias.scale.reshape(-1), None, bits)
+            coded_bias = replace(coded_bias, groups=groups)
+        if not _is_in_codes(known, scheme):
+            values = coded_bias.dequantized()
+            coded_bias = replace(coded_bias, codes=values, scale=values.new_ones(()))
     return CodedLayer(known, scheme, inputs, coded_weight, coded_bias)
+
+
+def _is_in_codes(known: NumberFormat, scheme: Scheme) -> bool:
+    """Whether layers compute with codes, not with dequantized values."""
+    return scheme.is_of_study or (scheme.accumulates_codes and known.family == "INT")
+
+
+def _output_scale(inputs: InputCodes, weight: CodedTensor) -> Tensor:
+    """The scale of the input times that of the weight, float64, () or (out_channels,)."""
+    of_input = inputs.scale if inputs.calibrated_scale is None else inputs.calibrated_scale
+    of_weight = weight.scale if weight.groups is None else weight.groups.scales
+    return (of_input.double() * of_weight.double().reshape(-1)).squeeze()
 
 
 def code_bias(bias: Tensor, scale: Tensor, known: NumberFormat) -> CodedTensor:

@@ -43,9 +43,7 @@ def code_layer_weight(layer: QuantizedLayer, known: Format) -> CodedTensor:
     bits = known.own.bits_per_weight
     storage_bits = None if bits is None else round(bits * weight.numel())
     none = weight.new_empty(0)
-    return CodedTensor(
-        values, torch.ones_like(weight.new_ones(())), Groups(none, None, storage_bits)
-    )
+    return CodedTensor(values, weight.new_ones(()), Groups(none, None, storage_bits))
 
 
 def code_input(layer: QuantizedLayer, found: InputRange, known: Format) -> InputCodes | None:
@@ -78,4 +76,5 @@ def _own_values(values: Tensor, role: str, own: OwnQuantizer) -> Tensor:
         raise DataError(
             f"expected {name} to return a tensor of the shape {tuple(values.shape)}, found {shape}"
         )
-    return found.detach().float()
+    # a copy: the function may write into the same tensor again
+    return found.detach().to(values.device, torch.float32, copy=True)

@@ -1,6 +1,7 @@
 """Formats: a number format under a scheme, as `--number-formats` names it."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -178,7 +179,11 @@ def find_format(name: str) -> Format:
 def _pair(text: str) -> Format:
     """The format of a number format, an at sign and a scheme."""
     codes, _, scheme_text = text.partition("@")
-    found = Format(number_format(codes.strip()), find_scheme(scheme_text))
+    try:
+        known = number_format(codes.strip())
+    except UsageError as error:
+        raise UsageError(f"--number-formats: {text}: {error}") from error
+    found = Format(known, find_scheme(scheme_text))
     refuse_unfit(found.number_format, found.scheme)
     return found
 
@@ -218,7 +223,13 @@ def match_formats(patterns: str) -> tuple[Format, ...]:
     known = (*STUDY_FORMATS, *DEPLOYED_FORMATS)
     chosen: dict[str, Format] = {}
     for pattern in _split(patterns):
-        chosen |= {each.name: each for each in _matching(pattern, known)}
+        for each in _matching(pattern, known):
+            other = chosen.setdefault(each.name, each)
+            if other.scheme != each.scheme:
+                raise UsageError(
+                    f"--number-formats: expected functions of different names, found two named "
+                    f"{each.name}"
+                )
     order = {each.name: place for place, each in enumerate(known)}
     # sorted() is stable: others keep the order of the patterns
     return tuple(sorted(chosen.values(), key=lambda each: order.get(each.name, len(order))))
@@ -265,8 +276,12 @@ def refuse_taken(option: str, name: str) -> None:
     UsageError
         The message begins with the option.
     """
-    taken = {each.name for each in (*STUDY_FORMATS, *DEPLOYED_FORMATS)}
-    if name in taken | {STUDY, DEPLOYED, PER_TENSOR_SYMMETRIC_MAX.name, *SCHEMES}:
+    is_taken = name in {STUDY, DEPLOYED, *PRESETS}
+    for find in (number_format, find_scheme):
+        with suppress(UsageError):
+            find(name)
+            is_taken = True
+    if is_taken:
         raise UsageError(f"{option}: {name} is the name of a format or scheme; take another one")
 
 

@@ -201,7 +201,7 @@ def calibrated_scale(
     The range rules ``percentile`` and ``mse`` take the centres of the histogram's bins for the
     values.
     """
-    rule = GroupRule(known, symmetry=scheme.input_symmetry, scale_format=scheme.scale_format)
+    rule = input_rule(known, scheme, found.max_abs)
     if scheme.range_rule == "max" or found.counts is None:
         return scale_of_range(found.low, found.high, rule)
     largest = found.max_abs

@@ -24,7 +24,7 @@ from ptqdb.quantization.agreement import PASSES_OF_RANDOM_NETWORKS, GivenNetwork
 from ptqdb.quantization.attention import replace_attention
 from ptqdb.quantization.codes import CodedLayer
 from ptqdb.quantization.folding import Fold, Folding, batch_norms, find_folds
-from ptqdb.quantization.input_codes import InputRange
+from ptqdb.quantization.input_codes import InputRange, channel_dimension
 from ptqdb.quantization.layers import QUANTIZED_KINDS, QuantizedLayer, quantizable_layers
 from ptqdb.quantization.tracing import Trace, watch
 
@@ -393,13 +393,17 @@ def _grown(items: tuple[Item, ...], holds: Callable[[tuple[Item, ...]], bool]) -
 
 
 def _link_readers(layers: Mapping[str, QuantizedLayer], trace: Trace) -> None:
-    """Link layers that read the same tensor; a layer that runs several times reads several."""
-    first: dict[tuple[int, int, int], str] = {}
+    """Link layers that read the same tensor; a layer that runs several times reads several.
+
+    Layers that find the channels in another dimension may quantize it in another way.
+    """
+    first: dict[tuple[object, int], str] = {}
     for name, layer in layers.items():
         calls = trace.calls[name]
         if len(calls) > 1 or calls[0].input_key is None:
             continue
-        reader = first.setdefault(calls[0].input_key, name)
+        key = (calls[0].input_key, channel_dimension(layer.layer))
+        reader = first.setdefault(key, name)
         if reader != name:
             layer.first_reader = layers[reader]
             layers[reader].is_read_on = True

@@ -86,6 +86,11 @@ class Scheme:
         return self.name == STUDY_SCHEME
 
     @property
+    def is_of_weights_alone(self) -> bool:
+        """Whether inputs stay in floats."""
+        return self.input_granularity == "float"
+
+    @property
     def accumulates_codes(self) -> bool:
         """Whether a layer can sum products of integers: one scale per output and per input."""
         return (
@@ -132,7 +137,7 @@ def _parsed_options(text: str) -> Scheme:
     bias = options.get("bias", "float32")
     roles = {"weight": True, "bias": bias != "float32", "input": inputs != "float"}
     scheme = Scheme(
-        _canonical(first, options),
+        _canonical(granularity if block_size is None else f"block{block_size}", options),
         granularity=granularity,
         symmetry="zero_point" if zero_point in ("weights", "both") else "symmetric",
         range_rule=options.get("range", "max"),
@@ -166,6 +171,8 @@ def _read_options(text: str, said: list[str]) -> dict[str, str]:
                 f"--number-formats: {text}: expected {key}= one of {', '.join(known)}, found "
                 f"{value!r}; the closest is {closest}"
             )
+        if key in options:
+            raise UsageError(f"--number-formats: {text}: expected {key}= once, found it twice")
         options[key] = value
     return options
 
@@ -220,7 +227,7 @@ def _refuse_contradictions(text: str, scheme: Scheme) -> None:
     elif scheme.bias != "float32" and not scheme.accumulates_codes:
         problem = (
             f"bias={scheme.bias} needs one scale per output channel: tensor or channel, "
-            "inputs=tensor, scale=float32"
+            "inputs=tensor, scale=float32, weights without zero point"
         )
     elif scheme.bias == "study" and (
         scheme.granularity != "tensor" or scheme.input_symmetry != "symmetric"
@@ -299,8 +306,6 @@ def refuse_unfit(number_format: NumberFormat, scheme: Scheme) -> None:
             f"--number-formats: {pair}: {scheme.name} scales {only} alone; give "
             f"{only}@{scheme.name}"
         )
-    if scheme.is_of_study:
-        return
     if "zero_point" in (scheme.symmetry, scheme.input_symmetry) and number_format.family != "INT":
         raise UsageError(
             f"--number-formats: {pair}: a zero point needs integers, such as INT_8, found "
@@ -311,9 +316,15 @@ def refuse_unfit(number_format: NumberFormat, scheme: Scheme) -> None:
             f"--number-formats: {pair}: bias=INT32 needs integers, such as INT_8, found "
             f"{number_format.name}; give bias=float32"
         )
+    if scheme.bias == "study" and number_format.family == "NF":
+        raise UsageError(
+            f"--number-formats: {pair}: bias=study needs INT, POT or FLOAT, found "
+            f"{number_format.name}; give bias=float32"
+        )
     if number_format.family == "NF":
         return
-    if number_format.significant_bits > 22 or not 2.0**-126 <= number_format.unit <= 1:
+    is_in_range = number_format.unit >= 2.0**-126 and number_format.max_code < 2.0**127
+    if number_format.significant_bits > 22 or not is_in_range:
         raise UsageError(
             f"--number-formats: {pair}: expected codes that float32 can scale, such as INT_16 or "
             f"FLOAT_8_E4, found {number_format.name}"

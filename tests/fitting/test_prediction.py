@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,12 @@ def test_noise_is_that_of_the_references_own_evaluations(rows: pl.DataFrame) -> 
 
 def test_formats_that_the_reference_lacks(rows: pl.DataFrame) -> None:
     own, others = split(rows, "VGG_16")
-    found = predicted_losses(own, others.filter(pl.col("family") == "INT"), view=VIEW)
+    integers = others.filter(pl.col("family") == "INT")
+    found = predicted_losses(own, integers, view=VIEW)
     by_name = {row.number_format: row for row in found.rows}
-    assert by_name["POT_4"].noise is None
-    assert by_name["POT_4"].within_noise is None
+    of_any = 1.645 * float(np.median(integers["accuracy_loss_se"].to_numpy()))
+    assert by_name["POT_4"].noise == pytest.approx(of_any)
+    assert by_name["POT_4"].within_noise is (by_name["POT_4"].predicted_loss < of_any)
 
 
 def test_divergences_past_the_references_are_marked(rows: pl.DataFrame) -> None:
@@ -150,7 +153,8 @@ def test_nothing_to_predict(rows: pl.DataFrame) -> None:
 
 
 def one(name: str, bits: int, loss: float, upper: float) -> FormatPrediction:
-    return FormatPrediction(name, "INT", bits, None, 0.1, loss, 0.0, upper, 0.01, False, False)
+    of_format = (name, "scheme", "INT", bits, bits + 0.25, None)
+    return FormatPrediction(*of_format, 0.1, loss, 0.0, upper, 0.01, False, False)
 
 
 PREDICTED = Predictions(
@@ -163,6 +167,15 @@ PREDICTED = Predictions(
     ),
     "N", VIEW, "hill", ("A", "B"),
 )  # fmt: skip
+
+
+def test_bits_per_weight_decide_and_those_of_codes_where_they_are_unknown() -> None:
+    small, large = one("mxfp4", 4, 0.01, 0.02), one("nvfp4", 4, 0.001, 0.002)
+    large = replace(large, bits_per_weight=4.5)
+    own = replace(one("mine", 32, 0.0, 0.001), bits_per_weight=None)
+    found = Predictions((own, large, small), "N", VIEW, "hill", ("A", "B")).recommend(0.05)
+    assert [row.prediction.number_format for row in found] == ["mxfp4", "nvfp4", "mine"]
+    assert [row.on_frontier for row in found] == [True, True, True]
 
 
 def test_upper_bounds_within_the_loss_fewest_bits_first() -> None:
