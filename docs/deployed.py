@@ -13,7 +13,8 @@ from ptqdb.database import query, read_view
 from ptqdb.database.variants import with_scheme, with_scope
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
-from ptqdb.fitting.prediction import FormatPrediction, by_what_is_quantized, ignores_inputs
+from ptqdb.fitting.predicted_losses import FormatPrediction
+from ptqdb.fitting.prediction import by_what_is_quantized, ignores_inputs
 from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.quantization.formats import DEPLOYED_FORMATS, PRESETS
 
