@@ -31,6 +31,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
     example = re.search(r"code-block:: toml\n\n(.*?)\n\nPaths are", documentation, re.DOTALL)
     assert example
     path = written(tmp_path, re.sub(r"^    ", "", example[1], flags=re.MULTILINE))
+    (tmp_path / "gptq4.safetensors").touch()
     study = read_study_file(path)
     cifar10 = DatasetEntry(
         "cifar10",
@@ -65,6 +66,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
                 resize=32,
                 crop=32,
                 interpolation="bilinear",
+                quantized=(("gptq4", tmp_path / "gptq4.safetensors"),),
             ),
             NetworkEntry(
                 "timm:vit_tiny_patch16_224", "fashion", weights="random", class_count=10, seed=1
