@@ -26,7 +26,7 @@ from ptqdb.database.exchange import import_study
 from ptqdb.datasets.images import ImageSet
 from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
-from ptqdb.fitting.prediction import predicted_losses
+from ptqdb.fitting.predicted_losses import predicted_losses
 from ptqdb.fitting.view_fit import view_points
 from ptqdb.measurement.network import NetworkMeasurement
 from ptqdb.measurement.sensitivity import layer_sensitivities

@@ -24,7 +24,8 @@ from ptqdb.database import connect, query, read_view
 from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.defaults import PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
-from ptqdb.fitting.prediction import Predictions, predicted_losses, probed_losses
+from ptqdb.fitting.predicted_losses import Predictions, predicted_losses
+from ptqdb.fitting.prediction import probed_losses
 from ptqdb.fitting.view_fit import finite_rows, view_points
 from ptqdb.support.text import markdown_table
 

@@ -10,10 +10,11 @@ import polars as pl
 import ptqdb
 from ptqdb.curves.points import Floats
 from ptqdb.database import query, read_view
-from ptqdb.database.variants import with_scheme
+from ptqdb.database.variants import with_scheme, with_scope
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
-from ptqdb.fitting.prediction import FormatPrediction, predicted_losses
+from ptqdb.fitting.predicted_losses import FormatPrediction
+from ptqdb.fitting.prediction import by_what_is_quantized, ignores_inputs
 from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.quantization.formats import DEPLOYED_FORMATS, PRESETS
 
@@ -25,6 +26,8 @@ TIERS = (
 )
 LITE_MEAN = LITE_STD = (0.5, 0.5, 0.5)
 LITE_SIZE = 224
+
+OF_WEIGHTS_ALONE = [each.name for each in DEPLOYED_FORMATS if each.scheme.is_of_weights_alone]
 
 Rows = list[tuple[str, ...]]
 
@@ -46,15 +49,22 @@ class Deployed:
     def of(cls, connection: duckdb.DuckDBPyConnection, view: str) -> "Deployed":
         """Predict each network from the others, by a view and the default curve."""
         reference = finite_rows(read_view(connection, view))
+        of_weights = None
+        if ignores_inputs(view):
+            of_weights = finite_rows(read_view(connection, with_scope(view, "weight")))
         rows = finite_rows(read_view(connection, with_scheme(view, "*")))
         rows = rows.filter(pl.col("number_format").is_in(list(PRESETS)))
         parts = []
         for (name,), measured in rows.group_by("network", maintain_order=True):
-            weights = measured["weights_of"][0]
-            others = reference.filter(
-                pl.col("network") != name, pl.col("weights_of").ne_missing(weights)
+            is_other = pl.col("network") != name
+            found = by_what_is_quantized(
+                measured,
+                OF_WEIGHTS_ALONE if ignores_inputs(view) else (),
+                reference.filter(is_other),
+                None if of_weights is None else of_weights.filter(is_other),
+                view=view,
+                curve=PREDICTION_CURVE,
             )
-            found = predicted_losses(measured, others, view=view, curve=PREDICTION_CURVE)
             parts.append(measured.with_columns(**_columns(found.rows)))
         return cls(pl.concat(parts))
 
@@ -97,9 +107,7 @@ def _columns(rows: Iterable[FormatPrediction]) -> dict[str, pl.Series]:
 
 def deployed_tier_rows(tiers: Mapping[str, Deployed]) -> Rows:
     """What is known of a network: all formats, those of weights and inputs, of weights alone."""
-    alone = pl.col("number_format").is_in(
-        [each.name for each in DEPLOYED_FORMATS if each.scheme.input_granularity == "float"]
-    )
+    alone = pl.col("number_format").is_in(OF_WEIGHTS_ALONE)
     rows: Rows = []
     for tier, view in TIERS:
         found = tiers[tier]

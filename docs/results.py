@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from ptqdb.database import query, read_view
 from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
-from ptqdb.fitting.prediction import predicted_losses
+from ptqdb.fitting.predicted_losses import predicted_losses
 from ptqdb.fitting.view_fit import ALL, GroupFit, fit_view_frame, view_points
 from ptqdb.networks.reference import REFERENCE_NETWORKS
 

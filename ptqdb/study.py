@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ptqdb.datasets.images import ImageSet
     from ptqdb.fitting.compare import Leaderboard, OpenDatabase
     from ptqdb.fitting.leaderboard import CompareReporter
-    from ptqdb.fitting.prediction import Predictions, Recommendation
+    from ptqdb.fitting.predicted_losses import Predictions, Recommendation
     from ptqdb.fitting.store import BestPrediction
     from ptqdb.fitting.validation import ValidationRow
     from ptqdb.fitting.view_fit import GroupFit
@@ -321,7 +321,8 @@ class Study:
             A view, or a call of ``variant``. None: a view of the weights, which needs no images;
             with `probe`, ``probe_soft``.
         number_formats
-            Comma-separated names or globs of the study's grid, or the formats themselves.
+            Comma-separated names, globs or pairs, as for `ptqdb.quantization.formats.match_formats`
+            (``study``, ``deployed``, ``mxfp4``, ``INT_6@channel``), or the formats themselves.
         leave_out
             The unit whose spread the intervals include: ``network`` or ``architecture``.
         coverage
@@ -611,7 +612,8 @@ class Study:
         images, calibration
             Images for evaluation and for calibration, as returned by `ptqdb.images`.
         number_formats
-            Comma-separated names or globs of the study's grid, or the formats themselves.
+            Comma-separated names, globs or pairs, as for `ptqdb.quantization.formats.match_formats`
+            (``study``, ``deployed``, ``mxfp4``, ``INT_6@channel``), or the formats themselves.
         scopes
             What to quantize alone, in addition to everything together: any of weight, bias, input,
             layer; layer evaluates the network once per layer and format.

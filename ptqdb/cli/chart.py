@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ptqdb.cli import completion
-from ptqdb.cli.options import ReadDatabase, refuse, split_list
+from ptqdb.cli.options import VIEW_HELP, ReadDatabase, refuse, split_list
 from ptqdb.cli.output import say
 from ptqdb.cli.reading import open_reader
 from ptqdb.defaults import FIT_CURVE, FIT_VIEW, ChartKind, ThemeName, XScale
@@ -34,8 +34,8 @@ def chart(
         list[str] | None,
         typer.Option(
             "--view",
-            help="A view's name, or a call such as \"variant(share := 'param')\"; variants and "
-            "leaderboard take several, leaderboard also globs; distribution takes none.",
+            help=f"{VIEW_HELP} variants and leaderboard take several, leaderboard also globs; "
+            "distribution takes none.",
             autocompletion=completion.views,
             show_default=f"{FIT_VIEW}; layers, frontier, crowding, variants and leaderboard have "
             "their own",

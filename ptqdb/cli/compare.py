@@ -31,7 +31,12 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     context: typer.Context,
-    views: Annotated[str, typer.Argument(help="A name or glob, or a call of variant.")] = "*",
+    views: Annotated[
+        str,
+        typer.Argument(
+            help="A name or glob, with @SCHEME or @* for other schemes; or a call of variant."
+        ),
+    ] = "*",
     db: ReadDatabase = None,
     curves: Annotated[str, typer.Option(help="Comma-separated names, or all.")] = ",".join(
         COMPARED_CURVES

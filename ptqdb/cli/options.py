@@ -32,10 +32,14 @@ Wait = Annotated[
         min=0,
     ),
 ]
+VIEW_HELP = (
+    "A view's name; NAME@SCHEME, or NAME@* for every scheme; or a call such as "
+    "\"variant(share := 'param')\"."
+)
 View = Annotated[
     str,
     typer.Option(
-        help="A view's name, or a call such as \"variant(share := 'param')\".",
+        help=VIEW_HELP,
         autocompletion=completion.views,
     ),
 ]
@@ -43,7 +47,7 @@ ViewOrNone = Annotated[
     str | None,
     typer.Option(
         "--view",
-        help="A view's name, or a call such as \"variant(share := 'param')\".",
+        help=VIEW_HELP,
         show_default=FIT_VIEW,
         autocompletion=completion.views,
     ),

@@ -26,7 +26,7 @@ from ptqdb.defaults import (
 )
 
 if TYPE_CHECKING:
-    from ptqdb.fitting.prediction import Predictions
+    from ptqdb.fitting.predicted_losses import Predictions
 
 REFERENCE = "The reference"
 TABLE_COLUMNS = (

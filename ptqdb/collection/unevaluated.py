@@ -59,6 +59,8 @@ class UnevaluatedNetwork:
         Its rows of a view, one per number format.
     remarks
         Remarks on the measurement.
+    of_weights_alone
+        Names of those of its formats that keep inputs in floats.
     probes
         The images of its probes, one row per number format: ``number_format, image_count,
         changed_count``; None without probes.
@@ -69,6 +71,7 @@ class UnevaluatedNetwork:
     rows: pl.DataFrame
     remarks: tuple[str, ...] = ()
     probes: pl.DataFrame | None = None
+    of_weights_alone: frozenset[str] = frozenset()
 
 
 def measure_in_view(
@@ -112,7 +115,8 @@ def measure_in_view(
         checkpoint = query(connection, "select checkpoint_sha256 from network").item()
         probes = query(connection, _PROBES) if probe else None
     remarks = () if calibration is not None else ("no images: only the weights are quantized",)
-    return UnevaluatedNetwork(source.name, checkpoint, rows, remarks, probes)
+    alone = {known.name for known in number_formats if known.scheme.is_of_weights_alone}
+    return UnevaluatedNetwork(source.name, checkpoint, rows, remarks, probes, frozenset(alone))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from ptqdb.database.variants import (
     uses_probe,
     uses_weights_alone,
     with_scheme,
+    with_scope,
 )
 from ptqdb.database.writing import (
     checkpoint,
@@ -63,4 +64,5 @@ __all__ = [
     "variant_names",
     "view_names",
     "with_scheme",
+    "with_scope",
 ]

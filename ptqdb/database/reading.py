@@ -11,6 +11,7 @@ import polars as pl
 from ptqdb.database.file_errors import database_error, file_errors, is_damage
 from ptqdb.database.frames import Form, to_frame
 from ptqdb.database.user_text import require_call, require_condition
+from ptqdb.database.variants import called_view
 from ptqdb.errors import PtqdbError, QueryError, UsageError
 from ptqdb.support.closest import closest_first
 
@@ -73,7 +74,8 @@ def read_view(
     Parameters
     ----------
     view
-        A view's name, or a call such as ``variant(measure := 'js', share := 'param')``.
+        A view's name; ``NAME@SCHEME``, such as ``l2_flops@*``; or a call such as
+        ``variant(measure := 'js', share := 'param')``.
     where
         A SQL condition on its columns.
 
@@ -84,6 +86,10 @@ def read_view(
     QueryError
         The condition fails.
     """
+    base = view.partition("@")[0]
+    if "(" not in base and base not in (names := view_names(connection)):
+        raise _unknown_view(base, names)
+    view = called_view(view)
     name = view.partition("(")[0].strip()
     if "(" in view:
         rows = read_rows(

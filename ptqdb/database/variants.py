@@ -57,8 +57,8 @@ def variant_words(view: str) -> dict[str, Any]:
     Parameters
     ----------
     view
-        The name of a view that ptqdb ships, or a call of ``variant`` or ``segmented_variant``.
-        Views added by a user are not variants.
+        The name of a view that ptqdb ships, ``NAME@SCHEME``, or a call of ``variant`` or
+        ``segmented_variant``. Views added by a user are not variants.
 
     Examples
     --------
@@ -68,6 +68,7 @@ def variant_words(view: str) -> dict[str, Any]:
     >>> variant_words("format_frontier")
     {}
     """
+    view = called_view(view)
     path = sql_folder() / "macros" / "variant.sql"
     named = next((row for row in read_csv(VARIANTS) if row["name"] == view), None)
     call = view if named is None else named_call(named)
@@ -162,22 +163,55 @@ def with_scheme(view: str, scheme: str | None) -> str:
     >>> with_scheme("fakefreeze_flops", None)
     'fakefreeze_flops'
     """
+    return _with_word(view, "scheme", scheme)
+
+
+def with_scope(view: str, scope: str) -> str:
+    """Return the view with the losses of another scope; see `with_scheme`.
+
+    Examples
+    --------
+    >>> with_scope("l2_flops", "weight")
+    "variant(rescale := 'l2', scope := 'weight')"
+    """
+    return _with_word(view, "scope", scope)
+
+
+def _with_word(view: str, name: str, word: str | None) -> str:
     words = variant_words(view)
     if not words:
         raise UsageError(
             f"expected a view that ptqdb ships or a call of {VARIANT_MACROS[0]}, found {view}: "
-            "its scheme cannot be changed"
+            f"its {name} cannot be changed"
         )
-    if words["scheme"] == scheme:
-        return view
+    if words[name] == word:
+        return called_view(view)
     macro = VARIANT_MACROS[_is_segmented(view)]
     defaults = variant_words(f"{macro}()")
-    chosen = words | {"scheme": scheme}
-    said = [f"{name} := {_value(chosen[name])}" for name in words if chosen[name] != defaults[name]]
+    chosen = words | {name: word}
+    said = [f"{each} := {_value(chosen[each])}" for each in words if chosen[each] != defaults[each]]
     return f"{macro}({', '.join(said)})"
 
 
+def called_view(view: str) -> str:
+    """Return what to read for a view: for ``NAME@SCHEME`` a call, otherwise the view itself.
+
+    Raises
+    ------
+    UsageError
+        The named view is not a variant.
+
+    Examples
+    --------
+    >>> called_view("l2_flops@*"), called_view("l2_flops")
+    ("variant(rescale := 'l2', scheme := '*')", 'l2_flops')
+    """
+    name, sign, scheme = view.partition("@")
+    return with_scheme(name, scheme) if sign and "(" not in name else view
+
+
 def _is_segmented(view: str) -> bool:
+    view = called_view(view)
     named = {row["name"] for row in read_csv(VARIANTS) if row["segmented"] == "true"}
     return view in named or view.partition("(")[0].strip() == VARIANT_MACROS[1]
 

@@ -154,6 +154,8 @@ def list_tasks(
 def matching_views(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[str]:
     """Return the views that a glob matches, or a call of ``variant``, and the baselines.
 
+    After a glob and an at sign, a scheme: all views are then of that scheme.
+
     Raises
     ------
     UsageError
@@ -163,10 +165,11 @@ def matching_views(connection: duckdb.DuckDBPyConnection, pattern: str) -> list[
     baselines = [name for name in named if name.startswith(BASELINE_PREFIX)]
     if "(" in pattern:
         return [pattern, *baselines]
-    found = [name for name in named if fnmatchcase(name, pattern)]
+    glob, sign, scheme = pattern.partition("@")
+    found = [name for name in named if fnmatchcase(name, glob)]
     if not found:
-        list_views(connection, pattern)  # raises an error that names the closest
-    return list(dict.fromkeys([*found, *baselines]))
+        list_views(connection, glob)  # raises an error that names the closest
+    return [f"{name}{sign}{scheme}" for name in dict.fromkeys([*found, *baselines])]
 
 
 def run_tasks(tasks: Sequence[Task], *, job_count: int = 1) -> Iterator[tuple[int, Entry]]:

@@ -86,6 +86,11 @@ class Scheme:
         return self.name == STUDY_SCHEME
 
     @property
+    def is_of_weights_alone(self) -> bool:
+        """Whether inputs stay in floats."""
+        return self.input_granularity == "float"
+
+    @property
     def accumulates_codes(self) -> bool:
         """Whether a layer can sum products of integers: one scale per output and per input."""
         return (

@@ -17,7 +17,7 @@ from ptqdb.curves import curve
 from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import LossPredictor
-from ptqdb.fitting.prediction import (
+from ptqdb.fitting.predicted_losses import (
     FormatPrediction,
     Predictions,
     coverage_remark,

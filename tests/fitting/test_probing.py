@@ -11,7 +11,7 @@ from small_networks import Database, pictures, three_layers
 import ptqdb
 from ptqdb.errors import DataError, UsageError
 from ptqdb.fitting.intervals import Prediction
-from ptqdb.fitting.prediction import Predictions
+from ptqdb.fitting.predicted_losses import Predictions
 from ptqdb.fitting.probing import ProbeSample, as_it_stands, widened
 
 FORMATS = "INT_2,INT_3,INT_4,INT_5,INT_8"

@@ -10,10 +10,19 @@ import pytest
 import schemes
 import synthetic
 
-from ptqdb.database import connect, materialize, query, read_view, with_scheme
+from ptqdb.database import (
+    connect,
+    materialize,
+    query,
+    read_view,
+    uses_weights_alone,
+    with_scheme,
+)
 from ptqdb.database.embedded_facts import open_embedded_facts
 from ptqdb.database.variants import variant_words
+from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import UsageError
+from ptqdb.fitting.leaderboard import matching_views
 
 FORMATS = ("INT_4", "INT_8", "POT_4", "FLOAT_6_E3", "FLOAT_8_E4")
 OF_SUMS = ("js_softmax", "nsr", "coherent", "orthogonal", "cosine", "pearson", "bits")
@@ -385,3 +394,21 @@ def test_another_scheme_leaves_all_other_words(view: str) -> None:
 def test_the_scheme_of_a_users_view_cannot_be_changed() -> None:
     with pytest.raises(UsageError, match="found my_view: its scheme cannot be changed"):
         with_scheme("my_view", "*")
+
+
+def test_a_name_with_a_scheme_stands_for_the_call(rewritten: duckdb.DuckDBPyConnection) -> None:
+    found = read_view(rewritten, f"l2_flops@{schemes.NAME}")
+    expected = read_view(rewritten, with_scheme("l2_flops", schemes.NAME))
+    assert found.height == len(FORMATS)
+    assert found.equals(expected)
+    assert variant_words("l2_flops@*") == variant_words("l2_flops") | {"scheme": "*"}
+    assert uses_weights_alone(f"{PREDICTION_VIEW}@*")
+    views = matching_views(rewritten, "nsr_*_depth@*")
+    assert views == ["nsr_flops_depth@*", "nsr_layer_depth@*", "baseline_bits@*", "baseline_nsr@*"]
+
+
+def test_a_name_with_a_scheme_names_the_closest(rewritten: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(UsageError, match="there is no view 'l2_flop': choose l2_flops"):
+        read_view(rewritten, "l2_flop@*")
+    with pytest.raises(UsageError, match="found format_frontier: its scheme cannot be changed"):
+        read_view(rewritten, "format_frontier@*")

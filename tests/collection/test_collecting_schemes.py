@@ -22,7 +22,7 @@ from ptqdb.collection.sweep import CollectionOutcome
 from ptqdb.collection.unevaluated import measure_unevaluated
 from ptqdb.datasets.images import ImageSet, normalize
 from ptqdb.errors import MismatchError, UsageError, in_options, reword
-from ptqdb.fitting.prediction import Predictions
+from ptqdb.fitting.predicted_losses import Predictions
 from ptqdb.networks.sources import NetworkSource, network_source
 from ptqdb.quantization.codes import code_weight
 from ptqdb.quantization.formats import DEPLOYED_FORMATS, find_format, match_formats

@@ -1,6 +1,6 @@
 """What formats of other schemes cost beside a format of the study.
 
-    uv run python benchmarks/schemes.py
+    uv run python benchmarks/scheme_costs.py
 
 One network of full width with random weights, noise for images. For each format: seconds to code
 and measure all weights and biases (facts), to run the network on the images (evaluation), and to
