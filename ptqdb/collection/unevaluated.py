@@ -1,7 +1,7 @@
 """Measures a network without evaluating it: it gets divergences in the views, but no accuracy."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,8 @@ from ptqdb.collection.rows import (
 from ptqdb.database import IN_MEMORY, connect, materialize, query, read_view, transaction
 from ptqdb.database.variants import variant_words, with_scheme
 from ptqdb.datasets.images import ImageSet
-from ptqdb.measurement.facts import FailedEvaluation
+from ptqdb.errors import DataError
+from ptqdb.measurement.facts import FailedEvaluation, TensorKey
 from ptqdb.measurement.network import NetworkMeasurement, example_images
 from ptqdb.measurement.own_code import own_errors_as_data_errors
 from ptqdb.measurement.probe import NetworkProbe
@@ -209,9 +210,11 @@ def measure_unevaluated(
                 )
                 for known in wanted
             }
-            for known in wanted:
-                facts = measurement.facts_without_codes(known)
-                write_quantized_tensors(connection, tensor_ids, *ids[known], facts)
+            wanted = tuple(
+                known
+                for known in wanted
+                if _write_facts(connection, measurement, known, tensor_ids, ids[known], reporter)
+            )
             if with_sensitivity and calibration is not None:
                 with own_errors_as_data_errors():
                     sensitivities = layer_sensitivities(
@@ -240,6 +243,24 @@ def measure_unevaluated(
                         write_probe(connection, network_id, *ids[known], found)
         materialize(connection, reporter.remarked)
         yield connection
+
+
+def _write_facts(
+    connection: duckdb.DuckDBPyConnection,
+    measurement: NetworkMeasurement,
+    known: Format,
+    tensor_ids: Mapping[TensorKey, int],
+    ids: tuple[int, int],
+    reporter: Reporter,
+) -> bool:
+    """Write the facts in a format; report it and return False if it does not fit the weights."""
+    try:
+        facts = measurement.facts_without_codes(known)
+    except DataError as error:
+        reporter.remarked(f"cannot quantize in {known.name}: {error}")
+        return False
+    write_quantized_tensors(connection, tensor_ids, *ids, facts)
+    return True
 
 
 def _write_network(

@@ -178,6 +178,7 @@ def find_format(name: str) -> Format:
 
 def _pair(text: str) -> Format:
     """The format of a number format, an at sign and a scheme."""
+    text = " ".join(text.split())  # messages quote it in one line
     codes, _, scheme_text = text.partition("@")
     try:
         known = number_format(codes.strip())

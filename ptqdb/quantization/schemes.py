@@ -280,7 +280,7 @@ def find_scheme(text: str) -> Scheme:
     >>> find_scheme("block32,scale=E8M0").name, find_scheme("channel,range=mse").name
     ('mx32_e8m0', 'channel,range=mse')
     """
-    text = text.strip()
+    text = " ".join(text.split())  # messages quote it in one line
     if text in SCHEMES:
         return SCHEMES[text]
     if text == PER_TENSOR_SYMMETRIC_MAX.name:

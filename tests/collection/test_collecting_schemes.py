@@ -19,6 +19,7 @@ from ptqdb.collection.quantized_checkpoints import QuantizedCheckpoint
 from ptqdb.collection.requests import build_request
 from ptqdb.collection.study_file import read_study_file
 from ptqdb.collection.sweep import CollectionOutcome
+from ptqdb.collection.unevaluated import measure_unevaluated
 from ptqdb.datasets.images import ImageSet, normalize
 from ptqdb.errors import MismatchError, UsageError, in_options, reword
 from ptqdb.fitting.predicted_losses import Predictions
@@ -617,3 +618,18 @@ def test_predictions_with_images_and_a_probe(images_of_three: NetworkSource) -> 
     for found in (with_images, probed):
         assert {row.number_format for row in found.rows} == set(names)
         assert all(row.lower <= row.predicted_loss <= row.upper <= 1 for row in found.rows)
+
+
+def test_a_format_that_does_not_fit_is_not_predicted() -> None:
+    module = three_layers()
+    module.state_dict()["5.weight"][0, 0] = 1e7
+    source = ptqdb.network(module.eval(), name="large", mean=[0.5], std=[0.25])
+    reporter = Silence()
+    with measure_unevaluated(
+        source, None, match_formats("q8_0,mxfp4"), image_size=8, reporter=reporter
+    ) as connection:
+        names = connection.execute(
+            "select distinct s.name from dequantized_tensor join scheme as s using (scheme_id)"
+        ).fetchall()
+    assert names == [("mx32_e8m0",)]
+    assert any(text.startswith("cannot quantize in q8_0: ") for text in reporter.remarks)

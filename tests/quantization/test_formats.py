@@ -266,6 +266,8 @@ def test_quantized_roles_follow_the_options() -> None:
         ("INT_65@channel", ("'INT_65'", "INT_b (b from 2 to 64)")),
         # options and values
         ("INT_6@channel,scal=E8M0", ("'scal=E8M0'", "closest are scale,", "zero_point")),
+        ("INT_6@channel,sca\nle=E8M0", ("'sca le=E8M0'",)),
+        ("INT\n6@channel", ("'INT 6'", "INT_6")),
         ("INT_6@channel,=", ("found '='", "valid are inputs, scale")),
         ("INT_6@channel,scale=E8M", ("scale=", "'E8M'", "closest is E8M0")),
         ("INT_6@channel,scale=", ("found ''",)),
