@@ -177,9 +177,11 @@ def read_study_file(path: Path) -> StudyDeclaration:
         for number, values in enumerate(study.network, start=1)
     )
     try:
-        number_formats = match_formats(study.number_formats)
+        number_formats = match_formats(
+            study.number_formats, lambda spec: _located_code(spec, folder)
+        )
     except UsageError as error:
-        raise UsageError(f"{path}: number_formats: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     _refuse_duplicates(path, networks)
     return StudyDeclaration(
         datasets,

@@ -1,6 +1,6 @@
 """Formats: a number format under a scheme, as `--number-formats` names it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -189,7 +189,9 @@ def _pair(text: str) -> Format:
     return found
 
 
-def match_formats(patterns: str) -> tuple[Format, ...]:
+def match_formats(
+    patterns: str, located: Callable[[str], str] = lambda spec: spec
+) -> tuple[Format, ...]:
     """List the formats that any of the patterns names.
 
     Parameters
@@ -200,6 +202,8 @@ def match_formats(patterns: str) -> tuple[Format, ...]:
         number format and a scheme (see `ptqdb.quantization.schemes.find_scheme`), such as
         ``FLOAT_6_E3@block32,scale=E8M0``; a user's own functions, such as ``file.py:function``;
         ``study`` or ``*``, the 43 formats of the study; ``deployed``, the presets. Case matters.
+    located
+        Returns where a user's own function is, from its name.
 
     Returns
     -------
@@ -224,6 +228,7 @@ def match_formats(patterns: str) -> tuple[Format, ...]:
     known = (*STUDY_FORMATS, *DEPLOYED_FORMATS)
     chosen: dict[str, Format] = {}
     for pattern in _split(patterns):
+        pattern = located(pattern) if is_own_quantizer(pattern) else pattern
         for each in _matching(pattern, known):
             other = chosen.setdefault(each.name, each)
             if other.scheme != each.scheme:

@@ -142,7 +142,7 @@ def _parsed_options(text: str) -> Scheme:
         symmetry="zero_point" if zero_point in ("weights", "both") else "symmetric",
         range_rule=options.get("range", "max"),
         quantized=tuple(role for role, is_quantized in roles.items() if is_quantized),
-        calibration="calibration images" if inputs == "tensor" else "none",
+        calibration="calibration images" if _is_calibrated(inputs, options) else "none",
         input_granularity=inputs,
         input_symmetry="zero_point" if zero_point in ("inputs", "both") else "symmetric",
         block_size=block_size,
@@ -152,6 +152,11 @@ def _parsed_options(text: str) -> Scheme:
     )
     _refuse_contradictions(text, scheme)
     return scheme
+
+
+def _is_calibrated(inputs: str, options: Mapping[str, str]) -> bool:
+    """Whether inputs have a scale that does not depend on the input itself."""
+    return inputs == "tensor" or (inputs != "float" and options.get("scale") == "E4M3")
 
 
 def _read_options(text: str, said: list[str]) -> dict[str, str]:

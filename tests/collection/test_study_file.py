@@ -206,3 +206,13 @@ def test_missing_and_unreadable_files_are_said(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="in UTF-8"):
         read_study_file(tmp_path / "study.toml")
+
+
+def test_a_function_is_beside_the_file(tmp_path: Path) -> None:
+    """Paths are relative to the file, also that of a user's own function."""
+    (tmp_path / "mine.py").write_text("def halves(x):\n    return (2 * x).round() / 2\n")
+    study = read_study_file(written(tmp_path, "number_formats = 'mine.py:halves'\n" + SMALLEST))
+    assert [known.name for known in study.number_formats] == ["halves"]
+    missing = written(tmp_path, "number_formats = 'mien.py:halves'\n" + SMALLEST)
+    with pytest.raises(UsageError, match=r"^[^:]+: number_formats: no file .*mien\.py"):
+        read_study_file(missing)
