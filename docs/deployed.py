@@ -160,7 +160,7 @@ def channel_rows(connection: duckdb.DuckDBPyConnection, network: str) -> Rows:
         connection,
         "select number_format, bits_per_weight, accuracy, float_accuracy, accuracy_loss, "
         "accuracy_loss_se from variant(scheme := '*') where network = ? "
-        "and number_format in ('INT_8', 'INT_8@tensor', 'INT_8@channel', 'int8', 'int8_dynamic') "
+        "and number_format in ('INT_8', 'INT_8@tensor_tensor', 'INT_8@channel', 'int8', 'int8_dynamic') "
         "order by accuracy_loss desc",
         [network],
     )
