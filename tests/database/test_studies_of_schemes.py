@@ -102,6 +102,16 @@ def test_an_export_without_other_schemes_has_nothing_of_them(
     assert set(bytes_of(whole)) == names - {f"{table}.parquet" for table in OF_OTHER_SCHEMES}
 
 
+def test_what_cannot_be_deleted_is_named(
+    folders: tuple[Path, Path], tmp_path: Path, create: Create
+) -> None:
+    connection = create()
+    import_study(connection, folders[0])
+    (tmp_path / "facts" / "dequantized_tensor.parquet").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"dequantized_tensor.parquet cannot be deleted: .*another"):
+        export_study(connection, tmp_path / "facts")
+
+
 def test_another_scheme_joins_a_network_that_is_there(
     folders: tuple[Path, Path], create: Create
 ) -> None:

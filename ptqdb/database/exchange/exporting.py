@@ -49,8 +49,8 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
                     f"row_group_size {ROW_GROUP_SIZE})"
                 )
         for table in TABLES:
-            if table not in written:  # left by an export of another study
-                _path(folder, table).unlink(missing_ok=True)
+            if table not in written:
+                _delete(_path(folder, table))
     except BaseException as error:
         if is_new:
             with suppress(OSError):
@@ -63,6 +63,17 @@ def export_study(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 def _path(folder: Path, table: Table) -> Path:
     return folder / f"{table.name}.parquet"
+
+
+def _delete(path: Path) -> None:
+    """Delete a file that an export of another study left there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be deleted: {error.strerror}; it belongs to another study, so export "
+            "to another folder"
+        ) from error
 
 
 def _is_omitted(statements: Statements, table: Table) -> bool:
