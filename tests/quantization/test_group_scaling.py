@@ -262,6 +262,15 @@ def test_the_range_rule_mse(
     assert narrowed > 0
 
 
+def test_the_last_fraction_of_the_range_is_tried() -> None:
+    """One value of 1 among 100 of 0.2: a scale of 0.2 costs 0.8², one of 1 costs 100 x 0.2²."""
+    rows = torch.full((1, 101), 0.2)
+    rows[0, 50] = 1
+    values, groups = dequantized_rows(rows, rule_of("INT_2@channel,range=mse"))
+    assert groups.scales.tolist() == pytest.approx([0.2])
+    assert bool(((values - 0.2).abs() < 1e-6).all())
+
+
 # --- algebra ---------------------------------------------------------------------------------
 
 
