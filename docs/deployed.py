@@ -18,6 +18,7 @@ from ptqdb.fitting.prediction import by_what_is_quantized, ignores_inputs
 from ptqdb.fitting.view_fit import finite_rows
 from ptqdb.quantization.formats import DEPLOYED_FORMATS, PRESETS
 
+BY_CHANNEL = ["INT_8", "INT_8@tensor_tensor", "INT_8@channel", "int8", "int8_dynamic"]
 OF_INPUTS = "channelnsr_nodiv_layer_coherence_both"
 TIERS = (
     ("weights", PREDICTION_VIEW),
@@ -160,9 +161,8 @@ def channel_rows(connection: duckdb.DuckDBPyConnection, network: str) -> Rows:
         connection,
         "select number_format, bits_per_weight, accuracy, float_accuracy, accuracy_loss, "
         "accuracy_loss_se from variant(scheme := '*') where network = ? "
-        "and number_format in ('INT_8', 'INT_8@tensor_tensor', 'INT_8@channel', 'int8', 'int8_dynamic') "
-        "order by accuracy_loss desc",
-        [network],
+        "and list_contains(?, number_format) order by accuracy_loss desc",
+        [network, BY_CHANNEL],
     )
     return [
         (

@@ -3,7 +3,7 @@
 Nothing here prints. Slow imports are made inside the methods that need them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -590,6 +590,7 @@ class Study:
         calibration: "ImageSet",
         *,
         number_formats: "str | Sequence[Format]" = "*",
+        quantized: "Mapping[str, str | Path] | None" = None,
         scopes: Sequence[str] = (),
         device: str = "cpu",
         precision: str = "auto",
@@ -614,6 +615,9 @@ class Study:
         number_formats
             Comma-separated names, globs or pairs, as for `ptqdb.quantization.formats.match_formats`
             (``study``, ``deployed``, ``mxfp4``, ``INT_6@channel``), or the formats themselves.
+        quantized
+            Checkpoints of one network whose weights another method has quantized and dequantized,
+            by the name that their format gets.
         scopes
             What to quantize alone, in addition to everything together: any of weight, bias, input,
             layer; layer evaluates the network once per layer and format.
@@ -642,20 +646,28 @@ class Study:
         Raises
         ------
         UsageError
-            An unknown format, scope or device, an invalid standard error or number of images, or
-            two networks with one name.
+            An unknown format, scope or device, checkpoints for several networks, an invalid
+            standard error or number of images, or two networks with one name.
         MismatchError
             The database has one of the networks with other arguments; nothing was written.
         DatabaseError
             The file cannot be opened for writing.
         """
+        from ptqdb.collection.declaration import check_quantized
         from ptqdb.collection.plan import NetworkTask
+        from ptqdb.collection.quantized_checkpoints import QuantizedCheckpoint
         from ptqdb.collection.requests import build_request
         from ptqdb.networks.sources import NetworkSource
 
         sources = [networks] if isinstance(networks, NetworkSource) else networks
+        given = {name: Path(path) for name, path in (quantized or {}).items()}
+        if given and len(sources) != 1:
+            raise UsageError(f"--quantized: expected exactly one network, found {len(sources)}")
+        for name, path in given.items():
+            check_quantized(name, path)
+        checkpoints = tuple(QuantizedCheckpoint(*each) for each in given.items())
         request = build_request(
-            [NetworkTask(source, images, calibration) for source in sources],
+            [NetworkTask(source, images, calibration, checkpoints) for source in sources],
             number_formats=_formats(number_formats),
             scopes=scopes,
             device=device,

@@ -407,6 +407,12 @@ def test_a_quantized_checkpoint_is_a_format(given: Given) -> None:
         "where f.name = 'FLOAT_32_E8'"
     ) == [("gptq", "gptq", 64)]
     assert given.database.failed_checks() == {}
+    with ptqdb.open(given.database.path) as study:  # from Python the same cell
+        images = pictures(12), pictures(8, "train")
+        same = study.collect(
+            given.source, *images, number_formats="INT_4", quantized={"gptq": path}
+        )
+        assert (same.filled_count, same.present_count) == (0, 2)
     other = network_source(
         f"{given.folder}/build.py:net", checkpoint=path, name="other", mean=[0.5], std=[0.25]
     )
