@@ -181,7 +181,7 @@ def deployed_page(embedded: duckdb.DuckDBPyConnection) -> str:
             "networks": _table(("network", *by), deployed_network_rows(tiers)),
             "formats": _table(("format", *found.networks), format_rows(found)),
             "channels": _table(
-                ("format", "accuracy", "float accuracy", "loss"),
+                ("format", "accuracy", "float accuracy", "loss and standard error", "images"),
                 channel_rows(both, f"{WIDE}MobileNetV2"),
             ),
             "lite": _table(

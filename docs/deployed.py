@@ -9,7 +9,7 @@ import polars as pl
 
 import ptqdb
 from ptqdb.curves.points import Floats
-from ptqdb.database import query, read_view
+from ptqdb.database import read_view
 from ptqdb.database.variants import with_scheme, with_scope
 from ptqdb.defaults import PREDICTION_CURVE, PREDICTION_VIEW, PROBE_VIEW
 from ptqdb.fitting.cross_validation import HeldOut
@@ -157,19 +157,17 @@ def _cell(row: Mapping[str, float] | None) -> str:
 
 def channel_rows(connection: duckdb.DuckDBPyConnection, network: str) -> Rows:
     """INT_8 of one network by tensor and by channel."""
-    frame = query(
-        connection,
-        "select number_format, bits_per_weight, accuracy, float_accuracy, accuracy_loss, "
-        "accuracy_loss_se from variant(scheme := '*') where network = ? "
-        "and list_contains(?, number_format) order by accuracy_loss desc",
-        [network, BY_CHANNEL],
-    )
+    names = ", ".join(f"'{name}'" for name in BY_CHANNEL)
+    of_network = f"network = '{network}' and number_format in ({names})"
+    frame = read_view(connection, f"{PREDICTION_VIEW}@*", of_network)
+    frame = frame.sort("accuracy_loss", descending=True)
     return [
         (
             f"`{row['number_format']}`",
             f"{row['accuracy']:.2%}",
             f"{row['float_accuracy']:.2%}",
             f"{row['accuracy_loss']:.2%} ± {row['accuracy_loss_se']:.2%}",
+            str(row["images"]),
         )
         for row in frame.rows(named=True)
     ]
