@@ -69,7 +69,10 @@ def axis_title(view: str) -> str:
     'Noise-to-signal ratio of the median channel, mean over the layers, over square root of fan-in'
     >>> axis_title("variant(share := 'flops')")
     "Divergence of variant(share := 'flops')"
+    >>> axis_title("baseline_bits@*")
+    'Relative step size, 2^(1 - bits)'
     """
+    view = view if "(" in view else view.partition("@")[0]
     words = view.split("_")
     segmented = words[-1] == "segmented"
     words = words[: len(words) - segmented]

@@ -87,7 +87,7 @@ def frontier_chart(
     if is_predicted:
         said += " and predicted from the other networks (dashed)"
     if rows["is_of_study"].not_().any():
-        said += "; squares: other schemes, measured" + (", hollow: predicted" * is_predicted)
+        said += "; squares: formats of other schemes, measured"
     zoomed = f"lower panels: losses up to {DECISIVE:.0%}"
     heading = "Accuracy loss by bits per weight"
     return side_by_side(panels, heading, said, zoomed, subtitle, y="independent", theme=theme)
@@ -116,7 +116,8 @@ def _best(frame: pl.DataFrame) -> pl.DataFrame:
     rows = pl.concat(parts).filter(pl.col("loss").is_finite(), pl.col("bits").is_not_null())
     key = ["network", "family", "bits", "kind"]
     of_study = rows.filter("is_of_study").sort("loss", "number_format").unique(key, keep="first")
-    both = pl.concat([of_study, rows.filter(~pl.col("is_of_study"))])
+    others = rows.filter(~pl.col("is_of_study"), pl.col("kind") == KINDS[0])
+    both = pl.concat([of_study, others])
     return both.sort(*key, "number_format")
 
 
@@ -201,10 +202,9 @@ def _panel(shown: _Layers, scale: alt.Scale, part: str, *, is_predicted: bool) -
     layers = [line, placed.mark_point(filled=True, size=22, clip=True)]
     if shown.points is not None:
         points = _placed(shown.points, scale, part)
-        for kind, is_filled in zip(KINDS, (True, False), strict=True):
-            of_kind = points.transform_filter(alt.datum.kind == kind)
-            layers.append(of_kind.mark_point(shape="square", filled=is_filled, size=26, clip=True))
+        layers.append(points.mark_point(shape="square", filled=True, size=26, clip=True))
     if shown.names is not None and part == "decisive":
         named = _placed(shown.names, scale, part).encode(text="number_format:N")
-        layers.append(named.mark_text(align="left", dx=5, dy=-4, fontSize=9, clip=True))
+        named = named.mark_text(align="left", dx=5, dy=-6, fontSize=9, fontWeight=600, clip=True)
+        layers.append(named.encode(color=alt.value("grey")))
     return layer_charts(*layers).properties(width=PANEL_WIDTH, height=HEIGHTS[part])
