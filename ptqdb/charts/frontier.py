@@ -86,9 +86,9 @@ def frontier_chart(
     said = "best format of each family and bit width: measured (solid)"
     if is_predicted:
         said += " and predicted from the other networks (dashed)"
-    if rows["is_of_study"].not_().any():
-        said += "; squares: formats of other schemes, measured"
     zoomed = f"lower panels: losses up to {DECISIVE:.0%}"
+    if rows["is_of_study"].not_().any():
+        zoomed += "; squares: formats of other schemes, measured"
     heading = "Accuracy loss by bits per weight"
     return side_by_side(panels, heading, said, zoomed, subtitle, y="independent", theme=theme)
 
@@ -205,6 +205,6 @@ def _panel(shown: _Layers, scale: alt.Scale, part: str, *, is_predicted: bool) -
         layers.append(points.mark_point(shape="square", filled=True, size=26, clip=True))
     if shown.names is not None and part == "decisive":
         named = _placed(shown.names, scale, part).encode(text="number_format:N")
-        named = named.mark_text(align="left", dx=5, dy=-6, fontSize=9, fontWeight=600, clip=True)
+        named = named.mark_text(align="right", dx=-5, fontSize=9, fontWeight=600, clip=True)
         layers.append(named.encode(color=alt.value("grey")))
     return layer_charts(*layers).properties(width=PANEL_WIDTH, height=HEIGHTS[part])
