@@ -205,6 +205,6 @@ def _panel(shown: _Layers, scale: alt.Scale, part: str, *, is_predicted: bool) -
         layers.append(points.mark_point(shape="square", filled=True, size=26, clip=True))
     if shown.names is not None and part == "decisive":
         named = _placed(shown.names, scale, part).encode(text="number_format:N")
-        named = named.mark_text(align="right", dx=-5, fontSize=9, fontWeight=600, clip=True)
+        named = named.mark_text(align="right", dx=-5, fontSize=8, clip=True)
         layers.append(named.encode(color=alt.value("grey")))
     return layer_charts(*layers).properties(width=PANEL_WIDTH, height=HEIGHTS[part])

@@ -527,7 +527,7 @@ def test_the_frontier_is_the_least_loss_of_each_width(shown: Study) -> None:
         rivals = own.filter(family=row["family"], bits=row["bits"])
         assert row["loss"] == rivals[column].min()
     whole, decisive = panel["vconcat"]
-    assert decisive["layer"][0]["encoding"]["x"]["title"] == "Bit width"
+    assert decisive["layer"][0]["encoding"]["x"]["title"] == "Bits per weight"
     assert whole["layer"][0]["encoding"]["y"]["axis"]["format"] == "%"
     # One scale for all networks; and losses up to 5 %, where people decide.
     losses = [row["loss"] for panel in spec["concat"] for row in data(spec, panel)]
@@ -626,3 +626,25 @@ def test_layers_without_a_format_leave_its_place_empty(shown: Study) -> None:
     spec = spec_of(distribution_chart([whole, fewer]))
     assert (len(spec["concat"]), spec["columns"]) == (10, 2)
     assert len(vl_convert.vegalite_to_png(spec)) > 5000
+
+
+def test_formats_of_other_schemes_are_points_with_names() -> None:
+    """At their bits per weight; with names where no format of as few bits loses less."""
+    of_study, of_blocks = "per_tensor_symmetric_max", "mx32_e8m0"
+    rows = [
+        ("INT_4", of_study, "INT", 4, 4.001, 0.03),
+        ("INT_8", of_study, "INT", 8, 8.001, 0.01),
+        ("mxfp4", of_blocks, "FLOAT", 4, 4.25, 0.02),
+        ("nvfp4", "nv16_e4m3", "FLOAT", 4, 4.5, 0.025),
+        ("mine", "mine", "FLOAT", 32, None, 0.0),
+    ]
+    columns = ["number_format", "scheme", "family", "bits", "bits_per_weight", "accuracy_loss"]
+    frame = pl.DataFrame(rows, columns, orient="row").with_columns(network=pl.lit("N"))
+    spec = spec_of(frontier_chart(frame))
+    _, decisive = spec["concat"][0]["vconcat"]
+    lines, _, points, names = (data(spec, layer) for layer in decisive["layer"])
+    assert {row["number_format"]: row["bits"] for row in lines} == {"INT_4": 4, "INT_8": 8}
+    assert {row["number_format"]: row["bits"] for row in points} == {"mxfp4": 4.25, "nvfp4": 4.5}
+    assert [row["number_format"] for row in names] == ["mxfp4"]
+    assert decisive["layer"][2]["mark"]["shape"] == "square"
+    assert decisive["layer"][3]["encoding"]["text"]["field"] == "number_format"
