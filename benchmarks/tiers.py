@@ -32,9 +32,11 @@ from ptqdb.support.text import markdown_table
 WITH_INPUTS = "channelnsr_nodiv_layer_coherence_both"
 VIEWS = {"weights": PREDICTION_VIEW, "weights and inputs": WITH_INPUTS, "probe": PROBE_VIEW}
 PROBES = (
-    "select network.name as network, number_format.name as number_format, probe.image_count, "
+    "select network.name as network, format_name(number_format.name, scheme.name) as "
+    "number_format, probe.image_count, "
     "probe.image_count - probe.same_prediction as changed_count from probe "
-    "join network using (network_id) join number_format using (number_format_id)"
+    "join network using (network_id) join number_format using (number_format_id) "
+    "join scheme using (scheme_id)"
 )
 REFERENCE_IMAGES = 128
 TIMED = ("AlexNet", "Inception_BN")

@@ -35,6 +35,7 @@ BATCH = 100
 """Images between two chances to stop: less than 128, more than the 16 of an Inception."""
 
 Bits = NDArray[np.bool_]
+OF_STUDY = "scheme_id = (select scheme_id from scheme where name = study_scheme())"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def cells_with_bits(connection: duckdb.DuckDBPyConnection) -> list[Cell]:
         "select network_id, number_format_id, scope, correct_images::varchar as bits, "
         "float_correct_images::varchar as float_bits from compared_evaluation() "
         "where scope in ('all', 'weight', 'bias', 'input') and correct_images is not null "
-        "order by all",
+        f"and {OF_STUDY} order by all",
     ).rows()
     return [Cell(*row[:3], bits_of(row[3]), bits_of(row[4])) for row in rows]
 
@@ -131,7 +132,8 @@ def cells_in_random_order(connection: duckdb.DuckDBPyConnection, seed: int) -> l
     rows = query(
         connection,
         "select network_id, number_format_id, scope, image_count, correct_top1, correct_both, "
-        "float_correct_top1 from compared_evaluation() where scope = 'all' order by all",
+        "float_correct_top1 from compared_evaluation() where scope = 'all' "
+        f"and {OF_STUDY} order by all",
     ).rows()
     floats: dict[int, Bits] = {}
     cells = []
@@ -214,7 +216,7 @@ def _shorten(connection: duckdb.DuckDBPyConnection, cells: list[Cell], counts: l
     connection.execute(
         "update evaluation as e set image_count = s.n, correct_top1 = s.correct, "
         "correct_both = s.both_count from shorter as s where e.network_id = s.network_id "
-        "and e.number_format_id = s.number_format_id and e.scope = s.scope"
+        f"and e.number_format_id = s.number_format_id and e.scope = s.scope and e.{OF_STUDY}"
     )
 
 

@@ -186,9 +186,11 @@ def as_it_stands_rows(connection: duckdb.DuckDBPyConnection) -> Rows:
     points, names = view_points(frame), group_names(frame["network"])
     images = query(
         connection,
-        "select network.name as network, number_format.name as number_format, probe.image_count, "
+        "select network.name as network, format_name(number_format.name, scheme.name) as "
+        "number_format, probe.image_count, "
         "probe.image_count - probe.same_prediction as changed_count from probe "
-        "join network using (network_id) join number_format using (number_format_id)",
+        "join network using (network_id) join number_format using (number_format_id) "
+        "join scheme using (scheme_id)",
     )
     joined = frame.join(images, on=["network", "number_format"], maintain_order="left")
     sample = ProbeSample(joined["image_count"].to_numpy(), joined["changed_count"].to_numpy())

@@ -40,5 +40,5 @@ def import_(
         added = study.merge(folder, prefix=prefix, wait_s=wait, remarked=say)
     say(
         f"added {added['network']} networks, {added['evaluation']} evaluations and "
-        f"{added['quantized_tensor']} quantized tensors to {db}"
+        f"{added['quantized_tensor'] + added['dequantized_tensor']} quantized tensors to {db}"
     )

@@ -7,7 +7,7 @@ from ptqdb.cli.output import OutputFormat, print_frame, say
 from ptqdb.cli.reading import open_reader, tell_failed_cells
 from ptqdb.defaults import FIT_VIEW, PREDICTION_VIEW
 
-TABLES = ("network", "layer", "tensor", "quantized_tensor", "evaluation")
+TABLES = ("network", "layer", "tensor", "quantized_tensor", "dequantized_tensor", "evaluation")
 VIEWS = (FIT_VIEW, PREDICTION_VIEW, "format_frontier", "layer_divergence", "data_dictionary")
 
 

@@ -395,5 +395,5 @@ def _failed_cells(
         "where network = ?",
         [task.name],
     ).fetchall()
-    asked = _by_names(request, task)
+    asked = {(known.name, names[1]): known for names, known in _by_names(request, task).items()}
     return {Cell(task.name, asked[row[:2]], *row[2:]) for row in rows if row[:2] in asked}

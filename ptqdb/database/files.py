@@ -138,7 +138,10 @@ def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """
     try:
         file = path if path == IN_MEMORY else without_magic(path)
-        return duckdb.connect(file, read_only=read_only, config=_CONFIG)
+        connection = duckdb.connect(file, read_only=read_only, config=_CONFIG)
+        # slow queries would print a bar on stdout, between the data
+        connection.execute("set enable_progress_bar = false")
+        return connection
     except duckdb.Error as error:
         raise _opening_error(path, error, read_only=read_only) from error
 

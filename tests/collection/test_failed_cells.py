@@ -356,3 +356,22 @@ def test_a_measure_that_is_null_is_left_out(db: Database, macro: str, lacking: s
         materialize(connection)
         found = dict(connection.execute(measures).fetchall())
     assert {name for name, count in whole.items() if found.get(name, 0) < count} == lacking
+
+
+def test_a_format_of_another_scheme_is_not_tried_again(db: Database) -> None:
+    """Two weights of one number format under two schemes: only one of them breaks the network."""
+    formats = "INT_2,INT_2@channel,mxfp4"
+    outcome = db.collect(Shares(refuse_zeros), formats)
+    assert (outcome.filled_count, outcome.failed_count) == (2, 1)
+    assert db.rows("select number_format, scheme from failed_cell_overview") == [
+        ("INT_2", "per_tensor_symmetric_max")
+    ]
+    other = db.collect(Shares(refuse_zeros), "INT_2@tensor_tensor", name="other")
+    assert (other.filled_count, other.failed_count) == (0, 1)
+    assert db.rows("select number_format from failed_cell_overview where network = 'other'") == [
+        ("INT_2@tensor_tensor",)
+    ]
+    for name, asked, present in (("net", formats, 2), ("other", "INT_2@tensor_tensor", 0)):
+        again = db.collect(Shares(refuse_zeros), asked, name=name)
+        assert (again.filled_count, again.present_count, again.failed_count) == (0, present, 1)
+    assert db.failed_checks() == {}
