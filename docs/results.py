@@ -114,7 +114,8 @@ def collected_rows(study: Study, logs: Path) -> Rows:
     overview = query(
         study.connection,
         "select n.name, n.params, n.macs, n.quantized_layer_count as layers, "
-        "count(*) filter (where e.scheme_id in (from chosen_scheme(null))) as cells, "
+        "count(*) filter (where e.scheme_id in (select scheme_id from chosen_scheme(null))) "
+        "as cells, "
         "max(e.correct_top1 / e.image_count) filter (where e.number_format_id is null) as accuracy "
         "from network as n join evaluation as e using (network_id) group by all",
     )

@@ -160,7 +160,7 @@ def dequantized_rows(
     >>> rule = GroupRule(number_format("FLOAT_4_E2"), 2, scale_format="E8M0")
     >>> values, groups = dequantized_rows(torch.tensor([[1.2, 3.6, 0.3]]), rule)
     >>> values.tolist(), groups.scales.tolist()
-    ([[1.0, 4.0, 0.3125]], [0.5, 0.0625])
+    ([[1.0, 3.0, 0.25]], [0.5, 0.0625])
     """
     values = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
     scales, clipped = [], 0

@@ -2,10 +2,12 @@
 
 import duckdb
 
+from ptqdb.database import next_id
+
 NAME = "rewritten"
-SCHEME_ID = 2
 _CELLS = (
-    "number_format_id in (select number_format_id from number_format where name in ({formats}))"
+    "number_format_id in (select number_format_id from number_format where name in ({formats})) "
+    "and scheme_id in (select scheme_id from chosen_scheme(null))"
 )
 # The dequantized element is y = scale * code.
 _STATEMENTS = (
@@ -59,7 +61,7 @@ def rewrite(connection: duckdb.DuckDBPyConnection, network: str, formats: tuple[
     networks = f"network_id in (select network_id from network where name = '{network}')"
     layers = f"layer_id in (select layer_id from layer where {networks})"
     parts = {
-        "id": SCHEME_ID,
+        "id": next_id(connection, "scheme"),
         "name": NAME,
         "cells": _CELLS.format(formats=", ".join(f"'{name}'" for name in formats)),
         "networks": networks,

@@ -244,7 +244,7 @@ def test_quantized_roles_follow_the_options() -> None:
     }
     assert {name: find_format(name).scheme.quantized for name in roles} == roles
     calibrated = [each.name for each in DEPLOYED_FORMATS if each.scheme.calibration != "none"]
-    assert calibrated == ["int8", "fp8", "fp8_e5m2"]
+    assert calibrated == ["int8", "fp8", "fp8_e5m2", "nvfp4"]
 
 
 # --- errors ----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import synthetic
 
 from ptqdb.database import query, read_view
 from ptqdb.database.embedded_facts import embedded_facts_folder, open_embedded_facts
+from ptqdb.defaults import STUDY_SCHEME
 
 RATIO = 0.01
 VIEW = "channelnsr_nodiv_layer_coherence"
@@ -26,7 +27,11 @@ def embedded() -> Iterator[duckdb.DuckDBPyConnection]:
 def facts(name: str) -> pl.DataFrame:
     folder = embedded_facts_folder()
     assert folder is not None
-    return pl.read_parquet(Path(folder) / f"{name}.parquet")
+    frame = pl.read_parquet(Path(folder) / f"{name}.parquet")
+    if name == "scheme" or "scheme_id" not in frame.columns:
+        return frame
+    of_study = facts("scheme").filter(name=STUDY_SCHEME)
+    return frame.join(of_study, on="scheme_id", how="semi")
 
 
 def channel_ratios() -> dict[tuple[int, int], float]:

@@ -23,6 +23,7 @@ from ptqdb.database.variants import variant_words
 from ptqdb.defaults import PREDICTION_VIEW
 from ptqdb.errors import UsageError
 from ptqdb.fitting.leaderboard import matching_views
+from ptqdb.quantization.formats import PRESETS
 
 FORMATS = ("INT_4", "INT_8", "POT_4", "FLOAT_6_E3", "FLOAT_8_E4")
 OF_SUMS = ("js_softmax", "nsr", "coherent", "orthogonal", "cosine", "pearson", "bits")
@@ -169,7 +170,10 @@ def test_every_scheme_at_once(rewritten: duckdb.DuckDBPyConnection) -> None:
     study = read_view(rewritten, "fakefreeze_flops")
     whole = read_view(rewritten, "variant(scheme := '*')")
     other = read_view(rewritten, f"variant(scheme := '{schemes.NAME}')")
-    assert len(whole) == len(study) + len(other)
+    assert set(whole["scheme"]) == set(query(rewritten, "select name from scheme")["name"])
+    shipped = whole.filter(~pl.col("scheme").is_in([synthetic.SCHEME, schemes.NAME]))
+    assert set(shipped["number_format"]) == set(PRESETS)
+    assert len(whole) == len(study) + len(other) + len(shipped)
     assert whole.filter(pl.col("scheme") == synthetic.SCHEME).equals(study)
     assert whole.filter(pl.col("scheme") == schemes.NAME).equals(other)
     assert read_view(rewritten, f"variant(scheme := '{synthetic.SCHEME}')").equals(study)
@@ -197,9 +201,10 @@ def test_an_unknown_scheme_lists_the_valid_ones(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         read_view(rewritten, f"{macro}(scheme := 'mx32')")
-    assert str(caught.value) == (
-        "variant: scheme is one of per_tensor_symmetric_max, rewritten, *; found mx32"
-    )
+    names = query(rewritten, "select name from scheme order by scheme_id")["name"]
+    assert [names[0], names[-1]] == [synthetic.SCHEME, schemes.NAME]
+    valid = ", ".join([*names, "*"])
+    assert str(caught.value) == f"variant: scheme is one of {valid}; found mx32"
 
 
 # By hand.
@@ -403,8 +408,10 @@ def test_a_name_with_a_scheme_stands_for_the_call(rewritten: duckdb.DuckDBPyConn
     assert found.equals(expected)
     assert variant_words("l2_flops@*") == variant_words("l2_flops") | {"scheme": "*"}
     assert uses_weights_alone(f"{PREDICTION_VIEW}@*")
-    views = matching_views(rewritten, "nsr_*_depth@*")
-    assert views == ["nsr_flops_depth@*", "nsr_layer_depth@*", "baseline_bits@*", "baseline_nsr@*"]
+    views = matching_views(rewritten, "nsr_layer_*depth@*")
+    assert views == [
+        *("nsr_layer_depth@*", "nsr_layer_rootdepth@*", "baseline_bits@*", "baseline_nsr@*"),
+    ]
 
 
 def test_a_name_with_a_scheme_names_the_closest(rewritten: duckdb.DuckDBPyConnection) -> None:
