@@ -292,6 +292,7 @@ def test_a_function_may_return_integers(db: Database, file: Path) -> None:
     ) == [(0.0,)]
 
 
+@pytest.mark.slow
 def test_a_function_that_changed_is_another(db: Database, file: Path) -> None:
     db.collect(three_layers(), f"{file}:thirds")
     before = contents(db.path)
@@ -427,6 +428,7 @@ def test_a_quantized_checkpoint_is_a_format(given: Given) -> None:
     assert alike == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_rerun_needs_the_same_checkpoint(given: Given) -> None:
     weight = given.weights()["conv.weight"]
     first = given.save("first", conv__weight=weight.round())
@@ -611,6 +613,7 @@ def test_recommendations_are_sorted_by_bits_per_weight(deployed: Predictions) ->
     assert frontier
 
 
+@pytest.mark.slow
 def test_predictions_with_images_and_a_probe(images_of_three: NetworkSource) -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (6, 3, 32, 32), generator=generator, dtype=torch.uint8)

@@ -112,6 +112,7 @@ def test_what_cannot_be_deleted_is_named(
         export_study(connection, tmp_path / "facts")
 
 
+@pytest.mark.slow
 def test_another_scheme_joins_a_network_that_is_there(
     folders: tuple[Path, Path], create: Create
 ) -> None:
