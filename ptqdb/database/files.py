@@ -2,6 +2,7 @@
 
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -139,8 +140,10 @@ def open_file(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     try:
         file = path if path == IN_MEMORY else without_magic(path)
         connection = duckdb.connect(file, read_only=read_only, config=_CONFIG)
-        # slow queries would print a bar on stdout, between the data
-        connection.execute("set enable_progress_bar = false")
+        # slow queries would print a bar on stdout, between the data; in Jupyter, where the bar is a
+        # widget, the setting fails
+        with suppress(duckdb.InvalidInputException):
+            connection.execute("set enable_progress_bar = false")
         return connection
     except duckdb.Error as error:
         raise _opening_error(path, error, read_only=read_only) from error

@@ -171,7 +171,7 @@ def test_sql_is_read_only(run: Run, study: Path) -> None:
 @pytest.mark.slow
 def test_a_study_goes_out_and_comes_in(run: Run, study: Path, tmp_path: Path) -> None:
     done = run("export", "facts", "--db", study)
-    assert (done.code, done.out, done.err) == (0, "", "wrote 20 tables to facts\n")
+    assert (done.code, done.out, done.err) == (0, "", "wrote 23 tables to facts\n")
     done = run("import", "facts", "--db", "copy.duckdb")
     assert (done.code, done.out) == (0, "")
     assert "added 2 networks, 20 evaluations" in done.err
