@@ -12,7 +12,7 @@ import duckdb
 import torch
 
 from ptqdb.collection.plan import Cell, CollectionRequest, NetworkTask
-from ptqdb.collection.rows import ensure_formats
+from ptqdb.collection.shared_rows import ensure_formats
 from ptqdb.database import checkpoint, next_id, transaction
 from ptqdb.errors import DatabaseError
 from ptqdb.version import VERSION

@@ -19,9 +19,6 @@ from ptqdb.collection.recorded_run import Failure, recorded_run
 from ptqdb.collection.reporting import Reporter
 from ptqdb.collection.rows import (
     delete_networks,
-    ensure_dataset,
-    ensure_format,
-    ensure_scheme,
     read_layer_ids,
     read_tensor_ids,
     write_evaluation,
@@ -34,6 +31,7 @@ from ptqdb.collection.rows import (
     write_quantized_tensors,
     write_sensitivities,
 )
+from ptqdb.collection.shared_rows import ensure_dataset, ensure_format, ensure_scheme
 from ptqdb.database import (
     SnapshotPublisher,
     connect,

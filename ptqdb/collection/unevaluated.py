@@ -11,16 +11,18 @@ import torch
 
 from ptqdb.collection.reporting import Reporter, Silent
 from ptqdb.collection.rows import (
-    ensure_dataset,
-    ensure_format,
-    ensure_formats,
-    ensure_scheme,
     read_layer_ids,
     read_tensor_ids,
     write_network,
     write_probe,
     write_quantized_tensors,
     write_sensitivities,
+)
+from ptqdb.collection.shared_rows import (
+    ensure_dataset,
+    ensure_format,
+    ensure_formats,
+    ensure_scheme,
 )
 from ptqdb.database import IN_MEMORY, connect, materialize, query, read_view, transaction
 from ptqdb.database.variants import variant_words, with_scheme

@@ -8,7 +8,8 @@ import torch
 from collecting import images
 from torch import nn
 
-from ptqdb.collection.rows import delete_networks, ensure_dataset, write_network
+from ptqdb.collection.rows import delete_networks, write_network
+from ptqdb.collection.shared_rows import ensure_dataset
 from ptqdb.database import connect, query
 from ptqdb.database.checks import check
 from ptqdb.datasets.preprocessing import Preprocessing
