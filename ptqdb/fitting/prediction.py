@@ -154,17 +154,15 @@ def by_what_is_quantized(
         )
         return replace(found, remarks=(*found.remarks, remark))
     of_alone = predicted_losses(alone, reference_of_weights, **options)
+    whose = "formats that keep inputs in floats, from the losses of weights quantized alone"
+    remarks = tuple(f"{whose}: {remark}" for remark in of_alone.remarks)
     if others.is_empty():
-        return of_alone
+        return replace(of_alone, remarks=remarks)
     found = predicted_losses(others, reference, **options)
     by_name = {row.number_format: row for row in (*of_alone.rows, *found.rows)}
     names = measured.filter(has_divergence)["number_format"].to_list()
-    remark = "formats that keep inputs in floats: from the losses of weights quantized alone"
-    return replace(
-        found,
-        rows=tuple(by_name[name] for name in names),
-        remarks=(*found.remarks, remark),
-    )
+    rows = tuple(by_name[name] for name in names)
+    return replace(found, rows=rows, remarks=(*found.remarks, *remarks))
 
 
 def probed_losses(

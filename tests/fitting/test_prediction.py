@@ -23,6 +23,7 @@ from ptqdb.fitting.predicted_losses import (
     coverage_remark,
     predicted_losses,
 )
+from ptqdb.fitting.prediction import by_what_is_quantized
 from ptqdb.fitting.view_fit import finite_rows, group_names, view_points
 from ptqdb.networks.embedded import embedded_folder
 from ptqdb.quantization.layers import QuantizedLayer
@@ -89,6 +90,34 @@ def test_formats_that_the_reference_lacks(rows: pl.DataFrame) -> None:
     of_any = 1.645 * float(np.median(integers["accuracy_loss_se"].to_numpy()))
     assert by_name["POT_4"].noise == pytest.approx(of_any)
     assert by_name["POT_4"].within_noise is (by_name["POT_4"].predicted_loss < of_any)
+
+
+def test_formats_of_weights_alone_have_a_curve_of_their_own(rows: pl.DataFrame) -> None:
+    own, others = split(rows, "VGG_16")
+    of_weights = others.with_columns(pl.col("accuracy_loss") / 2)
+    alone = ["INT_4", "FLOAT_4_E2"]
+    found = by_what_is_quantized(own, alone, others, of_weights, view=VIEW)
+    expected = {row.number_format: row for row in predicted(rows).rows}
+    halved = predicted_losses(own, of_weights, view=VIEW)
+    expected |= {row.number_format: row for row in halved.rows if row.number_format in alone}
+    assert [row.number_format for row in found.rows] == own["number_format"].to_list()
+    assert list(found.rows) == [expected[row.number_format] for row in found.rows]
+    # each curve says how well its own intervals held
+    (coverage,) = halved.remarks
+    assert found.remarks[0].startswith("intervals of 90 %")
+    assert found.remarks[1].endswith(f"weights quantized alone: {coverage}")
+    only = own.filter(pl.col("number_format").is_in(alone))
+    assert by_what_is_quantized(only, alone, others, of_weights, view=VIEW).rows == tuple(
+        row for row in found.rows if row.number_format in alone
+    )
+
+
+def test_without_losses_of_weights_alone_a_remark_says_so(rows: pl.DataFrame) -> None:
+    own, others = split(rows, "VGG_16")
+    found = by_what_is_quantized(own, ["INT_4"], others, None, view=VIEW)
+    assert found.rows == predicted(rows).rows
+    assert "`ptqdb collect --scopes weight` adds them" in found.remarks[-1]
+    assert by_what_is_quantized(own, [], others, None, view=VIEW) == predicted(rows)
 
 
 def test_divergences_past_the_references_are_marked(rows: pl.DataFrame) -> None:
